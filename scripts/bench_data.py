@@ -1,0 +1,171 @@
+"""Tokenising speed beside the bare library, and memory, on a text file that the script makes.
+
+Usage: python scripts/bench_data.py [--megabytes 100] [--tokenizers word bpe] [--folder FOLDER] [--line-megabytes 100]
+"""
+
+import argparse
+import contextlib
+import resource
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from torch_linguist.data import (
+    BPETokenizerTrainer,
+    ByteTokenizerTrainer,
+    CharTokenizerTrainer,
+    ContiguousBatches,
+    SotuCorpus,
+    TextCorpus,
+    Tokenizer,
+    TokenizerTrainer,
+    UnigramTokenizerTrainer,
+    WordTokenizerTrainer,
+    prepare,
+)
+
+TRAINERS: dict[str, TokenizerTrainer] = {
+    "word": WordTokenizerTrainer(min_frequency=1, split="whitespace"),
+    "bpe": BPETokenizerTrainer(),
+    "unigram": UnigramTokenizerTrainer(),
+    "char": CharTokenizerTrainer(),
+    "byte": ByteTokenizerTrainer(),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=100, help="size of the text; 2000 shows the memory bound")
+    parser.add_argument("--tokenizers", nargs="+", choices=list(TRAINERS), default=["word", "bpe"])
+    parser.add_argument("--folder", type=Path, help="where text and cache are made; a temporary folder otherwise")
+    parser.add_argument("--line-megabytes", type=float, default=0.0, help="length of each line; 0 for sentences")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        path = make_text(folder / "text.txt", arguments.megabytes * 2**20, arguments.line_megabytes)
+        print(f"{path.stat().st_size / 2**20:,.0f} MiB of text; at rest {resident():,.0f} MiB of memory")
+        for kind in arguments.tokenizers:
+            measure(kind, path, folder / kind)
+            shutil.rmtree(folder / kind)
+
+
+def make_text(path: Path, size: int, line_megabytes: float) -> Path:
+    """Sentences of the addresses in a random order, with made words of a long tail among them."""
+    words = " ".join(document.text for document in SotuCorpus().documents("train")).split()
+    generator = np.random.default_rng(1)
+    written, pending = 0, 0
+    with path.open("w", encoding="utf-8") as file:
+        while written < size:
+            begin = int(generator.integers(len(words) - 5000))
+            block = words[begin : begin + 5000]
+            for position in generator.integers(0, 5000, 50):
+                block[position] = f"w{int(generator.pareto(0.6) * 100) % 500_000}"
+            ends = " " if line_megabytes and pending < line_megabytes * 2**20 else "\n"
+            pending = 0 if ends == "\n" else pending
+            sentences = [" ".join(block[start : start + 25]) for start in range(0, 5000, 25)]
+            text = (" " if line_megabytes else "\n").join(sentences)
+            written += file.write(text + ends)
+            pending += len(text)
+    return path
+
+
+def measure(kind: str, path: Path, folder: Path) -> None:
+    """Text to cache, the second start, the bare library on the same text, and batches."""
+    corpus, trainer = TextCorpus(str(path), tokenised=True), TRAINERS[kind]
+    before = resident()
+    with peak() as highest:
+        begin = time.perf_counter()
+        tokenizer = trainer.train(corpus)
+        trained = time.perf_counter() - begin
+        begin = time.perf_counter()
+        corpora = prepare(corpus, None, folder, tokenizer=tokenizer)
+        encoded = time.perf_counter() - begin
+    tokens = sum(len(stream) for stream in corpora.streams.values())
+    begin = time.perf_counter()
+    prepare(corpus, None, folder, tokenizer=tokenizer)
+    second = time.perf_counter() - begin
+    own, bare, fast = (speed(tokenizer, path, which) for which in ("own", "encode_batch", "encode_batch_fast"))
+    print(
+        f"{kind}: {tokens:,} tokens, {tokenizer.vocab_size:,} types, {corpora.train.ids.dtype}; "
+        f"training {trained:.1f} s, text to cache {encoded:.1f} s ({tokens / encoded:,.0f} tokens/s), "
+        f"second start {second * 1000:.0f} ms"
+    )
+    print(f"  memory: {highest[0] - before:,.0f} MiB above the {before:,.0f} MiB before")
+    print(
+        f"  a sample of 20 MB: own {own:,.0f} tokens/s, encode_batch {bare:,.0f} ({own / bare:.0%}), "
+        f"encode_batch_fast {fast:,.0f} ({own / fast:.0%})"
+    )
+    batches = ContiguousBatches(corpora.train, 32, 64)
+    begin = time.perf_counter()
+    for _ in range(200):
+        batches.next()
+    print(f"  a batch of 32 x 64: {(time.perf_counter() - begin) / 200 * 1e6:.0f} µs")
+
+
+def speed(tokenizer: Tokenizer, path: Path, which: str) -> float:
+    """Tokens a second over the first 20 MB, from text in memory: to files (own), or to the library's objects."""
+    with path.open(encoding="utf-8") as file:
+        lines = file.read(20 * 2**20).split("\n")
+    batches = [lines[start : start + 8192] for start in range(0, len(lines), 8192)]
+    if which == "own":
+        return own_speed(tokenizer, lines)
+    backend = tokenizer._backend  # The library itself is what is measured.
+    encode = getattr(backend, which)
+    tokens = 0
+    begin = time.perf_counter()
+    for batch in batches:
+        tokens += sum(len(encoding) for encoding in encode(batch, add_special_tokens=False))
+    return tokens / (time.perf_counter() - begin)
+
+
+def own_speed(tokenizer: Tokenizer, lines: list[str]) -> float:
+    """The same lines through the encoder of the cache, to files."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from torch_linguist.data import Document
+    from torch_linguist.data.encoding import WORKERS, SplitEncoder
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
+        begin = time.perf_counter()
+        with SplitEncoder(Path(folder), "train", tokenizer, "keep", "uint32", pool) as encoder:
+            for start in range(0, len(lines), 8192):
+                encoder.add(Document("\n".join(lines[start : start + 8192])))
+            encoder.finish()
+        return encoder.tokens / (time.perf_counter() - begin)
+
+
+@contextlib.contextmanager
+def peak() -> Iterator[list[float]]:
+    """The highest resident memory during the block, in MiB, looked at a hundred times a second."""
+    highest, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            highest[0] = max(highest[0], resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield highest
+    finally:
+        done.set()
+        watcher.join()
+
+
+def resident() -> float:
+    """Resident memory of this process in MiB (of its peak where there is no /proc)."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
+    scale = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What the tests share: a made corpus, small models of every family, a cache of their own."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
+from torch_linguist.trainer import Constant, ScoreSettings, Setup, TrainerSettings
+
+FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
+
+ModelBuilder = Callable[..., LanguageModel]
+SetupBuilder = Callable[..., Setup]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Token caches go to a folder of this session, never to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("TORCH_LINGUIST_CACHE")
+    os.environ["TORCH_LINGUIST_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["TORCH_LINGUIST_CACHE"]
+    else:
+        os.environ["TORCH_LINGUIST_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny products lose by threads, above all beside other test processes."""
+    torch.set_num_threads(1)
+
+
+def made_text(lines: int, seed: int) -> str:
+    """Sentences of a small grammar: learnable, and the same wherever the tests run."""
+    source = random.Random(seed)
+    people = ["the king", "a queen", "the old farmer", "my sister", "every sailor", "the judge"]
+    verbs = ["sees", "finds", "follows", "forgets", "remembers", "paints"]
+    things = ["the river", "a small house", "the blue door", "two ships", "the road", "an answer", "his letter"]
+    ends = ["today .", "in the morning .", "again and again .", ".", "!", "?"]
+    sentences = [
+        " ".join((source.choice(people), source.choice(verbs), source.choice(things), source.choice(ends)))
+        for _ in range(lines)
+    ]
+    return "\n".join(sentences) + "\n"
+
+
+def made_corpus() -> MemoryCorpus:
+    """The text behind `tiny_corpus`."""
+    texts = {"train": [made_text(500, 1)], "valid": [made_text(60, 2)], "test": [made_text(50, 3) + "a zebra .\n"]}
+    return MemoryCorpus(texts, name="made", tokenised=True)
+
+
+@pytest.fixture(scope="session")
+def source_corpus() -> MemoryCorpus:
+    """The documents of `tiny_corpus`."""
+    return made_corpus()
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(source_corpus: MemoryCorpus, own_cache: Path) -> TokenizedCorpus:
+    """A made corpus of some 5,000 training tokens and 50 types, tokenised by words."""
+    return prepare(source_corpus, WordTokenizerTrainer(min_frequency=1), own_cache)
+
+
+@pytest.fixture(scope="session")
+def shared_wikitext2() -> Path:
+    """WikiText-2 beside the checkout; skips where it is not."""
+    folder = (Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2").resolve()
+    if not folder.is_dir():
+        pytest.skip(f"needs WikiText-2 in {folder}")
+    return folder
+
+
+def build(family: str, vocab_size: int = 50, **options: Any) -> LanguageModel:
+    """A small model of a family, in eval mode, the same at every call."""
+    chosen: dict[str, Any] = {"embedding_dim": 16, "num_layers": 2, "dropout": 0.0, "output": "full", "tied": False}
+    chosen |= {"num_heads": 2, "context_length": 8} if family == "transformer" else {"hidden_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = FAMILIES[family](vocab_size, **(chosen | options))
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def build_model() -> ModelBuilder:
+    """`build_model(family, vocab_size, **options)`: a small model in eval mode."""
+    return build
+
+
+@pytest.fixture
+def make_setup(tiny_corpus: TokenizedCorpus) -> SetupBuilder:
+    """`make_setup(**settings)`: what the stages need, over the made corpus; ten steps unless the settings say more."""
+
+    def make(**options: Any) -> Setup:
+        own = {key: options.pop(key) for key in ("schedule", "seed", "make_optimizer", "score") if key in options}
+        limits = ("max_steps", "max_epochs", "max_tokens", "max_minutes")
+        settings: dict[str, Any] = {"batch_size": 4, "sequence_length": 8, "device": "cpu", "precision": "fp32"}
+        if not any(limit in options for limit in limits):
+            settings["max_steps"] = 10
+        setup = Setup(
+            corpus=tiny_corpus,
+            make_optimizer=torch.optim.AdamW,
+            schedule=Constant(),
+            settings=TrainerSettings(**(settings | options)),
+            score=ScoreSettings(),
+            seed=3,
+        )
+        return replace(setup, **own)
+
+    return make

@@ -1,0 +1,123 @@
+"""The Transformer against plain attention, written out token by token in float64."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_linguist.model import LanguageModel, Transformer
+from torch_linguist.model.transformer import rotate
+
+ModelBuilder = Callable[..., LanguageModel]
+V, D, A = 50, 16, 2
+E = D // A
+
+
+def norm(features: Tensor, weight: Tensor) -> Tensor:
+    return features / torch.sqrt(features.square().mean() + 1e-6) * weight
+
+
+def rotated(vector: Tensor, position: int) -> Tensor:
+    """Rotary positions by complex numbers: pair (i, i + E/2) is turned by position / 10000^(2i/E)."""
+    angle = torch.tensor([position / 10000 ** (2 * index / E) for index in range(E // 2)], dtype=torch.float64)
+    turned = torch.complex(vector[: E // 2], vector[E // 2 :]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([turned.real, turned.imag])
+
+
+def reference(model: Transformer, tokens: list[int], activation: str) -> Tensor:
+    """Log-probabilities [T, V], one token, head and key at a time."""
+    weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    stream = [weights["embedding.weight"][token] for token in tokens]
+    for block in range(model.num_layers):
+        own = {name.removeprefix(f"blocks.{block}."): tensor for name, tensor in weights.items()}
+        packed = [own["query_key_value.weight"] @ norm(one, own["attention_norm.weight"]) for one in stream]
+        queries, keys, values = ([one.view(3, A, E)[part] for one in packed] for part in range(3))
+        after = []
+        for here, features in enumerate(stream):
+            seen = range(max(0, here - model.context_length + 1), here + 1)
+            heads = []
+            for head in range(A):
+                query = rotated(queries[here][head], here)
+                scores = [query @ rotated(keys[there][head], there) / math.sqrt(E) for there in seen]
+                shares = torch.softmax(torch.stack(scores), 0)
+                heads.append(sum((share * values[there][head] for share, there in zip(shares, seen, strict=True))))
+            features = features + own["attention_out.weight"] @ torch.cat(heads)
+            inner = own["feed_forward_in.weight"] @ norm(features, own["feed_forward_norm.weight"])
+            if activation == "swiglu":
+                gate, inner = inner.chunk(2)
+                inner = gate * torch.sigmoid(gate) * inner
+            else:
+                inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
+            after.append(features + own["feed_forward_out.weight"] @ inner)
+        stream = after
+    logits = [weights["output.weight"] @ norm(one, weights["norm.weight"]) + weights["output.bias"] for one in stream]
+    return torch.log_softmax(torch.stack(logits), -1)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("context_length", [1, 2, 5, 12, 40])
+def test_attention_sees_the_window_and_nothing_else(
+    activation: str, context_length: int, build_model: ModelBuilder
+) -> None:
+    model = build_model("transformer", V, activation=activation, context_length=context_length, tied=True)
+    assert isinstance(model, Transformer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+    tokens = torch.randint(V, (12,), generator=torch.Generator().manual_seed(2)).tolist()
+    expected = reference(model, tokens, activation)
+    with torch.no_grad():
+        whole = torch.log_softmax(model(torch.tensor([tokens]), model.initial_state(1))[0], -1)[0]
+        torch.testing.assert_close(whole.double(), expected, atol=5e-5, rtol=0)
+        # The same by the cache, a token at a time.
+        state = model.initial_state(1)
+        for index, token in enumerate(tokens):
+            logits, state = model(torch.tensor([[token]]), state)
+            assert state[0].shape == (2, 1, A, min(index + 1, context_length - 1), E)
+            torch.testing.assert_close(torch.log_softmax(logits, -1)[0, 0].double(), expected[index], atol=5e-5, rtol=0)
+    # And in float64 to the last digits: nothing in between falls back to float32.
+    double = model.double()
+    with torch.no_grad():
+        exact = torch.log_softmax(double(torch.tensor([tokens]), double.initial_state(1))[0], -1)[0]
+    torch.testing.assert_close(exact, expected, atol=1e-5, rtol=0)
+
+
+def test_rotary_products_depend_on_the_distance_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(1, 1, 1, E, generator=generator, dtype=torch.float64) for _ in range(2))
+    exponents = torch.arange(0, E, 2, dtype=torch.float64) / E
+
+    def at(features: Tensor, position: int) -> Tensor:
+        angles = position * 10000.0**-exponents
+        return rotate(features, torch.cos(angles)[None], torch.sin(angles)[None])
+
+    product = [float((at(query, 3 + shift) * at(key, shift)).sum()) for shift in (0, 1, 17, 400)]
+    assert product == pytest.approx([product[0]] * 4, abs=1e-12)
+    assert abs(product[0] - float((at(query, 4) * at(key, 0)).sum())) > 1e-3
+    torch.testing.assert_close(at(query, 9).norm(), query.norm(), atol=1e-12, rtol=0)
+
+
+def test_norms_scale_to_unit_mean_square(build_model: ModelBuilder) -> None:
+    model = build_model("transformer", V)
+    assert isinstance(model, Transformer)
+    hidden = model.encode(model.embedding(torch.arange(10)[None]), model.initial_state(1))[0]
+    torch.testing.assert_close(hidden.square().mean(-1), torch.ones(1, 10), atol=1e-3, rtol=0)
+
+
+def test_long_reading_keeps_the_cache_short(build_model: ModelBuilder) -> None:
+    model = build_model("transformer", V, context_length=8)
+    state = model.initial_state(3)
+    with torch.no_grad():
+        for length in (5, 5, 100, 1):
+            state = model(torch.zeros(3, length, dtype=torch.int64), state)[1]
+            assert state[0].shape[3] <= 7
+    assert state[0].shape == state[1].shape == (2, 3, A, 7, E)
+
+
+def test_default_feed_forward_sizes_cost_the_same() -> None:
+    sizes = {name: Transformer(V, 96, 1, activation=name).num_parameters() for name in ("gelu", "swiglu")}
+    assert sizes["gelu"] == sizes["swiglu"]
+    assert F.silu(torch.ones(())) > 0

@@ -1,0 +1,85 @@
+"""The event files of a run, read back by TensorBoard itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+from torch_linguist.model import LanguageModel
+from torch_linguist.report import TensorBoardObserver
+
+ModelBuilder = Callable[..., LanguageModel]
+WORDS = ["<eos>", "<unk>", *(f"word{index}" for index in range(48))]
+
+
+def read(folder: Path) -> Any:
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0})
+    return events.Reload()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_everything_lies_in_one_run(family: str, build_model: ModelBuilder, tmp_path: Path) -> None:
+    model = build_model(family, 50).train()
+    observer = TensorBoardObserver(tmp_path / "tb")
+    assert not (tmp_path / "tb").exists()
+    observer.model_ready(model, WORDS)
+    assert model.training
+    observer.logged({"train_loss": 3.0, "train_perplexity": 20.1, "lr": 0.01, "gradient_norm": 0.5, "seconds": 9.0}, 10)
+    observer.logged({"valid_loss": 2.5, "valid_perplexity": 12.2}, 20)
+    observer.sampled([("", "a *king*"), ("The", "The queen")], 20)
+    observer.finished(model, WORDS, {"model": family, "lr": 0.01, "layers": 2}, {"final/valid_perplexity": 12.0}, 20)
+    observer.close()
+    observer.close()
+    assert sorted(path.suffix for path in (tmp_path / "tb").rglob("events.*") if path.is_file()) != []
+    assert len({path.parent for path in (tmp_path / "tb").rglob("events.*")}) == 1, "one run, not two"
+    events = read(tmp_path / "tb")
+    tags = events.Tags()
+    assert set(tags["scalars"]) == {
+        "loss/train", "loss/valid", "perplexity/train", "perplexity/valid", "training/learning_rate",
+        "training/gradient_norm", "final/valid_perplexity",
+    }  # fmt: skip
+    assert [(event.step, event.value) for event in events.Scalars("loss/valid")] == [(20, 2.5)]
+    assert tags["graph"]
+    assert "samples/text_summary" in tags["tensors"]
+    text = events.Tensors("samples/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "(start of a line)" in text
+    assert "The queen" in text
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    started = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert started["model"].string_value == family
+    assert started["lr"].number_value == pytest.approx(0.01)
+    (words,) = (tmp_path / "tb").rglob("metadata.tsv")
+    assert words.read_text(encoding="utf-8").splitlines() == WORDS
+    (vectors,) = (tmp_path / "tb").rglob("tensors.tsv")
+    rows = [line.split("\t") for line in vectors.read_text().splitlines()]
+    assert (len(rows), len(rows[0])) == (50, 16)
+    assert [float(value) for value in rows[7]] == pytest.approx(model.embedding.weight[7].tolist(), abs=1e-5)  # type: ignore[union-attr,index]
+    assert "metadata.tsv" in (tmp_path / "tb" / "projector_config.pbtxt").read_text()
+
+
+def test_a_resumed_run_hides_what_it_does_again(tmp_path: Path) -> None:
+    first = TensorBoardObserver(tmp_path)
+    for step in (10, 20, 30):
+        first.logged({"train_loss": float(step)}, step)
+    first.close()
+    second = TensorBoardObserver(tmp_path, resumed_at=20)
+    second.logged({"train_loss": -30.0}, 30)
+    second.close()
+    values = [(event.step, event.value) for event in read(tmp_path).Scalars("loss/train")]
+    assert values == [(10, 10.0), (20, 20.0), (30, -30.0)]
+
+
+def test_tokens_of_white_space_keep_the_words_apart(build_model: ModelBuilder, tmp_path: Path) -> None:
+    odd = ["\n", "a\tb", " lead", "tab\t", "", "line\nbreak", "\r", "é", "\u2028", "x\x85y"]
+    observer = TensorBoardObserver(tmp_path)
+    observer.finished(build_model("lstm", len(odd)), odd, {}, {}, 1)
+    observer.close()
+    (words,) = tmp_path.rglob("metadata.tsv")
+    lines = words.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    assert len(lines) == len(odd)
+    assert not any("\t" in line or line == "" for line in lines)
+    assert lines[7] == "é"

@@ -1,0 +1,57 @@
+"""The choice of device and precision, and what a training leaves of the processor's mode."""
+
+import numpy as np
+import pytest
+import torch
+
+from torch_linguist.data import TokenizedCorpus
+from torch_linguist.errors import ConfigError
+from torch_linguist.model import RNN
+from torch_linguist.trainer import train
+from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
+
+
+def flushes() -> bool:
+    return bool(np.finfo(np.float64).tiny / np.float64(2.0) == 0)
+
+
+def test_choosing_a_device() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert choose_device("auto").type == expected
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "xyz:0"])
+def test_a_device_that_is_not_here_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"trainer.device={name}: not available here") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_given_precision_stays() -> None:
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+    assert choose_precision("fp32", torch.device("cpu")) == "fp32"
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_processor_goes_back_to_its_mode(before: bool) -> None:
+    def interrupted() -> None:
+        with denormals_flushed():
+            assert flushes()
+            raise KeyboardInterrupt
+
+    torch.set_flush_denormal(before)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert flushes() is before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_a_training_leaves_the_processor_alone(tiny_corpus: TokenizedCorpus) -> None:
+    model = RNN(tiny_corpus.tokenizer.vocab_size, 4, 4)
+    train(model, tiny_corpus, max_steps=1, batch_size=2, sequence_length=4, eval_tokens=10, device="cpu")
+    assert not flushes()

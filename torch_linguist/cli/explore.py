@@ -1,0 +1,136 @@
+"""`tl-explore`: a corpus as a page of statistics and figures."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from torch_linguist.catalogue import GROUPS
+from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
+from torch_linguist.cli.entry import SUCCESS, run_command
+from torch_linguist.config import compose_config, instantiate, parse_overrides, to_plain, to_yaml
+from torch_linguist.errors import ConfigError
+from torch_linguist.nodes import check_node
+from torch_linguist.signatures import check_arguments
+
+OWN_GROUPS = ("data", "tokenizer")
+"""The configuration groups of this command."""
+
+TEXT = CommandText(
+    name="tl-explore",
+    about=(
+        "Looks at a corpus: random samples, lengths, metadata, words and n-grams, Zipf and Heaps, coverage and "
+        "out-of-vocabulary rates, duplicates, and whether the splits agree. Writes one page that opens from disk, the "
+        "same figures as PNG, every table as CSV, and the splits as CSV, into a folder under outputs/."
+    ),
+    groups=OWN_GROUPS,
+    root="explore",
+    notes=[
+        (
+            "Its own keys",
+            "explore.sample_mebibytes=32: text kept of each split; of a longer one a seeded sample is explored\n"
+            "explore.scan_mebibytes=1024: text read of each split to draw the sample from; null reads all\n"
+            "explore.samples=4: excerpts of each split\n"
+            "explore.top=25: words and n-grams shown\n"
+            "explore.max_order=3: longest n-grams\n"
+            "explore.max_min_frequency=20: largest min_frequency whose out-of-vocabulary rate is shown\n"
+            'explore.word_cloud=true: needs pip install "torch-linguist[explore]"',
+        ),
+        ("Exit codes", "0 written; 1 failed; 2 wrong usage; 130 interrupted"),
+    ],
+    examples=[
+        ("tl-explore", "the presidential addresses"),
+        ("tl-explore data=wikitext2 data.path=../shared/data/wikitext-2", "WikiText-2 from a local folder"),
+        ("tl-explore data=text data.path=my_book.txt tokenizer=bpe", "your own text, with the tokens of each word"),
+        ("tl-explore data=sotu data.seed=7 name=sotu-split-7", "how another split would look"),
+    ],
+)
+
+
+@dataclass
+class ExploreConfig:
+    """Schema of the root: `data`, `tokenizer` and `explore` have that of the class that they name.
+
+    Attributes:
+        name: of the folder; null makes one up.
+        seed: of the samples and permutations.
+        output_dir: where the folder is made.
+    """
+
+    data: Any
+    tokenizer: Any
+    explore: Any
+    name: str | None = None
+    seed: int = 1
+    output_dir: str = "outputs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `tl-explore`.
+
+    Args:
+        argv: the arguments; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    return run_command(_explore, argv)
+
+
+def _explore(argv: list[str]) -> int:
+    arguments = parse_arguments(TEXT, argv)
+    _check_groups(arguments.overrides)
+    if arguments.help:
+        print(help_page(TEXT, arguments.overrides, arguments.config_dir))
+        return SUCCESS
+    composition = compose_config(arguments.overrides, arguments.config_dir, TEXT.root)
+    if arguments.cfg:
+        print(to_yaml(composition.config), end="")
+        return SUCCESS
+    config = checked(composition.config)
+
+    from torch_linguist.explore import explore
+
+    settings = instantiate(config.explore, "explore")
+    corpus = instantiate(config.data, "data")
+    trainer = instantiate(config.tokenizer, "tokenizer")
+    found = explore(
+        corpus=corpus,
+        tokenizer_trainer=trainer,
+        output_dir=Path(config.output_dir),
+        name=config.name,
+        settings=settings,
+        seed=config.seed,
+        report=lambda line: print(line, flush=True),
+        config_text=to_yaml(config, composition.choices),
+    )
+    whole = "" if found.is_whole else "; a sample of the corpus, see the page"
+    print(f"{found.page} ({found.seconds:.0f} s{whole})")
+    return SUCCESS
+
+
+def checked(config: DictConfig) -> DictConfig:
+    """The configuration with each node checked against its class and its values converted.
+
+    Raises:
+        ConfigError: one line that names the key, the value and the way out.
+    """
+    nodes = {str(name): check_node(str(name), value) for name, value in to_plain(config).items()}
+    return OmegaConf.create(check_arguments("", nodes, ExploreConfig))
+
+
+def _check_groups(overrides: Sequence[str]) -> None:
+    """Refuses choices of groups that have no meaning here, in words that say so."""
+    for override in parse_overrides(overrides):
+        group = override.key_or_group.split(".")[0]
+        if group in GROUPS and group not in OWN_GROUPS:
+            raise ConfigError(
+                f"{override.input_line}: tl-explore looks at text alone; it takes data=…, tokenizer=… and their keys"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""From a checked configuration to the objects that the pipeline takes; the only place where the two meet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from torch_linguist.config import check_types, instantiate, partial, to_yaml
+from torch_linguist.errors import ConfigError
+from torch_linguist.nodes import OWN
+
+if TYPE_CHECKING:
+    from torch_linguist.pipeline import Plan
+
+PASSED_APART = frozenset({"lr", "weight_decay", *OWN["optim"]})
+"""Keys of `optim` that the plan holds itself."""
+
+
+def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
+    """Builds everything that a run needs; nothing is read but what a corpus looks at when it is made.
+
+    Args:
+        config: composed, or read from a run folder.
+        choices: group to choice, for the names in the summary.
+
+    Returns:
+        The plan, for a folder that is still to be made.
+
+    Raises:
+        LinguistError: a key, a type, or a value that its class refuses.
+    """
+    from torch_linguist.pipeline import Plan
+
+    config = check_types(config)
+    optim = config.optim
+    make_optimizer = partial(_without(optim, PASSED_APART))
+    lr, weight_decay = _number(optim, "lr"), _number(optim, "weight_decay")
+    _try_optimizer(make_optimizer, lr or 1e-3, weight_decay or 0.0)
+    settings = {name: instantiate(config[name], name) for name in ("trainer", "check", "overfit", "lr_find", "grid")}
+    settings |= {name: instantiate(config[name], name) for name in ("score", "sample", "schedule")}
+    return Plan(
+        folder=Path(),
+        corpus=instantiate(config.data, "data"),
+        tokenizer_trainer=instantiate(config.tokenizer, "tokenizer"),
+        make_model=partial(config.model),
+        make_optimizer=make_optimizer,
+        stages=list(config.stages),
+        lr=lr,
+        weight_decay=weight_decay,
+        decay_all=bool(optim.get("decay_all", False)),
+        seed=config.seed,
+        names={group: choices[group] for group in ("model", "data", "tokenizer") if group in choices},
+        config_text=to_yaml(config, choices),
+        **settings,
+    )
+
+
+def _number(node: DictConfig, name: str) -> float | None:
+    value = node.get(name, "auto")
+    return None if value == "auto" else float(value)
+
+
+def _without(node: DictConfig, names: frozenset[str]) -> DictConfig:
+    return DictConfig({str(name): value for name, value in node.items() if name not in names})
+
+
+def _try_optimizer(make_optimizer: Any, lr: float, weight_decay: float) -> None:
+    """Lets the optimizer refuse its arguments now rather than after the corpus was read."""
+    import torch
+
+    weight = torch.nn.Parameter(torch.zeros(1, 1))
+    try:
+        make_optimizer([weight], lr=lr, weight_decay=weight_decay)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"optim: {error}") from error
+
+
+__all__ = ["make_plan"]

@@ -1,0 +1,124 @@
+"""`resume=`: which run goes on, and with what configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from torch_linguist.cli.runs import list_runs
+from torch_linguist.config import Composition, exists, parse_overrides, to_plain
+from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.nodes import ALLOWED_TARGETS, check_targets, targets_of
+from torch_linguist.signatures import show
+
+FIXED = ("data", "tokenizer", "model", "seed")
+"""What a run that goes on cannot change: its weights and the order of its data depend on it."""
+
+IGNORED = ("resume", "output_dir", "name")
+"""Keys that say which run is meant, not how it goes on."""
+
+
+def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None:
+    """The run folder that `resume=` means.
+
+    Args:
+        resume: None or False (a new run), True (the newest run that has a checkpoint), `auto` (the same, but a new run
+            where there is none) or a run folder.
+        output_dir: where run folders are made.
+        name: of the run; with True and `auto` it says which run is meant.
+
+    Returns:
+        The run folder, or None for a new run.
+
+    Raises:
+        LinguistError: there is no such run, or it has no checkpoint.
+    """
+    if resume is None or resume is False:
+        return None
+    if resume is True or resume == "auto":
+        runs = [folder for folder in list_runs(output_dir) if is_resumable(folder) and name in (None, folder.name)]
+        if not runs and resume is True:
+            where = output_dir / name if name else output_dir
+            raise LinguistError(f"resume=true: {where} holds no run with a checkpoint; resume=auto would start one")
+        return runs[0] if runs else None
+    folder = Path(str(resume))
+    if not is_resumable(folder):
+        raise LinguistError(f"resume={resume}: is no run folder with config.yaml and checkpoints/last.pt")
+    return folder
+
+
+def is_resumable(folder: Path) -> bool:
+    """Whether a run folder has what is needed to go on."""
+    return (folder / "config.yaml").is_file() and (folder / "checkpoints" / "last.pt").is_file()
+
+
+def resumed_composition(folder: Path, composition: Composition) -> Composition:
+    """The run's own configuration, with the command line's values in place.
+
+    An override that repeats what the run has changes nothing, so that the run's own command line with `resume=auto`
+    added goes on with it.
+
+    Args:
+        folder: of the run.
+        composition: what the command line alone gives.
+
+    Raises:
+        ConfigError: an override would change what cannot change, or the run's configuration names foreign classes.
+    """
+    config, choices = read_run_config(folder, trusted=_packages(composition.config))
+    for override in parse_overrides(composition.overrides):
+        key, line = override.key_or_group, str(override.input_line)
+        if key in IGNORED:
+            continue
+        if key in composition.choices or key in choices:
+            if composition.choices.get(key) != choices.get(key):
+                raise ConfigError(
+                    f"{line}: the run in {folder} has {key}={choices.get(key, 'null')}, and keeps it; leave it out, "
+                    "set single keys, or start a new run"
+                )
+            continue
+        value = override.value()
+        if exists(config, key) and to_plain(config, key) == to_plain(composition.config, key):
+            continue
+        if key.partition(".")[0] in FIXED:
+            kept = f"has {key}={show(to_plain(config, key))}" if exists(config, key) else "does not have it"
+            raise ConfigError(f"{key}={show(value)}: the run in {folder} {kept}, and keeps it; leave it out")
+        if override.is_delete():
+            raise ConfigError(f"{line}: a run that goes on keeps its keys; set another value")
+        OmegaConf.update(config, key, to_plain(composition.config, key), force_add=True)
+    return Composition(config, choices, composition.overrides)
+
+
+def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Reads a run folder's `config.yaml`, which is data and may be a stranger's.
+
+    Args:
+        folder: of the run.
+        trusted: module prefixes beside our own whose classes it may name.
+
+    Returns:
+        The configuration, and group to choice.
+
+    Raises:
+        ConfigError: it cannot be read, or names classes that it may not.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = OmegaConf.create(path.read_text(encoding="utf-8"))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(config, DictConfig) or not isinstance(config.get("choices"), DictConfig):
+        raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
+    choices = {str(group): str(choice) for group, choice in config.pop("choices").items()}
+    check_targets(to_plain(config), allowed=(*ALLOWED_TARGETS, *trusted))
+    return config, choices
+
+
+def _packages(config: DictConfig) -> tuple[str, ...]:
+    """The top-level packages of the classes that the command line itself names: who names a class trusts it."""
+    return tuple({f"{str(target).partition('.')[0]}." for _, target in targets_of(to_plain(config))})
+
+
+__all__ = ["find_resumed", "is_resumable", "read_run_config", "resumed_composition"]

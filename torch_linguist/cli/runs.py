@@ -1,0 +1,58 @@
+"""Which run is meant when none is named."""
+
+from pathlib import Path
+
+from torch_linguist.errors import LinguistError
+
+
+def list_runs(output_dir: Path = Path("outputs")) -> list[Path]:
+    """The runs below a folder, those of a grid included, the newest first.
+
+    Args:
+        output_dir: where run folders are made.
+    """
+    folders = [path.parent for level in ("*", "*/*") for path in output_dir.glob(f"{level}/config.yaml")]
+    return sorted(folders, key=lambda folder: (_date(folder), folder.name), reverse=True)
+
+
+def newest_run(output_dir: Path = Path("outputs")) -> Path:
+    """The newest run below a folder, runs of a grid included.
+
+    Args:
+        output_dir: where run folders are made.
+
+    Raises:
+        LinguistError: there is no run.
+    """
+    folders = list_runs(output_dir)
+    if not folders:
+        raise LinguistError(f"{output_dir}: there is no run here; name a run folder, or make one with tl-train")
+    return folders[0]
+
+
+def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
+    """The run that is named, or the newest one.
+
+    Args:
+        named: a run folder, or None.
+        output_dir: where the newest is looked for.
+
+    Raises:
+        LinguistError: it is no run folder, or there is none.
+    """
+    if named is None:
+        return newest_run(output_dir)
+    if not named.is_dir():
+        raise LinguistError(f"{named}: there is no such run folder")
+    if not (named / "config.yaml").is_file():
+        raise LinguistError(f"{named}: is not a run folder (it holds no config.yaml); tl-train makes one")
+    return named
+
+
+def _date(folder: Path) -> int:
+    """When a run last told of itself, in nanoseconds: at its end, or else at its start."""
+    marks = [folder / "summary.json", folder / "config.yaml"]
+    return max((mark.stat().st_mtime_ns for mark in marks if mark.is_file()), default=0)
+
+
+__all__ = ["find_run", "list_runs", "newest_run"]

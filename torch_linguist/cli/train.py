@@ -1,0 +1,86 @@
+"""`tl-train`: from raw text to a trained, measured and exported language model."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch_linguist.catalogue import GROUPS
+from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
+from torch_linguist.cli.entry import SUCCESS, run_command
+from torch_linguist.cli.plan import make_plan
+from torch_linguist.cli.resume import find_resumed, resumed_composition
+from torch_linguist.config import compose_config, to_yaml
+
+TEXT = CommandText(
+    name="tl-train",
+    about=(
+        "Trains a language model in six steps: check (the untrained loss against ln of the vocabulary), overfit (a few "
+        "batches learnt by heart), lr_find (learning rate), grid (weight decay x learning rate), fit (the long "
+        "training) and export (TorchScript). Everything lands in a run folder under outputs/."
+    ),
+    groups=GROUPS,
+    notes=[
+        (
+            "Exit codes",
+            "0 finished; 1 failed; 2 wrong usage; 130 interrupted (the first Ctrl-C saves and scores what there is, "
+            "the second stops at once)",
+        )
+    ],
+    examples=[
+        ("tl-train", "all six steps on the presidential addresses"),
+        ("tl-train experiment=debug", "the same in seconds, to see that everything works"),
+        ("tl-train data=text data.path=my_book.txt model=gru", "your own text"),
+        ("tl-train model=transformer optim.lr=1e-3 optim.weight_decay=0 trainer.max_minutes=10", "no search: train"),
+        ("tl-train stages=[lr_find] model=rnn", "only look for a learning rate"),
+        ("tl-grid model=lstm,gru model.hidden_size=128,256", "several runs, one row each in a CSV"),
+    ],
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `tl-train`.
+
+    Args:
+        argv: the arguments; None for those of the process.
+
+    Returns:
+        The exit code.
+    """
+    return run_command(_train, argv)
+
+
+def _train(argv: list[str]) -> int:
+    arguments = parse_arguments(TEXT, argv)
+    if arguments.help:
+        print(help_page(TEXT, arguments.overrides, arguments.config_dir))
+        return SUCCESS
+    composition = compose_config(arguments.overrides, arguments.config_dir)
+    if arguments.cfg:
+        print(to_yaml(composition.config), end="")
+        return SUCCESS
+    config = composition.config
+    folder = find_resumed(config.resume, Path(config.output_dir), config.name)
+    if folder is not None:
+        print(f"going on with {folder}")
+        composition = resumed_composition(folder, composition)
+    plan = make_plan(composition.config, composition.choices)
+
+    from torch_linguist import pipeline
+    from torch_linguist.trainer.run_folder import create_run_folder
+
+    if folder is None:
+        default = "-".join(composition.choices[group] for group in ("data", "model") if group in composition.choices)
+        made = create_run_folder(Path(config.output_dir), config.name, default or "run")
+        plan = replace(plan, folder=made)
+    else:
+        plan = replace(plan, folder=folder, resume=True)
+    summary = pipeline.run(plan)
+    if summary["status"] == "interrupted":
+        return 128 + (summary.get("signal") or signal.SIGINT)
+    return SUCCESS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Batches of token ids out of a stream: contiguous (state carried) or independent windows (shuffled).
+
+Shape legend: B batch (parallel streams or windows), T time, N tokens of the stream.
+"""
+
+import functools
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torch_linguist.data.stream import TokenStream
+from torch_linguist.errors import DataError
+
+logger = logging.getLogger("torch_linguist.data")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+class Batch(NamedTuple):
+    """What a training step reads.
+
+    Attributes:
+        tokens: ids, int64 [B, T].
+        targets: the id after each token, int64 [B, T].
+        reset: the carried state must start anew before this batch.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    reset: bool
+
+
+class Batches(ABC):
+    """Endless batches of a stream, pass after pass; its position can be saved and restored exactly.
+
+    The stream is read as a circle: position 0 follows the last one, which is an ``<eos>``. So every token is a target
+    with the true token before it as input, and a seeded offset moves the borders of the chunks in each pass.
+
+    Attributes:
+        batch_size: rows of a batch B; lowered where the stream holds fewer sequences.
+        sequence_length: tokens of a row T.
+        batches_per_epoch: batches of one pass.
+        tokens_per_batch: B * T.
+    """
+
+    batches_per_epoch: int
+
+    def __init__(self, stream: TokenStream, batch_size: int, sequence_length: int, seed: int = 0) -> None:
+        """Lays out the stream.
+
+        Args:
+            stream: the tokens.
+            batch_size: rows of a batch B.
+            sequence_length: tokens of a row T.
+            seed: of the offsets and the order.
+
+        Raises:
+            DataError: the stream is shorter than one sequence, or a number is not positive.
+        """
+        for field, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
+            if value < 1:
+                raise DataError(f"trainer.{field}={value}: must be at least 1")
+        sequences = len(stream) // sequence_length
+        if sequences == 0:
+            raise DataError(
+                f"trainer.sequence_length={sequence_length}: the split {stream.split} has only {len(stream)} tokens; "
+                "choose a smaller trainer.sequence_length or give more text"
+            )
+        if sequences < batch_size:
+            _warn_once(
+                f"trainer.batch_size={batch_size} lowered to {sequences}: the split {stream.split} has only "
+                f"{len(stream)} tokens, {sequences} sequences of {sequence_length}"
+            )
+        self.batch_size = min(batch_size, sequences)
+        self.sequence_length = sequence_length
+        self.tokens_per_batch = self.batch_size * sequence_length
+        self._seed = seed
+        # A plain view: slicing the memmap class itself costs several times as much.
+        self._ids: NDArray[np.unsignedinteger] = np.asarray(stream.ids)
+        self._eos_id = stream.eos_id
+        self._ends_in_eos = int(self._ids[-1]) == stream.eos_id
+        self._pass = 0
+        self._batch = 0
+        self._begin_pass()
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the stream that are done, fractions included."""
+        return self._pass + self._batch / self.batches_per_epoch
+
+    def next(self) -> Batch:
+        """The next batch."""
+        batch = self._read_batch(self._batch)
+        self._batch += 1
+        if self._batch == self.batches_per_epoch:
+            self._pass += 1
+            self._batch = 0
+            self._begin_pass()
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position, in plain types."""
+        return {"pass": self._pass, "batch": self._batch, **self._layout()}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Goes to a saved position: what follows is what would have followed then.
+
+        Raises:
+            DataError: the position belongs to another stream, batch size, sequence length or seed.
+        """
+        for name, value in self._layout().items():
+            if state.get(name) != value:
+                raise DataError(
+                    f"cannot resume: the saved position of the batches has {name}={state.get(name)}, this run has "
+                    f"{name}={value}; resume with the settings of the saved run"
+                )
+        self._pass = int(state["pass"])
+        self._batch = int(state["batch"])
+        self._begin_pass()
+
+    def _layout(self) -> dict[str, int]:
+        return {
+            "tokens": len(self._ids),
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "seed": self._seed,
+        }
+
+    def _generator(self) -> np.random.Generator:
+        """Random numbers that depend on nothing but the seed and the pass."""
+        return np.random.default_rng([self._seed, self._pass])
+
+    def _take(self, starts: NDArray[np.int64], length: int, reset: bool) -> Batch:
+        """Rows of the circular stream: targets from `starts` on, inputs one position earlier."""
+        positions = starts[:, None] + np.arange(-1, length)
+        block = self._ids.take(positions, mode="wrap").astype(np.int64)
+        tokens, targets = block[:, :-1].copy(), block[:, 1:].copy()
+        if not self._ends_in_eos:
+            tokens[positions[:, 1:] % len(self._ids) == 0] = self._eos_id
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), reset)
+
+    @abstractmethod
+    def _begin_pass(self) -> None:
+        """Draws what the current pass needs."""
+
+    @abstractmethod
+    def _read_batch(self, index: int) -> Batch:
+        """Batch number `index` of the current pass."""
+
+
+class ContiguousBatches(Batches):
+    """B parallel streams; each batch goes on where the one before ended, so that a state can be carried.
+
+    In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into B equal streams; a
+    tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T.
+    """
+
+    def _begin_pass(self) -> None:
+        count = len(self._ids)
+        self._stream_length = count // self.batch_size
+        self.batches_per_epoch = -(-self._stream_length // self.sequence_length)
+        offset = int(self._generator().integers(count))
+        self._starts = offset + self._stream_length * np.arange(self.batch_size, dtype=np.int64)
+
+    def _read_batch(self, index: int) -> Batch:
+        begin = index * self.sequence_length
+        length = min(self.sequence_length, self._stream_length - begin)
+        return self._take(self._starts + begin, length, reset=index == 0)
+
+
+class WindowBatches(Batches):
+    """Independent windows in a new order each pass; every batch starts from a fresh state.
+
+    In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into windows of T tokens;
+    a tail shorter than T is left out, another one in each pass. The last batch of a pass may hold fewer windows.
+    """
+
+    def _begin_pass(self) -> None:
+        windows = len(self._ids) // self.sequence_length
+        self.batches_per_epoch = -(-windows // self.batch_size)
+        generator = self._generator()
+        offset = int(generator.integers(len(self._ids)))
+        self._starts = offset + self.sequence_length * generator.permutation(windows)
+
+    def _read_batch(self, index: int) -> Batch:
+        begin = index * self.batch_size
+        return self._take(self._starts[begin : begin + self.batch_size], self.sequence_length, reset=True)

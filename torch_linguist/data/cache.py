@@ -1,0 +1,153 @@
+"""The token cache: built once, found by fingerprint, whole or not there at all."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from torch_linguist.data.corpus import Corpus, digest
+from torch_linguist.data.encoding import UNTOUCHED, encode_corpus
+from torch_linguist.data.stream import TokenizedCorpus, open_streams
+from torch_linguist.data.tokenizer import Tokenizer
+from torch_linguist.data.training import TokenizerTrainer
+from torch_linguist.errors import DataError
+
+logger = logging.getLogger("torch_linguist.data")
+
+FORMAT_VERSION = 2
+"""Raised whenever the files of a cache change their meaning."""
+
+CHECKSUM_LIMIT = 64 * 2**20
+"""Files up to this many bytes are checked in full at each start; larger ones by their size, and in full where
+the time of change shows that somebody wrote to them, or on request."""
+
+
+def default_cache_dir() -> Path:
+    """`$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`."""
+    own = os.environ.get("TORCH_LINGUIST_CACHE")
+    if own:
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "torch_linguist"
+
+
+def prepare(
+    corpus: Corpus,
+    tokenizer_trainer: TokenizerTrainer | None,
+    cache_dir: Path | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    verify: bool = False,
+) -> TokenizedCorpus:
+    """The token streams of a corpus: from the cache, or made and kept there.
+
+    Several processes may ask for the same streams at once: one makes them, the others wait.
+
+    Args:
+        corpus: the text.
+        tokenizer_trainer: makes the tokenizer from the training split; not needed where `tokenizer` is given.
+        cache_dir: where streams are kept; None for `default_cache_dir()`.
+        tokenizer: a ready one, for scoring another corpus with the tokenizer of a run.
+        verify: check the checksums of files of any size.
+
+    Raises:
+        DataError: the source cannot be read, a split is empty, or the cache cannot be written.
+    """
+    if tokenizer is not None:
+        source = digest("tokenizer", tokenizer.to_json())
+    elif tokenizer_trainer is not None:
+        source = tokenizer_trainer.fingerprint()
+    else:
+        raise DataError("prepare: needs a tokenizer_trainer or a tokenizer")
+    fingerprint = digest(FORMAT_VERSION, corpus.name, corpus.fingerprint(), corpus.blank_lines, source)
+    root = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = root / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', corpus.name)}-{fingerprint[:16]}"
+    found = _open(folder, fingerprint, verify)
+    if found is not None:
+        return found
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{folder.name}.lock"):
+            found = _open(folder, fingerprint, verify)
+            if found is None:
+                _build(corpus, tokenizer_trainer, tokenizer, folder, fingerprint)
+                found = _open(folder, fingerprint)
+    except OSError as error:
+        raise DataError(
+            f"{root}: the token cache cannot be written ({error.strerror or error}); "
+            "make room, or set TORCH_LINGUIST_CACHE to another folder"
+        ) from error
+    if found is None:
+        raise DataError(f"{folder}: the token cache was damaged as it was written; check the disk")
+    return found
+
+
+def _build(
+    corpus: Corpus,
+    tokenizer_trainer: TokenizerTrainer | None,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    fingerprint: str,
+) -> None:
+    """Makes the streams in a temporary folder and moves it into place; the caller holds the lock."""
+    for left_over in folder.parent.glob(f"{folder.name}.tmp-*"):  # Of a build that was killed.
+        shutil.rmtree(left_over, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        if tokenizer is None:
+            if tokenizer_trainer is None:
+                raise AssertionError("checked by prepare")
+            tokenizer = tokenizer_trainer.train(corpus)
+        encode_corpus(corpus, tokenizer, temporary, fingerprint)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _open(folder: Path, fingerprint: str, verify: bool = False) -> TokenizedCorpus | None:
+    """The streams in a folder; None where there are none, or (with a warning) where they are damaged."""
+    if not folder.is_dir():
+        return None
+    damage = _damage(folder, fingerprint, verify)
+    if damage is None:
+        return open_streams(folder, _manifest(folder))
+    logger.warning("%s: damaged token cache (%s), building it anew", folder, damage)
+    return None
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
+    """What is wrong with a cache folder, or None."""
+    try:
+        manifest = _manifest(folder)
+        if manifest["fingerprint"] != fingerprint:
+            return "manifest.json belongs to another corpus"
+        for name, facts in manifest["files"].items():
+            path = folder / name
+            status = path.stat()
+            if status.st_size != facts["size"]:
+                return f"{name} has {status.st_size} bytes instead of {facts['size']}"
+            if verify or facts["size"] <= CHECKSUM_LIMIT or status.st_mtime_ns != UNTOUCHED:
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
+                        return f"{name} has a wrong checksum"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "manifest.json is not readable"
+    return None

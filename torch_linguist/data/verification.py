@@ -1,0 +1,75 @@
+"""Whether a corpus is what it promises to be: its published counts, and no document in two splits."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_linguist.data.corpus import Corpus
+from torch_linguist.data.tokenizer import Tokenizer
+from torch_linguist.errors import DataError
+
+logger = logging.getLogger("torch_linguist.data")
+
+
+def check_expected(corpus: Corpus, split: str, tokenizer: Tokenizer, counts: Mapping[str, Any], lines: int) -> None:
+    """Compares a split with its published counts.
+
+    `words_and_lines` is what papers call tokens: words by white space and an ``<eos>`` a line, whatever the tokenizer.
+    `types` can be seen only where each word is a token of its own. `characters` are those of ASCII text, newlines out.
+
+    Raises:
+        DataError: a count differs, and the text is not a person's own copy (then it is a warning).
+    """
+    found = {
+        "lines": lines,
+        "words": counts["words"],
+        "words_and_lines": counts["words"] + lines,
+        "characters": counts["bytes"] - lines,
+    }
+    whole_words = tokenizer.kind == "word" and not tokenizer.transformed
+    if whole_words and counts["oov"] == 0 and counts["tokens"] == found["words_and_lines"]:
+        found["types"] = tokenizer.vocab_size
+    for name, expected in corpus.expected.get(split, {}).items():
+        if name in found and found[name] != expected:
+            message = (
+                f"{corpus.name}: the split {split} has {found[name]:,} {name.replace('_', ' ')}, "
+                f"the published corpus {expected:,}"
+            )
+            if corpus.own_copy:
+                logger.warning("%s; scores cannot be compared with published ones", message)
+            else:
+                raise DataError(f"{message}; check data.revision, or set data.expected=null")
+
+
+def count_duplicates(corpus: Corpus, hashes: Mapping[str, NDArray[np.uint64]]) -> dict[str, int]:
+    """Counts the documents of each split whose text stands word for word in an earlier split, and reports them.
+
+    Args:
+        corpus: for the message.
+        hashes: one number for each document's text, by split; train comes first.
+
+    Returns:
+        Split to number of documents, for all splits but the first.
+    """
+    found: dict[str, int] = {}
+    splits = list(hashes)
+    for index, split in enumerate(splits[1:], start=1):
+        seen = np.zeros(len(hashes[split]), bool)
+        for earlier in splits[:index]:
+            seen |= np.isin(hashes[split], hashes[earlier])
+        found[split] = int(np.count_nonzero(seen))
+        if found[split]:
+            way_out = "; data.drop_duplicates=true drops them" if corpus.drop_duplicates is False else ""
+            logger.warning(
+                "%s: %d of %d documents of %s stand word for word in %s%s",
+                corpus.name,
+                found[split],
+                len(seen),
+                split,
+                " or ".join(splits[:index]),
+                way_out,
+            )
+    return found

@@ -1,0 +1,68 @@
+"""Several models mixed: weights by expectation-maximisation on valid, the score on any split.
+
+Shape legend: K models, N tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_linguist.data import TokenStream
+from torch_linguist.evaluation.scoring import Score, stream_nll
+from torch_linguist.model import LanguageModel
+from torch_linguist.model.mixture import fit_weights, mixture_nll
+
+
+@dataclass(frozen=True)
+class MixedScore:
+    """What a linear mixture of models makes of a stream.
+
+    Attributes:
+        weights: share of each model, K numbers that add up to one.
+        mixed: the mixture's score.
+        single: each model's own score.
+    """
+
+    weights: list[float]
+    mixed: Score
+    single: list[Score]
+
+
+def score_mixture(
+    models: Sequence[LanguageModel],
+    valid: TokenStream,
+    stream: TokenStream,
+    *,
+    chunk_length: int = 1024,
+    stride: int | None = None,
+) -> MixedScore:
+    """Fits the weights on one stream and scores another; each model reads as it would alone.
+
+    Args:
+        models: over one vocabulary.
+        valid: what the weights are fitted on.
+        stream: what is scored; may be `valid` itself.
+        chunk_length: see `score`.
+        stride: see `score`.
+
+    Returns:
+        The weights and the scores.
+    """
+
+    def all_nll(part: TokenStream) -> Tensor:
+        rows = [
+            np.concatenate(list(stream_nll(model, part, chunk_length=chunk_length, stride=stride))) for model in models
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+    fitted_on = all_nll(valid)
+    weights = fit_weights(fitted_on)
+    nll = fitted_on if stream is valid else all_nll(stream)
+    return MixedScore(
+        weights=weights,
+        mixed=Score.of(float(mixture_nll(nll, weights).sum()), stream),
+        single=[Score.of(float(row.sum()), stream) for row in nll],
+    )

@@ -1,0 +1,198 @@
+"""Scores that can be trusted to the last digit: every token of a stream once, nothing trimmed.
+
+Shape legend: B batch, T time, N tokens of the stream.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_linguist.data import TokenStream
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import CountedModel, LanguageModel, device_of
+
+COUNTED_CHUNK = 1 << 16
+"""Tokens at a time for a model that looks its numbers up: it holds little of each, and the calls would cost more."""
+
+WINDOW_TOKENS = 8192
+"""Tokens that overlapping windows hold at once."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model makes of a stream.
+
+    Attributes:
+        tokens: tokens scored, `<eos>` included.
+        words: white-space separated words of the original text.
+        bytes: UTF-8 bytes of the original text.
+        oov_rate: share of the tokens whose surface is not in the vocabulary.
+        loss: nats per token.
+        perplexity: exp(loss).
+        word_perplexity: exp(total nats / words): comparable across tokenizers.
+        bits_per_byte: total bits / bytes: comparable across tokenizers.
+    """
+
+    tokens: int
+    words: int
+    bytes: int
+    oov_rate: float
+    loss: float
+    perplexity: float
+    word_perplexity: float
+    bits_per_byte: float
+
+    @classmethod
+    def of(cls, total_nats: float, stream: TokenStream) -> "Score":
+        """The score of a whole stream from the sum of its nll."""
+        tokens = len(stream)
+        return cls(
+            tokens=tokens,
+            words=stream.words,
+            bytes=stream.bytes,
+            oov_rate=stream.oov / tokens,
+            loss=total_nats / tokens,
+            perplexity=exp(total_nats / tokens),
+            word_perplexity=exp(total_nats / stream.words) if stream.words else math.inf,
+            bits_per_byte=total_nats / math.log(2) / stream.bytes if stream.bytes else math.inf,
+        )
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Plain types, for JSON."""
+        return asdict(self)
+
+
+def exp(nats: float) -> float:
+    """The perplexity of a loss, its exponential; infinity where that is past a float."""
+    return math.exp(nats) if nats < 709 else math.inf
+
+
+def score(
+    model: LanguageModel,
+    stream: TokenStream,
+    *,
+    chunk_length: int = 1024,
+    stride: int | None = None,
+) -> Score:
+    """Scores a whole stream.
+
+    Args:
+        model: any model; it is left in the mode (train or eval) it was in.
+        stream: one split.
+        chunk_length: tokens that a model without a bounded context reads at a time; changes nothing but memory.
+            A model that counts reads more at a time.
+        stride: new tokens a window for a model with a bounded context; None for half its context.
+
+    Returns:
+        The score.
+
+    Raises:
+        LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
+    """
+    total = sum(float(part.sum()) for part in stream_nll(model, stream, chunk_length=chunk_length, stride=stride))
+    return Score.of(total, stream)
+
+
+def mean_nll(
+    model: LanguageModel,
+    stream: TokenStream,
+    max_tokens: int | None = None,
+    *,
+    chunk_length: int = 1024,
+    stride: int | None = None,
+) -> float:
+    """Loss in nats per token of the first `max_tokens` tokens of a stream (all of them for None); else as `score`."""
+    parts = list(stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride))
+    return sum(float(part.sum()) for part in parts) / sum(len(part) for part in parts)
+
+
+def stream_nll(
+    model: LanguageModel,
+    stream: TokenStream,
+    max_tokens: int | None = None,
+    *,
+    chunk_length: int = 1024,
+    stride: int | None = None,
+) -> Iterator[np.ndarray]:
+    """The nll of every token of a stream, in order.
+
+    The first token is predicted from `<eos>`. A model without a bounded context carries its state through the whole
+    stream; one with a bounded context reads overlapping windows, each of which scores its last `stride` tokens, so
+    that every token but the stream's first ones sees at least `context_length - stride` tokens before it.
+
+    Args:
+        model: any model.
+        stream: one split.
+        max_tokens: only so many from the start; None for all.
+        chunk_length: tokens at a time, for a model without a bounded context.
+        stride: new tokens a window, for a model with one.
+
+    Yields:
+        nll in nats, float64, of consecutive stretches of the stream.
+
+    Raises:
+        LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
+    """
+    if len(stream) == 0:
+        raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
+    if chunk_length < 1:
+        raise LinguistError(f"score.chunk_length={chunk_length}: must be at least 1")
+    length = len(stream) if max_tokens is None else min(max_tokens, len(stream))
+    mode = model.training
+    model.eval()
+    try:
+        if model.context_length:
+            yield from _windows(model, stream, length, stride)
+        else:
+            yield from _carried(model, stream, length, chunk_length)
+    finally:
+        model.train(mode)
+
+
+def _shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets [T] of positions start..end: each target's input is the token before it."""
+    targets = torch.from_numpy(stream.ids[start:end].astype(np.int64))
+    first = int(stream.ids[start - 1]) if start else stream.eos_id
+    return torch.cat([torch.tensor([first]), targets[:-1]]), targets
+
+
+# As a decorator, inference mode ends at each `yield`: whoever reads the parts computes in the mode of their own.
+@torch.inference_mode()
+def _carried(model: LanguageModel, stream: TokenStream, length: int, chunk_length: int) -> Iterator[np.ndarray]:
+    device = device_of(model)
+    if isinstance(model, CountedModel):
+        chunk_length = max(chunk_length, COUNTED_CHUNK)
+    state = model.initial_state(1)
+    for start in range(0, length, chunk_length):
+        tokens, targets = _shifted(stream, start, min(start + chunk_length, length))
+        nll, state = model.nll(tokens[None].to(device), targets[None].to(device), state)
+        yield nll[0].double().cpu().numpy()
+
+
+@torch.inference_mode()
+def _windows(model: LanguageModel, stream: TokenStream, length: int, stride: int | None) -> Iterator[np.ndarray]:
+    device = device_of(model)
+    window = model.context_length
+    stride = max(1, window // 2) if stride is None else stride
+    if not 0 < stride <= window:
+        raise LinguistError(f"score.stride={stride}: must lie between 1 and the model's context of {window} tokens")
+    # The first window scores all it holds; each later one ends `stride` tokens further and scores those alone.
+    head = min(window, length)
+    tokens, targets = _shifted(stream, 0, head)
+    nll, _ = model.nll(tokens[None].to(device), targets[None].to(device), model.initial_state(1))
+    yield nll[0].double().cpu().numpy()
+    ends = [*range(head + stride, length, stride), length] if length > head else []
+    batch = max(1, WINDOW_TOKENS // window)
+    for first in range(0, len(ends), batch):
+        group = ends[first : first + batch]
+        pairs = [_shifted(stream, end - window, end) for end in group]
+        inputs, outputs = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
+        nll, _ = model.nll(inputs, outputs, model.initial_state(len(group)))
+        previous = ends[first - 1] if first else head
+        for row, end in zip(nll.double().cpu().numpy(), group, strict=True):
+            yield row[window - (end - previous) :]
+            previous = end

@@ -1,0 +1,331 @@
+"""The kinds of figures of an exploration: one column wide, so that they stay readable on a phone."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+from torch_linguist.report.plots import ACCENT, MUTED, STYLE, TRAIN, VALID
+from torch_linguist.trainer.run_folder import whole_file
+
+WIDTH = 6.4
+"""Of every figure, in inches: at a phone's width its text is still some 9 pixels high."""
+
+COLOURS = (TRAIN, VALID, ACCENT, "#8172b3", "#ccb974", "#64b5cd")
+
+VIOLIN_POINTS = 4000
+"""A violin's density is estimated from so many values at most."""
+
+FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
+"""For words in scripts that matplotlib's own font lacks, those of them that are installed."""
+
+
+@contextmanager
+def new_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """A figure in the house's style, written to `path` as a whole at the end of the block; needs no display.
+
+    Args:
+        path: of the PNG.
+        height: in inches.
+        width: in inches.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+    # A word of the corpus such as `$` is no formula.
+    own = {"font.family": fonts, "text.parse_math": False, "legend.fontsize": 9, "axes.titlesize": 11}
+    with mpl.rc_context(STYLE | own), warnings.catch_warnings():
+        # A sign that no installed font has is drawn as an empty box, which says it all.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format="png")
+
+
+def colour(index: int) -> str:
+    """The colour of a split, by its place."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def short_number(value: float, _: object = None) -> str:
+    """A number for an axis: 950, 2k, 1.5M, 0.01."""
+    size = abs(value)
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= limit:
+            return f"{value / limit:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def percent(value: float, _: object = None) -> str:
+    """A share for an axis: 5%, 0.5%."""
+    return f"{100 * value:.3g}%"
+
+
+def printable(word: object, most: int = 26) -> str:
+    """A word as a label: no invisible signs, and not too long."""
+    text = "".join(sign if sign.isprintable() else "␣" if sign.isspace() else "·" for sign in str(word))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def log_axis(axis: Axis, low: float, high: float) -> None:
+    """Makes an axis logarithmic, its ticks numbers that a person reads: 1, 10, 100, 1k, 10k.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`.
+        low: smallest value, positive.
+        high: largest value.
+    """
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    decades = math.log10(max(high, low * 1.0001) / low)
+    steps = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.5 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(10, steps, numticks=12) if decades > 0.5 else MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(short_number))
+    axis.set_minor_formatter(NullFormatter())
+    if decades <= 1.5:
+        axis.set_minor_locator(NullLocator())
+
+
+def is_skewed(values: ArrayLike) -> bool:
+    """Whether lengths are better shown on a logarithmic axis: the largest are far above the middle."""
+    values = np.asarray(values)
+    return bool(len(values)) and float(values.max()) > 5 * max(float(np.median(values)), 1.0)
+
+
+def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, ylabel: str) -> None:
+    """Histograms over one another, each as shares of its own sample.
+
+    Args:
+        path: of the PNG.
+        samples: positive values by name.
+        xlabel: what they are.
+        ylabel: what they are shares of.
+    """
+    values = {name: np.asarray(sample, np.float64) for name, sample in samples.items() if len(np.asarray(sample))}
+    everything = np.concatenate(list(values.values()))
+    low, high = max(float(everything.min()), 1.0), max(float(everything.max()), 1.0)
+    skewed = is_skewed(everything)
+    with new_figure(path, 3.6) as figure:
+        axes = figure.subplots()
+        # As fine as the smallest sample bears (the cube root is that of Scott's and of Freedman and Diaconis' rules).
+        bins = int(np.clip(2.5 * min(len(sample) for sample in values.values()) ** (1 / 3), 6, 40))
+        edges = list(_edges(low, high, skewed, bins, whole=bool((everything == everything.round()).all())))
+        for index, (name, sample) in enumerate(values.items()):
+            weights = np.full(len(sample), 1 / len(sample))
+            axes.hist(
+                sample, edges, weights=weights, histtype="stepfilled", color=colour(index), alpha=0.18, linewidth=0
+            )
+            label = f"{name} ({len(sample):,})"
+            axes.hist(sample, edges, weights=weights, histtype="step", color=colour(index), linewidth=1.6, label=label)
+        if skewed:
+            log_axis(axes.xaxis, low, high)
+        else:
+            axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent))
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.legend()
+
+
+def _edges(low: float, high: float, skewed: bool, bins: int, whole: bool) -> NDArray[Any]:
+    """Edges of bins; half-way between whole values, or some bins would hold more of these than others."""
+    if skewed:
+        edges = np.geomspace(low, high + 1, bins + 1)
+        return np.unique(np.concatenate([[low - 0.5], np.floor(edges[1:]) + 0.5])) if whole else edges
+    step = (high - low) / bins or 1.0
+    if whole:
+        step = max(1.0, math.ceil((high - low + 1) / bins))
+        return np.arange(low - 0.5, high + step + 0.5, step)
+    return low + step * np.arange(bins + 1)
+
+
+def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colours: Sequence[str] = ()) -> None:
+    """Box plot and violin plot of the same samples, a row each.
+
+    Args:
+        path: of the PNG.
+        samples: positive values by name.
+        xlabel: what they are.
+        colours: of the samples; none for one colour.
+    """
+    names = list(samples)[::-1]
+    values = [np.asarray(samples[name], np.float64) for name in names]
+    paint = list(colours)[::-1] or [TRAIN] * len(names)
+    everything = np.concatenate(values)
+    skewed = is_skewed(everything)
+    low, high = max(float(everything.min()), 1.0), float(everything.max())
+    rows = np.arange(1, len(names) + 1)
+    with new_figure(path, 1.5 + 0.34 * len(names)) as figure:
+        boxes, violins = figure.subplots(1, 2, sharey=True, sharex=True)
+        drawn = boxes.boxplot(
+            values,
+            orientation="horizontal",
+            positions=rows,
+            widths=0.6,
+            patch_artist=True,
+            flierprops={"markersize": 2, "markeredgecolor": MUTED},
+            medianprops={"color": "black"},
+        )
+        for patch, own in zip(drawn["boxes"], paint, strict=True):
+            patch.set(facecolor=own, alpha=0.5)
+        _violins(violins, values, rows, paint, skewed)
+        for axes, title in ((boxes, "boxes"), (violins, "violins")):
+            axes.set(xlabel=xlabel, title=title)
+            if skewed:
+                log_axis(axes.xaxis, low, high)
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(4))
+                axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+            axes.tick_params(axis="x", labelsize=8.5)
+        boxes.set_yticks(rows, [f"{printable(name, 24)} ({len(samples[name]):,})" for name in names])  # type: ignore[arg-type]
+        boxes.tick_params(axis="y", labelsize=9)
+        boxes.set_ylim(0.4, len(names) + 0.6)
+
+
+def _violins(
+    axes: Axes, values: Sequence[NDArray[np.float64]], rows: NDArray[np.int64], paint: Sequence[str], skewed: bool
+) -> None:
+    """Densities of the values, or of their logarithms where the axis is logarithmic, with the median."""
+    generator = np.random.default_rng(0)
+    for sample, row, own in zip(values, rows, paint, strict=True):
+        axes.plot(np.median(sample), row, "o", color="black", markersize=3, zorder=3)
+        some = generator.choice(sample, VIOLIN_POINTS, replace=False) if len(sample) > VIOLIN_POINTS else sample
+        some = np.log(np.maximum(some, 0.5)) if skewed else some
+        if len(np.unique(some)) < 3:
+            axes.plot(sample, np.full(len(sample), row), ".", color=own, markersize=4)
+            continue
+        grid = np.linspace(some.min(), some.max(), 120)
+        density = _density(some, grid)
+        height = 0.38 * density / density.max()
+        axes.fill_between(
+            np.exp(grid) if skewed else grid, row - height, row + height, color=own, alpha=0.5, linewidth=0.8
+        )
+
+
+def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gaussian kernel density, its width by Silverman's rule (1986, "Density Estimation", 3.31)."""
+    quartiles = np.quantile(values, [0.25, 0.75])
+    spread = min(float(values.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34 or math.inf)
+    width = max(0.9 * spread * len(values) ** -0.2, 1e-3 * float(grid[-1] - grid[0]))
+    return np.asarray(np.exp(-0.5 * ((grid[:, None] - values[None, :]) / width) ** 2).sum(axis=1))
+
+
+def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, positive: bool = True) -> None:
+    """Empirical distribution functions over one another.
+
+    Args:
+        path: of the PNG.
+        samples: values by name.
+        xlabel: what they are.
+        positive: whether a logarithmic axis may be taken.
+    """
+    with new_figure(path, 3.4) as figure:
+        axes = figure.subplots()
+        everything = np.concatenate([np.asarray(sample, np.float64) for sample in samples.values()])
+        for index, (name, sample) in enumerate(samples.items()):
+            values, counts = np.unique(np.asarray(sample, np.float64), return_counts=True)
+            share = np.cumsum(counts) / counts.sum()
+            axes.step(
+                np.concatenate([values[:1], values]),
+                np.concatenate([[0], share]),
+                where="post",
+                color=colour(index),
+                linewidth=1.8,
+                alpha=0.85,
+                label=f"{name} ({counts.sum():,})",
+            )
+        if positive and everything.min() > 0 and is_skewed(everything):
+            log_axis(axes.xaxis, float(everything.min()), float(everything.max()))
+        elif positive:
+            axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent))
+        axes.set(xlabel=xlabel, ylabel="share up to this value", ylim=(0, 1.02))
+        axes.legend(loc="lower right")
+
+
+def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: str) -> None:
+    """Horizontal bars, the first on top, the count beside each.
+
+    Args:
+        path: of the PNG.
+        labels: what is counted.
+        counts: how often.
+        xlabel: of the counts.
+    """
+    values = np.asarray(counts, np.float64)
+    with new_figure(path, 1.0 + 0.21 * len(values)) as figure:
+        axes = figure.subplots()
+        rows = np.arange(len(values))[::-1]
+        axes.barh(rows, values, color=TRAIN, alpha=0.75, height=0.72)
+        axes.set_yticks(rows, [printable(label) for label in labels])
+        axes.tick_params(axis="y", labelsize=9, length=0)
+        top = float(values.max()) if len(values) else 1.0
+        for row, value in zip(rows, values, strict=True):
+            axes.text(value + 0.01 * top, row, f"{value:,.0f}", va="center", fontsize=8, color="#555555")
+        axes.set(xlabel=xlabel, xlim=(0, 1.14 * top), ylim=(-0.7, len(values) - 0.3))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+        axes.grid(visible=False, axis="y")
+
+
+def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
+    """Shares side by side: a row for each index value, a bar for each column.
+
+    Args:
+        path: of the PNG.
+        frame: shares.
+        xlabel: what they are shares of.
+    """
+    names = list(frame.columns)
+    height = 0.8 / len(names)
+    with new_figure(path, 1.3 + (0.14 * len(names) + 0.12) * len(frame)) as figure:
+        axes = figure.subplots()
+        rows = np.arange(len(frame))[::-1]
+        for index, name in enumerate(names):
+            axes.barh(rows + 0.4 - height * (index + 0.5), frame[name], height, color=colour(index), label=str(name))
+        axes.set_yticks(rows, [printable(label) for label in frame.index])
+        axes.tick_params(axis="y", labelsize=9, length=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(percent))
+        axes.set(xlabel=xlabel, ylim=(-0.6, len(frame) - 0.4))
+        axes.grid(visible=False, axis="y")
+        figure.legend(loc="outside upper center", ncols=len(names))
+
+
+def draw_table_heatmap(path: Path, table: pd.DataFrame) -> None:
+    """Counts of a cross table, written into its cells.
+
+    Args:
+        path: of the PNG.
+        table: counts; the names of index and columns become labels.
+    """
+    values = table.to_numpy(np.float64)
+    rows, columns = values.shape
+    turned = columns > 5 or any(len(str(name)) > 10 for name in table.columns)
+    with new_figure(path, 1.4 + 0.34 * rows + (0.9 if turned else 0.0)) as figure:
+        axes = figure.subplots()
+        # The square root: one large cell must not make all others look empty.
+        axes.imshow(np.sqrt(values), cmap="Blues", aspect="auto", vmin=0, vmax=math.sqrt(max(values.max(), 1)) * 1.15)
+        axes.set_xticks(range(columns), [printable(name, 22) for name in table.columns])
+        axes.tick_params(axis="both", length=0, labelsize=9)
+        if turned:
+            axes.tick_params(axis="x", rotation=40)
+            for tick in axes.get_xticklabels():
+                tick.set(ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(rows), [printable(name) for name in table.index])
+        axes.set(xlabel=str(table.columns.name), ylabel=str(table.index.name))
+        axes.grid(visible=False)
+        for (row, column), value in np.ndenumerate(values):
+            dark = value > 0.4 * values.max()
+            axes.text(
+                column, row, f"{value:,.0f}", ha="center", va="center", fontsize=9, color="white" if dark else "black"
+            )

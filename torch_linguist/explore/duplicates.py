@@ -1,0 +1,69 @@
+"""Exact duplicates within and across splits."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from torch_linguist.data import Document
+from torch_linguist.data.corpus import split_lines
+from torch_linguist.explore.sampling import text_digest
+
+Digests = NDArray[np.uint64]
+
+
+def duplicate_counts(digests: Mapping[str, Digests]) -> pd.DataFrame:
+    """How many texts of each split occur elsewhere.
+
+    Args:
+        digests: of the texts of each split.
+
+    Returns:
+        A row for each split (`in` and `also in` the same: copies beyond the first) and for each ordered pair of
+        splits: `texts` of the one, how many of them are `duplicates` of a text of the other, and their `share`.
+    """
+    rows = []
+    unique = {split: np.unique(values) for split, values in digests.items()}
+    for split, values in digests.items():
+        rows.append((split, split, len(values), len(values) - len(unique[split])))
+    for first, second in combinations(digests, 2):
+        for own, other in ((second, first), (first, second)):
+            rows.append((own, other, len(digests[own]), int(np.isin(digests[own], unique[other]).sum())))
+    frame = pd.DataFrame(rows, columns=["in", "also in", "texts", "duplicates"])
+    frame["share"] = frame["duplicates"] / frame["texts"].clip(lower=1)
+    return frame
+
+
+def line_digests(documents: Sequence[Document], least_words: int = 5) -> Digests:
+    """Hashes of the lines with at least so many words: shorter ones (headings, empty lines) recur by their nature."""
+    lines = (line for document in documents for line in split_lines(document.text))
+    return np.array([text_digest(line) for line in lines if len(line.split()) >= least_words], np.uint64)
+
+
+def find_duplicates(
+    documents: Mapping[str, Sequence[Document]], positions: Mapping[str, Sequence[int]], limit: int = 100
+) -> pd.DataFrame:
+    """Documents that occur more than once, empty ones left out.
+
+    Args:
+        documents: of each split.
+        positions: the place of each document in its split.
+        limit: groups of equal documents that are listed at most.
+
+    Returns:
+        A row a document: `group`, `split`, `position`, `characters` and how it `begins`.
+    """
+    groups: dict[int, list[tuple[str, int, str]]] = {}
+    for split, entries in documents.items():
+        for position, document in zip(positions[split], entries, strict=True):
+            if document.text.strip():
+                groups.setdefault(text_digest(document.text), []).append((split, int(position), document.text))
+    repeated = [members for members in groups.values() if len(members) > 1][:limit]
+    rows = [
+        (number, split, position, len(text), " ".join(text[:200].split())[:80])
+        for number, members in enumerate(repeated, 1)
+        for split, position, text in members
+    ]
+    return pd.DataFrame(rows, columns=["group", "split", "position", "characters", "begins"])

@@ -1,0 +1,243 @@
+"""Everything that is counted of a corpus: one pass over its text, the rest on arrays.
+
+Shape legend: N tokens, V types.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from torch_linguist.data import Corpus, Document, MemoryCorpus, Tokenizer, TokenizerTrainer, WordTokenizerTrainer
+from torch_linguist.data.corpus import split_lines
+from torch_linguist.errors import DataError
+from torch_linguist.explore.columns import Column, describe_columns
+from torch_linguist.explore.counting import EncodedDocuments, encode_documents
+from torch_linguist.explore.sampling import MEBIBYTE, SplitSample, read_split
+from torch_linguist.explore.settings import ExploreSettings
+
+Ints = NDArray[np.int64]
+Report = Callable[[str], None]
+
+MEASURES = ("lines", "empty_lines", "words", "tokens", "types", "characters", "bytes")
+"""Counts of each document."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """A corpus, counted.
+
+    Attributes:
+        name: of the corpus.
+        samples: what was read of each split.
+        tokenizer: the one that was asked for, trained on the training split's documents.
+        word_tokenizer: knows every word of all splits; the words are cut as `tokenizer` cuts them where it is one of
+            words, else as `tokenizer=word` does.
+        words: the documents of each split as ids of `word_tokenizer`.
+        tokens: the same as ids of `tokenizer` (for a tokenizer of words, with the ids of `word_tokenizer`).
+        documents: a row for each document: `split`, `position`, the metadata columns, `lines`, `empty_lines`, `words`
+            (separated by white space), `tokens` (``<eos>`` included), `types`, `characters`, `bytes`.
+        columns: the metadata columns.
+        oov: tokens outside the vocabulary of `tokenizer`, by split.
+    """
+
+    name: str
+    samples: Mapping[str, SplitSample]
+    tokenizer: Tokenizer
+    word_tokenizer: Tokenizer
+    words: Mapping[str, EncodedDocuments]
+    tokens: Mapping[str, EncodedDocuments]
+    documents: pd.DataFrame
+    columns: list[Column]
+    oov: Mapping[str, int]
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return list(self.samples)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole corpus was explored, not a sample of it."""
+        return all(sample.is_whole for sample in self.samples.values())
+
+    @property
+    def has_subwords(self) -> bool:
+        """Whether the tokens are parts of words."""
+        return self.tokenizer.kind != "word"
+
+    @cached_property
+    def word_counts(self) -> dict[str, Ints]:
+        """How often each word occurs in each split, without the ``<eos>`` of the lines, int64 [V]."""
+        size = self.word_tokenizer.vocab_size
+        return {split: np.bincount(encoded.words, minlength=size) for split, encoded in self.words.items()}
+
+    @cached_property
+    def word_lengths(self) -> Ints:
+        """Characters of each word, int64 [V]."""
+        return np.array([len(token) for token in self.word_tokenizer.tokens], np.int64)
+
+
+def measure(
+    corpus: Corpus,
+    tokenizer_trainer: TokenizerTrainer,
+    settings: ExploreSettings,
+    seed: int = 1,
+    report: Report = lambda line: None,
+) -> Measurements:
+    """Reads and counts a corpus.
+
+    Args:
+        corpus: the text.
+        tokenizer_trainer: makes the tokenizer.
+        settings: how much is read.
+        seed: of the samples.
+        report: is told what happens.
+
+    Raises:
+        DataError: the corpus cannot be read, or a split is empty.
+    """
+    characters = int(settings.sample_mebibytes * MEBIBYTE)
+    scanned = None if settings.scan_mebibytes is None else int(settings.scan_mebibytes * MEBIBYTE)
+    samples: dict[str, SplitSample] = {}
+    for split in corpus.splits():
+        samples[split] = read_split(corpus, split, characters, scanned, seed)
+        report(f"read {split}: {len(samples[split].documents):,} documents")
+    train = samples["train"].documents
+    tokenizer = tokenizer_trainer.train(_in_memory(corpus, train))
+    everything = [document for sample in samples.values() for document in sample.documents]
+    word_tokenizer = _every_word(tokenizer_trainer, tokenizer).train(_in_memory(corpus, everything))
+    report(f"tokenizer: {tokenizer.vocab_size:,} types")
+    words: dict[str, EncodedDocuments] = {}
+    for split, sample in samples.items():
+        words[split] = encode_documents(sample.documents, word_tokenizer, corpus.blank_lines)
+        if not len(words[split].ids):
+            raise DataError(f"{corpus.name}: the split {split} comes out empty; give more text")
+    tokens = words
+    if tokenizer.kind != "word":
+        tokens = {
+            split: encode_documents(sample.documents, tokenizer, corpus.blank_lines)
+            for split, sample in samples.items()
+        }
+    report(f"tokenised: {sum(len(encoded.ids) for encoded in tokens.values()):,} tokens")
+    frame, names = documents_table(samples, words, tokens, corpus.blank_lines, word_tokenizer.vocab_size)
+    return Measurements(
+        name=corpus.name,
+        samples=samples,
+        tokenizer=tokenizer,
+        word_tokenizer=word_tokenizer,
+        words=words,
+        tokens=tokens,
+        documents=frame,
+        columns=describe_columns(frame, names),
+        oov=_out_of_vocabulary(tokenizer, word_tokenizer, tokens),
+    )
+
+
+def _in_memory(corpus: Corpus, documents: list[Document]) -> MemoryCorpus:
+    splits = {"train": documents, "valid": [], "test": []}
+    return MemoryCorpus(splits, corpus.name, corpus.tokenised, corpus.blank_lines)
+
+
+def _every_word(tokenizer_trainer: TokenizerTrainer, tokenizer: Tokenizer) -> TokenizerTrainer:
+    """A trainer that cuts words as the given one does and leaves none out."""
+    if tokenizer.kind == "word" and isinstance(tokenizer_trainer, WordTokenizerTrainer):
+        whole = copy.copy(tokenizer_trainer)
+        whole.min_frequency, whole.max_size = 1, None
+        return whole
+    return WordTokenizerTrainer(min_frequency=1, lowercase=bool(getattr(tokenizer_trainer, "lowercase", False)))
+
+
+def _out_of_vocabulary(
+    tokenizer: Tokenizer, word_tokenizer: Tokenizer, tokens: Mapping[str, EncodedDocuments]
+) -> dict[str, int]:
+    if tokenizer.kind != "word":
+        return {split: encoded.oov for split, encoded in tokens.items()}
+    known = set(tokenizer.tokens)
+    unknown = np.array([word not in known for word in word_tokenizer.tokens])
+    return {split: int(unknown[encoded.ids].sum()) for split, encoded in tokens.items()}
+
+
+def documents_table(
+    samples: Mapping[str, SplitSample],
+    words: Mapping[str, EncodedDocuments],
+    tokens: Mapping[str, EncodedDocuments],
+    blank_lines: str,
+    vocab_size: int,
+) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each document, with its metadata and counts.
+
+    Args:
+        samples: what was read.
+        words: the documents as words.
+        tokens: the documents as tokens.
+        blank_lines: `keep` or `drop`.
+        vocab_size: V of `words`.
+
+    Returns:
+        The table, and the names of its metadata columns.
+    """
+    names: dict[str, str] = {}
+    frames = []
+    for split, sample in samples.items():
+        for document in sample.documents:
+            for name in document.metadata:
+                if name not in names:
+                    names[name] = f"{name} (metadata)" if name in ("split", "position", *MEASURES) else name
+        columns: dict[str, object] = {"split": split, "position": sample.positions}
+        for name, own in names.items():
+            columns[own] = [document.metadata.get(name) for document in sample.documents]
+        sizes = np.array([_text_sizes(document, blank_lines) for document in sample.documents], np.int64)
+        columns |= dict(zip(("lines", "empty_lines", "words", "characters", "bytes"), sizes.T, strict=True))
+        columns["tokens"] = tokens[split].document_tokens
+        columns["types"] = _types(words[split], vocab_size)
+        frames.append(pd.DataFrame(columns))
+    own_names = list(names.values())
+    return pd.concat(frames, ignore_index=True)[["split", "position", *own_names, *MEASURES]], own_names
+
+
+def _text_sizes(document: Document, blank_lines: str) -> tuple[int, int, int, int, int]:
+    lines = split_lines(document.text, blank_lines)
+    text = "\n".join([*lines, ""])
+    empty = sum(1 for line in lines if not line.strip())
+    return len(lines), empty, len(text.split()), len(text), len(text.encode("utf-8", "surrogatepass"))
+
+
+def _types(encoded: EncodedDocuments, vocab_size: int) -> Ints:
+    """Different words of each document, int64 [documents]."""
+    tokens = encoded.document_tokens
+    document = np.repeat(np.arange(len(tokens)), tokens)
+    pairs = np.delete(document * vocab_size + encoded.ids, encoded.line_ends)
+    return np.bincount(np.unique(pairs) // vocab_size, minlength=len(tokens)).astype(np.int64)
+
+
+def totals(measured: Measurements) -> pd.DataFrame:
+    """A row for each split and one for all: documents, lines, words, tokens, types, characters, unknown words."""
+    rows = []
+    everything = np.zeros(measured.word_tokenizer.vocab_size, np.int64)
+    for split in measured.splits:
+        own = measured.documents[measured.documents["split"] == split]
+        everything += measured.word_counts[split]
+        rows.append(_total_row(split, own, measured.word_counts[split], measured.oov[split]))
+    rows.append(_total_row("all", measured.documents, everything, sum(measured.oov.values())))
+    return pd.DataFrame(rows)
+
+
+def _total_row(name: str, documents: pd.DataFrame, counts: Ints, oov: int) -> dict[str, object]:
+    tokens = int(documents["tokens"].sum())
+    return {
+        "split": name,
+        "documents": len(documents),
+        "empty documents": int((documents["words"] == 0).sum()),
+        **{column.replace("_", " "): int(documents[column].sum()) for column in ("lines", "empty_lines", "words")},
+        "tokens": tokens,
+        "types": int((counts > 0).sum()) + 1,
+        "characters": int(documents["characters"].sum()),
+        "bytes": int(documents["bytes"].sum()),
+        "unknown": oov,
+        "unknown rate": oov / max(tokens, 1),
+    }

@@ -1,0 +1,44 @@
+"""What a person can set of an exploration."""
+
+from dataclasses import dataclass
+
+from torch_linguist.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ExploreSettings:
+    """How much of a corpus is looked at, and how much of it is shown.
+
+    Attributes:
+        sample_mebibytes: text (in characters) that is kept in memory of each split; of a longer split, a seeded sample
+            of its documents is explored.
+        scan_mebibytes: text that is read of each split, to draw that sample from; None reads all of it.
+        samples: excerpts shown of each split.
+        top: words and n-grams shown; ten times as many are in the tables.
+        max_order: longest n-grams that are counted.
+        max_min_frequency: largest `tokenizer.min_frequency` for which the out-of-vocabulary rate is shown.
+        word_cloud: draws one, where the library `wordcloud` is installed.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    sample_mebibytes: float = 32.0
+    scan_mebibytes: float | None = 1024.0
+    samples: int = 4
+    top: int = 25
+    max_order: int = 3
+    max_min_frequency: int = 20
+    word_cloud: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.sample_mebibytes > 0:
+            raise ConfigError(f"explore.sample_mebibytes={self.sample_mebibytes}: must be greater than 0")
+        if self.scan_mebibytes is not None and not self.scan_mebibytes > 0:
+            raise ConfigError(f"explore.scan_mebibytes={self.scan_mebibytes}: must be greater than 0, or null")
+        for name, least in (("samples", 0), ("top", 1), ("max_order", 1), ("max_min_frequency", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"explore.{name}={value}: must be at least {least}")
+        if self.max_order > 6:
+            raise ConfigError(f"explore.max_order={self.max_order}: must be at most 6")

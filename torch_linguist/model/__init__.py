@@ -1,0 +1,21 @@
+"""Batches of token ids -> next-token log-probabilities."""
+
+from torch_linguist.model.base import CountedModel, LanguageModel, State, detach_state, device_of
+from torch_linguist.model.mixture import Mixture
+from torch_linguist.model.ngram import NGramModel
+from torch_linguist.model.recurrent import GRU, LSTM, RNN
+from torch_linguist.model.transformer import Transformer
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "CountedModel",
+    "LanguageModel",
+    "Mixture",
+    "NGramModel",
+    "State",
+    "Transformer",
+    "detach_state",
+    "device_of",
+]

@@ -1,0 +1,152 @@
+"""Linear interpolation of models: each word's probability is the weighted mean of what the components say.
+
+Shape legend: B batch, T time, V vocabulary, K components, N tokens.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from torch_linguist.errors import ConfigError
+from torch_linguist.model.base import LanguageModel
+
+
+class Mixture(LanguageModel):
+    """Any models over one vocabulary, interpolated linearly, as one more `LanguageModel`.
+
+    Its state is the states of the components, one after another. It bounds its context where a component does
+    (`context_length` is the longest of the bounded ones), so that scoring treats that component rightly.
+
+    Args:
+        components: at least one model, all of one vocabulary; their forward must give log-probabilities up to a
+            constant, which stupid backoff's nll does not follow.
+        weights: share of each component, at least 0, adding up to one; None for equal shares.
+
+    Raises:
+        ConfigError: the components or the weights do not fit.
+    """
+
+    log_weights: Tensor
+    if TYPE_CHECKING:  # TorchScript reads annotations and knows none for a list of modules.
+        components: list[LanguageModel]
+
+    def __init__(self, components: Sequence[LanguageModel], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        if not components:
+            raise ConfigError("a mixture needs at least one component")
+        sizes = [component.vocab_size for component in components]
+        if len(set(sizes)) > 1:
+            raise ConfigError(
+                f"components of vocabularies of {sizes} types cannot be mixed: train them with one tokenizer"
+            )
+        if any(getattr(component, "smoothing", None) == "stupid_backoff" for component in components):
+            raise ConfigError("smoothing=stupid_backoff cannot be mixed: its scores are not probabilities")
+        self.vocab_size = sizes[0]
+        self.context_length = max(component.context_length for component in components)
+        self.components = cast("list[LanguageModel]", nn.ModuleList(components))
+        self.state_sizes = [len(component.initial_state(1)) for component in components]
+        self.register_buffer("log_weights", torch.zeros(len(components), dtype=torch.float64))
+        self.set_weights([1 / len(components)] * len(components) if weights is None else weights)
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Replaces the shares, such as by those of `fit_weights`.
+
+        Raises:
+            ConfigError: there are not as many as components, one is negative, or they do not add up to one.
+        """
+        if len(weights) != len(self.components):
+            raise ConfigError(f"weights={list(weights)} must be {len(self.components)}, one a component")
+        if not all(weight >= 0 for weight in weights) or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise ConfigError(f"weights={list(weights)} must be at least 0 and add up to 1")
+        self.log_weights = torch.tensor(weights, dtype=torch.float64).log().to(self.log_weights)
+
+    @property
+    def weights(self) -> list[float]:
+        """Share of each component."""
+        return [float(weight) for weight in self.log_weights.exp()]
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        """The components' initial states, one after another."""
+        state: list[Tensor] = []
+        for component in self.components:
+            state.extend(component.initial_state(batch_size))
+        return state
+
+    def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Log-probabilities [B, T, V] after tokens [B, T], and the components' states."""
+        mixed: list[Tensor] = []
+        new_state: list[Tensor] = []
+        begin = 0
+        for place, component in enumerate(self.components):
+            end = begin + self.state_sizes[place]
+            logits, component_state = component(tokens, state[begin:end])
+            log_prob = torch.log_softmax(logits, dim=-1) + self.log_weights[place].to(logits.dtype)
+            # One after another, as K distributions [B, T, V] at once may not fit.
+            mixed = [log_prob] if place == 0 else [torch.logaddexp(mixed[0], log_prob)]
+            new_state.extend(component_state)
+            begin = end
+        return mixed[0], new_state
+
+    def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Negative log-likelihood of the targets [B, T] in nats, and the components' states."""
+        parts, new_state = self.component_nll(tokens, targets, state)
+        return -torch.logsumexp(self.log_weights.to(parts.dtype)[:, None, None] - parts, dim=0), new_state
+
+    def component_nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What each component alone would make of the targets, [K, B, T]; on valid it is what `fit_weights` takes."""
+        parts: list[Tensor] = []
+        new_state: list[Tensor] = []
+        begin = 0
+        for place, component in enumerate(self.components):
+            end = begin + self.state_sizes[place]
+            nll, component_state = component.nll(tokens, targets, state[begin:end])
+            parts.append(nll)
+            new_state.extend(component_state)
+            begin = end
+        dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
+        return torch.stack([part.to(dtype) for part in parts]), new_state
+
+
+def mixture_nll(nll: Tensor, weights: Sequence[float]) -> Tensor:
+    """The nll [N] of a mixture, from that of its components [K, N]: for components that were scored one by one."""
+    shares = torch.tensor(weights, dtype=torch.float64, device=nll.device)
+    return -torch.logsumexp(shares.log()[:, None] - nll.double(), dim=0)
+
+
+def fit_weights(nll: Tensor, tolerance: float = 1e-9, max_iterations: int = 1000) -> list[float]:
+    """The weights that make a text likeliest, by expectation-maximisation (Jelinek & Mercer 1980).
+
+    The likelihood is concave in the weights, so that the start does not matter; each round raises it.
+
+    Args:
+        nll: what each component makes of the same tokens, in nats, [K, N]; of the validation split.
+        tolerance: stop when a round gains less than this many nats per token.
+        max_iterations: rounds at most.
+
+    Returns:
+        K weights that add up to one.
+
+    Raises:
+        ConfigError: the nll is not [K, N] with at least one token, or not finite.
+    """
+    if nll.dim() != 2 or nll.numel() == 0 or not torch.isfinite(nll).all():
+        raise ConfigError(
+            f"nll of shape {list(nll.shape)} must be finite and [components, tokens], with one token at least"
+        )
+    scores = -nll.double()
+    # Scaled token by token, which changes no posterior and keeps unlikely tokens above zero.
+    likelihoods = torch.exp(scores - scores.amax(dim=0))
+    weights = torch.full((len(scores),), 1 / len(scores), dtype=torch.float64, device=nll.device)
+    before = -math.inf
+    for _ in range(max_iterations):
+        mixed = weights @ likelihoods
+        now = float(mixed.log().mean())
+        if now - before < tolerance:
+            break
+        before = now
+        weights = weights * (likelihoods @ mixed.reciprocal()) / mixed.numel()
+        weights = weights / weights.sum()
+    return [float(weight) for weight in weights]

@@ -1,0 +1,7 @@
+"""N-gram models: counted, smoothed and queried as sorted integer arrays."""
+
+from torch_linguist.model.ngram.arpa import read_arpa, write_arpa
+from torch_linguist.model.ngram.model import NGramModel
+from torch_linguist.model.ngram.pruning import prune_entropy
+
+__all__ = ["NGramModel", "prune_entropy", "read_arpa", "write_arpa"]

@@ -1,0 +1,286 @@
+"""Output layers: from hidden vectors to log-probabilities over the vocabulary.
+
+Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidden vector given), N = B * T,
+C the size of the adaptive head, K its number of tail clusters.
+"""
+
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_linguist.errors import LinguistError
+
+OUTPUTS = ("full", "adaptive")
+
+CHUNK_ELEMENTS = 1 << 24
+"""Logits that are held at once: 64 MiB in float32, whatever N and V are."""
+
+
+class OutputLayer(nn.Module):
+    """From hidden [..., D] to logits [..., V], and straight to the nll of given targets."""
+
+    @abstractmethod
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Logits, float32 (or float64) [..., V], of hidden vectors [..., D]."""
+
+    @abstractmethod
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood, float32 (or float64) [N], of targets [N] after hidden vectors [N, D]."""
+
+    def order_by(self, token_counts: Tensor) -> None:
+        """Told the frequency of each token [V]; only layers that sort their vocabulary use it."""
+
+
+class FullOutput(OutputLayer):
+    """A linear layer and a softmax over the whole vocabulary, with the loss fused into the product.
+
+    Args:
+        vocab_size: V.
+        input_size: D.
+        tied: the embedding's weight [V, D] to share; None for a weight of its own.
+    """
+
+    def __init__(self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None) -> None:
+        super().__init__()
+        if tied is None:
+            self.weight = nn.Parameter(torch.empty(vocab_size, input_size).normal_(std=0.02))
+        else:
+            self.weight = tied
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return widened(F.linear(hidden, self.weight, self.bias))
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden, self.weight, self.bias, targets)
+
+
+class AdaptiveOutput(OutputLayer):
+    """Adaptive softmax: frequent tokens in a short head, rare ones in clusters of lower width.
+
+    Grave et al. 2017, "Efficient softmax approximation for GPUs". It differs from the paper and from
+    `torch.nn.AdaptiveLogSoftmaxWithLoss` in that the ids need not be sorted by frequency (a buffer holds the order),
+    that the head's rows may be tied to the embedding, and that the cluster logits start at the logarithm of the
+    clusters' sizes, so that an untrained model is uniform over the vocabulary. The probabilities are exactly
+    normalised. Without cutoffs it equals the full softmax.
+
+    Args:
+        vocab_size: V.
+        input_size: D.
+        cutoffs: ranks at which a new cluster begins, ascending; None chooses by V.
+        shrink: each tail cluster's width is the one before it divided by this.
+        tied: the embedding's weight [V, D], whose rows serve as the head's; None for weights of its own.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        input_size: int,
+        cutoffs: Sequence[int] | None = None,
+        shrink: float = 4.0,
+        tied: nn.Parameter | None = None,
+    ) -> None:
+        super().__init__()
+        cutoffs = default_cutoffs(vocab_size) if cutoffs is None else list(cutoffs)
+        if sorted(set(cutoffs)) != list(cutoffs) or any(not 0 < cutoff < vocab_size for cutoff in cutoffs):
+            raise LinguistError(
+                f"model.cutoffs={list(cutoffs)}: must ascend and lie between 1 and {vocab_size - 1} (the vocabulary)"
+            )
+        if shrink < 1:
+            raise LinguistError(f"model.shrink={shrink}: must be at least 1")
+        edges = [*cutoffs, vocab_size]
+        self.head_size: int = edges[0]
+        self.edges: list[int] = edges
+        self.tied: bool = tied is not None
+        clusters = len(edges) - 1
+        if tied is None:
+            self.head_weight = nn.Parameter(torch.empty(self.head_size, input_size).normal_(std=0.02))
+        else:
+            self.head_weight = tied
+        self.cluster_weight = nn.Parameter(torch.empty(clusters, input_size).normal_(std=0.02))
+        sizes = [math.log(high - low) for low, high in itertools.pairwise(edges)]
+        self.head_bias = nn.Parameter(torch.tensor([0.0] * self.head_size + sizes))
+        self.projections = nn.ModuleList()
+        self.tails = nn.ModuleList()
+        for index, (low, high) in enumerate(itertools.pairwise(edges)):
+            width = max(8, int(input_size / shrink ** (index + 1)))
+            self.projections.append(nn.Linear(input_size, width, bias=False))
+            tail = nn.Linear(width, high - low)
+            nn.init.normal_(tail.weight, std=0.02)
+            nn.init.zeros_(tail.bias)
+            self.tails.append(tail)
+        self.register_buffer("rank_of_id", torch.arange(vocab_size))
+        self.register_buffer("id_of_rank", torch.arange(vocab_size))
+
+    rank_of_id: Tensor
+    id_of_rank: Tensor
+
+    def order_by(self, token_counts: Tensor) -> None:
+        """Sorts the vocabulary by falling frequency, equal ones by id; a vocabulary once sorted stays so.
+
+        The weights belong to ranks, so another order would scramble a trained layer.
+        """
+        if not torch.equal(self.id_of_rank, torch.arange(len(self.id_of_rank), device=self.id_of_rank.device)):
+            return
+        order = torch.argsort(token_counts.to(self.id_of_rank.device), descending=True, stable=True)
+        self.id_of_rank.copy_(order)
+        self.rank_of_id[order] = torch.arange(len(order), device=order.device)
+
+    def _head_weight(self) -> Tensor:
+        """Rows of the head's tokens, then of the clusters: [C + K, D]."""
+        weight: Tensor = self.head_weight
+        if self.tied:
+            weight = weight.index_select(0, self.id_of_rank[: self.head_size])
+        return torch.cat([weight, self.cluster_weight])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        head = torch.log_softmax(widened(F.linear(hidden, self._head_weight(), self.head_bias)), dim=-1)
+        parts = [head[..., : self.head_size]]
+        for index, (projection, tail) in enumerate(zip(self.projections, self.tails)):  # noqa: B905  (TorchScript)
+            within = torch.log_softmax(widened(tail(projection(hidden))), dim=-1)
+            parts.append(within + head[..., self.head_size + index : self.head_size + index + 1])
+        return torch.cat(parts, dim=-1).index_select(-1, self.rank_of_id)
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        rank = self.rank_of_id[targets]
+        head_target = rank
+        tail_rows: list[Tensor] = []
+        for index, (low, high) in enumerate(itertools.pairwise(self.edges)):
+            inside = (rank >= low) & (rank < high)
+            tail_rows.append(inside.nonzero().squeeze(1))
+            head_target = torch.where(inside, self.head_size + index, head_target)
+        nll = linear_cross_entropy(hidden, self._head_weight(), self.head_bias, head_target)
+        for rows, low, projection, tail in zip(tail_rows, self.edges, self.projections, self.tails, strict=False):
+            if len(rows):
+                linear = cast(nn.Linear, tail)
+                padded = _padded(rows)
+                inner = projection(hidden.index_select(0, padded))
+                within = linear_cross_entropy(inner, linear.weight, linear.bias, rank.index_select(0, padded) - low)
+                nll = nll.index_add(0, rows, within[: len(rows)])
+        return nll
+
+
+def widened(features: Tensor) -> Tensor:
+    """Features in float32 where they are narrower (autocast); float64 stays."""
+    return features if features.dtype == torch.float64 else features.float()
+
+
+def default_cutoffs(vocab_size: int) -> list[int]:
+    """Where the adaptive softmax cuts a vocabulary: 2,000, then five times as many each; none below 4,000 types."""
+    cutoffs: list[int] = []
+    cutoff = 2000
+    while 2 * cutoff <= vocab_size:
+        cutoffs.append(cutoff)
+        cutoff *= 5
+    return cutoffs
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Row numbers, the first one repeated up to a multiple of 64.
+
+    How many targets fall into a cluster differs from batch to batch, and oneDNN compiles a kernel for every new shape
+    (20 ms each in bfloat16); rounding leaves it a handful of shapes. The surplus results are dropped.
+    """
+    surplus = -len(rows) % 64
+    return torch.cat([rows, rows[:1].expand(surplus)])
+
+
+def make_output(
+    kind: str,
+    vocab_size: int,
+    input_size: int,
+    cutoffs: Sequence[int] | None,
+    tied: nn.Parameter | None,
+) -> OutputLayer:
+    """The output layer named `full` or `adaptive`.
+
+    Raises:
+        LinguistError: there is no such layer, or the cutoffs do not fit the vocabulary.
+    """
+    if kind == "full":
+        return FullOutput(vocab_size, input_size, tied)
+    if kind == "adaptive":
+        return AdaptiveOutput(vocab_size, input_size, cutoffs, tied=tied)
+    raise LinguistError(f"model.output={kind}: must be one of {', '.join(OUTPUTS)}")
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of a linear layer, without ever holding its logits [N, V] whole.
+
+    Rows are taken in chunks; the backward pass computes each chunk's logits again (the idea of Wijmans et al. 2024,
+    "Cut your losses in large-vocabulary language models"). Under autocast the products run in its type, the
+    logarithm of the sum and the accumulation of the weight's gradient in float32.
+
+    Args:
+        hidden: [N, D].
+        weight: [V, D].
+        bias: [V].
+        targets: int64 [N].
+
+    Returns:
+        nll in nats, float32 (float64 for float64 inputs) [N].
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return cast(Tensor, _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype))  # type: ignore[no-untyped-call]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        nll = torch.empty(len(hidden), dtype=precise, device=hidden.device)
+        chunks = _chunks(len(hidden), len(weight))
+        log_probabilities = None
+        with torch.autocast(hidden.device.type, enabled=False):
+            low_weight = weight.to(dtype)
+            for chunk in chunks:
+                logits = F.linear(hidden[chunk].to(dtype), low_weight).to(precise).add_(bias)
+                log_probabilities = torch.log_softmax(logits, dim=1)
+                nll[chunk] = -log_probabilities.gather(1, targets[chunk, None]).squeeze(1)
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.dtype = dtype
+        # A single chunk is within the bound on memory: keeping it spares the backward pass a product.
+        ctx.kept = log_probabilities if len(chunks) == 1 else None
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        dtype, gradient = ctx.dtype, gradients[0]
+        hidden_gradient = torch.empty_like(hidden)
+        # Without rows no chunk will fill it.
+        weight_gradient = torch.empty_like(weight) if len(hidden) else torch.zeros_like(weight)
+        bias_gradient = torch.zeros_like(bias)
+        with torch.autocast(hidden.device.type, enabled=False):
+            low_weight = weight.to(dtype)
+            for index, chunk in enumerate(_chunks(len(hidden), len(weight))):
+                low_hidden = hidden[chunk].to(dtype)
+                logits = ctx.kept
+                if logits is None:
+                    logits = F.linear(low_hidden, low_weight).to(gradient.dtype).add_(bias)
+                # Of log-probabilities too this is the softmax, and it is far faster than `exp` where they underflow.
+                softmax = torch.softmax(logits, dim=1)
+                softmax.scatter_add_(1, targets[chunk, None], softmax.new_full((len(low_hidden), 1), -1.0))
+                softmax.mul_(gradient[chunk, None])
+                bias_gradient += softmax.sum(0)
+                low_softmax = softmax.to(dtype)
+                hidden_gradient[chunk] = low_softmax @ low_weight
+                product = low_softmax.T @ low_hidden
+                if index:
+                    weight_gradient += product
+                else:
+                    weight_gradient.copy_(product)
+        return hidden_gradient, weight_gradient, bias_gradient, None, None
+
+
+def _chunks(rows: int, vocab_size: int) -> list[slice]:
+    """Stretches of rows whose logits together stay within `CHUNK_ELEMENTS`."""
+    size = max(1, CHUNK_ELEMENTS // vocab_size)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

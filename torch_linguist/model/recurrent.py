@@ -1,0 +1,200 @@
+"""Recurrent language models: Elman RNN, LSTM, GRU.
+
+The layers are single-layer `nn.RNN`, `nn.LSTM`, `nn.GRU` modules with our own dropout between them (one mask a
+sequence): it resumes exactly on every device, and the fused kernels (oneDNN, cuDNN) still run over the whole sequence.
+
+Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, L layers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torch_linguist.errors import LinguistError
+from torch_linguist.model.dropout import LockedDropout
+from torch_linguist.model.neural import NeuralLanguageModel
+
+
+class RecurrentLanguageModel(NeuralLanguageModel):
+    """What RNN, LSTM and GRU share: the stack of layers and the state [L, B, H].
+
+    Args:
+        layers: the recurrent modules, time-major, one layer each.
+        projection_size: width of a linear layer between the last hidden vector and the output; None for none.
+        vocab_size, embedding_dim, dropout, tied, output, cutoffs: see `NeuralLanguageModel`.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[nn.RNNBase],
+        vocab_size: int,
+        embedding_dim: int,
+        dropout: float,
+        tied: bool,
+        output: str,
+        cutoffs: Sequence[int] | None,
+        projection_size: int | None,
+    ) -> None:
+        hidden_size = layers[0].hidden_size
+        encoded_size = projection_size or hidden_size
+        super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
+        self.num_layers: int = len(layers)
+        self.hidden_size: int = hidden_size
+        self.layers = nn.ModuleList(layers)
+        self.between = LockedDropout(dropout, time_axis=0)
+        self.projection: nn.Module = nn.Identity()
+        if projection_size is not None:
+            self.projection = nn.Linear(hidden_size, projection_size, bias=False)
+        for layer in layers:
+            _initialise(layer)
+
+    def _zeros(self, batch_size: int) -> Tensor:
+        return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
+
+
+class LSTM(RecurrentLanguageModel):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), forget gates biased to one. State: [h, c].
+
+    Args:
+        vocab_size: V.
+        embedding_dim: D.
+        hidden_size: H.
+        num_layers: L.
+        dropout: share of features that training sets to zero: embedding, between the layers, before the output.
+        tied: whether the output shares the embedding's weight.
+        output: `full` or `adaptive` softmax.
+        cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
+        projection_size: width of a linear layer before the output; None for none.
+
+    Raises:
+        LinguistError: a size is below one, or tied weights do not fit.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int = 192,
+        hidden_size: int = 384,
+        num_layers: int = 1,
+        dropout: float = 0.2,
+        tied: bool = False,
+        output: str = "adaptive",
+        cutoffs: Sequence[int] | None = None,
+        projection_size: int | None = None,
+    ) -> None:
+        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
+        layers = [nn.LSTM(size, hidden_size) for size in sizes]
+        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        return [self._zeros(batch_size), self._zeros(batch_size)]
+
+    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        features = embedded.transpose(0, 1)
+        hiddens: list[Tensor] = []
+        cells: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                features = self.between(features)
+            past = (state[0][index : index + 1], state[1][index : index + 1])
+            features, (hidden, cell) = layer(features, past)
+            hiddens.append(hidden)
+            cells.append(cell)
+        return self.projection(features).transpose(0, 1), [torch.cat(hiddens), torch.cat(cells)]
+
+
+class _SingleStateModel(RecurrentLanguageModel):
+    """The recurrent families whose state is one tensor, [h]."""
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        return [self._zeros(batch_size)]
+
+    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        features = embedded.transpose(0, 1)
+        hiddens: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                features = self.between(features)
+            features, hidden = layer(features, state[0][index : index + 1])
+            hiddens.append(hidden)
+        return self.projection(features).transpose(0, 1), [torch.cat(hiddens)]
+
+
+class GRU(_SingleStateModel):
+    """Gated recurrent unit (Cho et al. 2014), in cuDNN's variant (reset gate after the product). State: [h].
+
+    Takes the arguments of `LSTM` and raises what it raises.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int = 192,
+        hidden_size: int = 384,
+        num_layers: int = 1,
+        dropout: float = 0.2,
+        tied: bool = False,
+        output: str = "adaptive",
+        cutoffs: Sequence[int] | None = None,
+        projection_size: int | None = None,
+    ) -> None:
+        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
+        layers = [nn.GRU(size, hidden_size) for size in sizes]
+        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+
+
+class RNN(_SingleStateModel):
+    """Simple recurrent network (Elman 1990; as a language model Mikolov et al. 2010). State: [h].
+
+    Takes the arguments of `LSTM`, and `nonlinearity`, `tanh` or `relu`. With `relu` the recurrent weight starts at
+    the identity (Le et al. 2015), which keeps its gradients from vanishing.
+
+    Raises:
+        LinguistError: a size is below one, tied weights do not fit, or there is no such nonlinearity.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int = 192,
+        hidden_size: int = 384,
+        num_layers: int = 1,
+        dropout: float = 0.2,
+        tied: bool = False,
+        output: str = "adaptive",
+        cutoffs: Sequence[int] | None = None,
+        projection_size: int | None = None,
+        nonlinearity: str = "tanh",
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise LinguistError(f"model.nonlinearity={nonlinearity}: must be tanh or relu")
+        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
+        layers = [nn.RNN(size, hidden_size, nonlinearity=nonlinearity) for size in sizes]
+        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+
+
+def _input_sizes(embedding_dim: int, hidden_size: int, num_layers: int, projection_size: int | None) -> list[int]:
+    """The width of each layer's input; the first reads the embedding, the others the layer below."""
+    sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
+    if projection_size is not None:
+        sizes["projection_size"] = projection_size
+    for name, value in sizes.items():
+        if value < 1:
+            raise LinguistError(f"model.{name}={value}: must be at least 1")
+    return [embedding_dim] + [hidden_size] * (num_layers - 1)
+
+
+def _initialise(layer: nn.RNNBase) -> None:
+    """Orthogonal recurrent weights gate by gate (a ReLU network: the identity), zero biases, forget gates at one."""
+    for name, parameter in layer.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in torch.split(parameter.data, layer.hidden_size):
+                if layer.mode == "RNN_RELU":
+                    nn.init.eye_(gate)
+                else:
+                    nn.init.orthogonal_(gate)
+        elif name.startswith("bias"):
+            nn.init.zeros_(parameter)
+            if layer.mode == "LSTM" and name.startswith("bias_ih"):
+                parameter.data[layer.hidden_size : 2 * layer.hidden_size] = 1.0

@@ -1,0 +1,215 @@
+"""A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, a key/value cache as its state.
+
+Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_linguist.errors import LinguistError
+from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model.output import widened
+
+
+class Transformer(NeuralLanguageModel):
+    """Decoder-only Transformer (Vaswani et al. 2017) with RMS pre-norm and rotary positions (Su et al. 2021).
+
+    A token sees itself and the `context_length - 1` tokens before it in every layer, within one call and across
+    calls alike, so a text read in chunks gives what one long pass gives. State: [keys, values], each [L, B, A, P, E]
+    with P at most `context_length - 1`; keys are cached before rotation, which makes positions relative to the cache.
+
+    Args:
+        vocab_size: V.
+        embedding_dim: D.
+        num_layers: L.
+        num_heads: A; must divide D into an even width.
+        feed_forward_size: inner width; None for 4 D (GELU) or 8/3 D (SwiGLU, Shazeer 2020: as many parameters).
+        activation: `gelu` or `swiglu`.
+        dropout: share of features that training sets to zero: embedding, each sub-layer's result, before the output.
+        tied: whether the output shares the embedding's weight.
+        output: `full` or `adaptive` softmax.
+        cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
+        context_length: tokens that a prediction can see in each layer.
+
+    Raises:
+        LinguistError: a size is below one, the heads do not divide D, or there is no such activation.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int = 256,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        feed_forward_size: int | None = None,
+        activation: str = "swiglu",
+        dropout: float = 0.0,
+        tied: bool = True,
+        output: str = "adaptive",
+        cutoffs: Sequence[int] | None = None,
+        context_length: int = 256,
+    ) -> None:
+        sizes = {
+            "embedding_dim": embedding_dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "context_length": context_length,
+            "feed_forward_size": 1 if feed_forward_size is None else feed_forward_size,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise LinguistError(f"model.{name}={value}: must be at least 1")
+        if embedding_dim % (2 * num_heads):
+            raise LinguistError(
+                f"model.num_heads={num_heads}: must divide model.embedding_dim={embedding_dim} into an even width"
+            )
+        super().__init__(vocab_size, embedding_dim, embedding_dim, dropout, tied, output, cutoffs)
+        self.context_length: int = context_length
+        self.num_layers: int = num_layers
+        self.num_heads: int = num_heads
+        self.head_size: int = embedding_dim // num_heads
+        if feed_forward_size is None:
+            # Multiples of 32 suit the matrix units.
+            wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
+            feed_forward_size = max(32, wide // 32 * 32)
+        self.blocks = nn.ModuleList(
+            Block(embedding_dim, num_heads, feed_forward_size, activation, dropout, num_layers)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        exponents = torch.arange(0, self.head_size, 2, dtype=torch.float32) / self.head_size
+        self.register_buffer("frequencies", 10000.0**-exponents, persistent=False)
+
+    frequencies: Tensor
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        empty = self.embedding.weight.new_zeros(self.num_layers, batch_size, self.num_heads, 0, self.head_size)
+        return [empty, empty]
+
+    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        past = state[0].shape[3]
+        new = embedded.shape[1]
+        positions = torch.arange(past + new, device=embedded.device, dtype=torch.float32)
+        angles = torch.outer(positions, self.frequencies)
+        cosine, sine = torch.cos(angles), torch.sin(angles)
+        mask = self._mask(past, new, embedded.device)
+        features = embedded
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            features, key, value = block(features, state[0][index], state[1][index], cosine, sine, mask)
+            keep = max(0, past + new - (self.context_length - 1))
+            keys.append(key[:, :, keep:])
+            values.append(value[:, :, keep:])
+        return self.norm(features), [torch.stack(keys), torch.stack(values)]
+
+    def _mask(self, past: int, new: int, device: torch.device) -> Tensor | None:
+        """True where position i of the new tokens may look at position j; None where plain causality says it all."""
+        if past + new <= self.context_length and (past == 0 or new == 1):
+            return None
+        query = torch.arange(past, past + new, device=device)[:, None]
+        key = torch.arange(past + new, device=device)[None, :]
+        return (key <= query) & (key > query - self.context_length)
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward network, each behind its norm and added to the stream.
+
+    Args:
+        embedding_dim: D.
+        num_heads: A.
+        feed_forward_size: inner width of the feed-forward network.
+        activation: `gelu` or `swiglu`.
+        dropout: of what each of the two parts adds.
+        depth: number of blocks; scales the start of the weights that write to the stream (Radford et al. 2019).
+
+    Raises:
+        LinguistError: there is no such activation.
+    """
+
+    def __init__(
+        self, embedding_dim: int, num_heads: int, feed_forward_size: int, activation: str, dropout: float, depth: int
+    ) -> None:
+        super().__init__()
+        if activation not in ("gelu", "swiglu"):
+            raise LinguistError(f"model.activation={activation}: must be gelu or swiglu")
+        self.num_heads: int = num_heads
+        self.gated: bool = activation == "swiglu"
+        self.attention_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        self.query_key_value = nn.Linear(embedding_dim, 3 * embedding_dim, bias=False)
+        self.attention_out = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        self.feed_forward_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        self.feed_forward_in = nn.Linear(embedding_dim, feed_forward_size * (2 if self.gated else 1), bias=False)
+        self.feed_forward_out = nn.Linear(feed_forward_size, embedding_dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        for linear in (self.query_key_value, self.feed_forward_in):
+            nn.init.normal_(linear.weight, std=1 / math.sqrt(embedding_dim))
+        for linear in (self.attention_out, self.feed_forward_out):
+            nn.init.normal_(linear.weight, std=1 / math.sqrt(2 * depth * linear.in_features))
+
+    def forward(
+        self,
+        features: Tensor,
+        past_key: Tensor,
+        past_value: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One block.
+
+        Args:
+            features: [B, T, D].
+            past_key: unrotated keys of earlier calls [B, A, P, E].
+            past_value: their values [B, A, P, E].
+            cosine: of the rotary angles [P + T, E / 2].
+            sine: of the rotary angles [P + T, E / 2].
+            mask: bool [T, P + T], or None for plain causality.
+
+        Returns:
+            The stream [B, T, D], keys and values [B, A, P + T, E].
+        """
+        batch, time, width = features.shape
+        past = past_key.shape[2]
+        packed = self.query_key_value(self.attention_norm(features))
+        packed = packed.view(batch, time, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
+        query, key, value = packed[0], packed[1], packed[2]
+        key = torch.cat([past_key.to(key.dtype), key], dim=2)
+        value = torch.cat([past_value.to(value.dtype), value], dim=2)
+        attended = F.scaled_dot_product_attention(
+            rotate(query, cosine[past:], sine[past:]),
+            rotate(key, cosine, sine),
+            value,
+            attn_mask=mask,
+            # A tracer, such as TensorBoard's, makes `time` a tensor.
+            is_causal=bool(mask is None and time > 1),
+        )
+        attended = attended.transpose(1, 2).reshape(batch, time, width)
+        features = features + self.dropout(self.attention_out(attended))
+        inner = self.feed_forward_in(self.feed_forward_norm(features))
+        if self.gated:
+            gate, inner = inner.chunk(2, dim=-1)
+            inner = F.silu(gate) * inner
+        else:
+            inner = F.gelu(inner)
+        return features + self.dropout(self.feed_forward_out(inner)), key, value
+
+
+def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021), the first half of the width paired with the second.
+
+    Args:
+        features: [B, A, T, E].
+        cosine: [T, E / 2].
+        sine: [T, E / 2].
+
+    Returns:
+        Rotated features [B, A, T, E], in their own type.
+    """
+    first, second = widened(features).chunk(2, dim=-1)
+    rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return rotated.to(features.dtype)

@@ -1,0 +1,172 @@
+"""The plots of a run, each from the CSV beside it, so that they can be drawn again from the folder alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+TRAIN, VALID, ACCENT, MUTED = "#4c72b0", "#c44e52", "#2a7f62", "#b8bcc4"
+
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "savefig.dpi": 150,
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure in the house's style, written to `path` as a whole at the end of the block; needs no display."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
+        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        figure.savefig(temporary)
+        temporary.replace(path)
+
+
+def plot_overfit(table: Path, path: Path, target: float) -> None:
+    """Loss against updates of the stage `overfit`, on a logarithmic axis, with the target.
+
+    Args:
+        table: `overfit.csv`.
+        path: of the PNG.
+        target: the loss at which the stage ends.
+    """
+    frame = pd.read_csv(table)
+    with _figure(path, 6.4, 4) as figure:
+        axes = figure.subplots()
+        axes.plot(frame["step"], frame["loss"], color=TRAIN, label="loss")
+        axes.axhline(target, color=ACCENT, linestyle="--", linewidth=1, label=f"target {target:g}")
+        axes.set(yscale="log", xlabel="update", ylabel="loss (nats per token)", title="Learning a few batches by heart")
+        axes.legend()
+
+
+def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: float, trials: Path | None) -> None:
+    """The range test, its suggestion, and the trials around it.
+
+    Args:
+        table: `lr_finder.csv`.
+        path: of the PNG.
+        suggestion: of the range test; None where it had none.
+        chosen: the learning rate that was taken.
+        trials: `lr_trials.csv`; None where no trials ran.
+    """
+    frame = pd.read_csv(table)
+    with _figure(path, 7.2, 4.2) as figure:
+        axes = figure.subplots()
+        lowest = [frame["loss"].min(), frame["smoothed"].min()]
+        axes.plot(frame["lr"], frame["loss"], color=MUTED, linewidth=1, label="training loss")
+        axes.plot(frame["lr"], frame["smoothed"], color=TRAIN, linewidth=2, label="smoothed")
+        if trials is not None and trials.is_file():
+            tried = pd.read_csv(trials)
+            tried = tried[tried["status"] == "finished"]
+            lowest.append(tried["valid_loss"].min())
+            axes.plot(tried["lr"], tried["valid_loss"], "D", color=VALID, label="valid loss of a short trial")
+        if suggestion is not None:
+            axes.axvline(suggestion, color=ACCENT, linestyle="--", linewidth=1, label=f"suggestion {suggestion:.2g}")
+        axes.axvline(chosen, color=VALID, linewidth=1, label=f"chosen {chosen:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss (nats per token)")
+        if len(frame):
+            top = float(frame["loss"].iloc[: max(5, len(frame) // 4)].max()) * 1.15
+            axes.set_ylim(float(np.nanmin(lowest)) * 0.95, top)
+        axes.set_title("Learning-rate range test")
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+
+
+def plot_grid(table: Path, path: Path) -> None:
+    """Validation loss of each point as a heatmap, the best one framed.
+
+    Args:
+        table: `grid.csv`.
+        path: of the PNG.
+    """
+    frame = pd.read_csv(table)
+    frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
+    grid = frame.pivot_table(index="weight_decay", columns="lr", values="valid_loss", dropna=False)
+    values = grid.to_numpy()
+    with _figure(path, 2.6 + 1.5 * values.shape[1], 1.9 + 0.6 * values.shape[0]) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis_r", aspect="auto")
+        axes.grid(visible=False)
+        axes.set_xticks(range(values.shape[1]), [f"{lr:.2g}" for lr in grid.columns])
+        axes.set_yticks(range(values.shape[0]), [f"{decay:g}" for decay in grid.index])
+        axes.set(xlabel="learning rate", ylabel="weight decay", title="Valid loss after a short training")
+        finite = values[np.isfinite(values)]
+        middle = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
+        for (row, column), value in np.ndenumerate(values):
+            text = f"{value:.4f}" if np.isfinite(value) else "diverged"
+            shade = "white" if np.isfinite(value) and value > middle else "black"
+            axes.text(column, row, text, ha="center", va="center", color=shade)
+        if len(finite):
+            best_row, best_column = np.unravel_index(np.nanargmin(values), values.shape)
+            frame_of_best = mpl.patches.Rectangle(
+                (float(best_column) - 0.47, float(best_row) - 0.45), 0.94, 0.9, fill=False, color=VALID, linewidth=2.5
+            )
+            axes.add_patch(frame_of_best)
+            figure.colorbar(image, ax=axes, label="nats per token")
+
+
+def plot_curves(table: Path, path: Path) -> None:
+    """Loss, perplexity and learning rate of the long training.
+
+    Args:
+        table: `metrics.csv`.
+        path: of the PNG.
+    """
+    frame = pd.read_csv(table)
+    with _figure(path, 9.6, 6.4) as figure:
+        loss, perplexity, rate, norm = figure.subplots(2, 2, sharex=True).flat
+        _train_and_valid(loss, frame, "loss")
+        loss.set(ylabel="loss (nats per token)", title="Loss")
+        _train_and_valid(perplexity, frame, "perplexity")
+        perplexity.set(yscale="log", ylabel="perplexity", title="Perplexity")
+        _plain_numbers(perplexity)
+        rate.plot(frame["step"], frame["lr"], color=ACCENT)
+        rate.set(xlabel="update", ylabel="learning rate", title="Learning rate")
+        norms = frame.dropna(subset=["gradient_norm"])
+        norm.plot(norms["step"], norms["gradient_norm"], color=TRAIN, linewidth=1)
+        norm.set(xlabel="update", ylabel="norm before clipping", title="Gradient norm", yscale="log")
+        _plain_numbers(norm)
+
+
+def _train_and_valid(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
+    train = frame.dropna(subset=[f"train_{quantity}"])
+    valid = frame.dropna(subset=[f"valid_{quantity}"])
+    axes.plot(train["step"], train[f"train_{quantity}"], color=TRAIN, linewidth=1, alpha=0.8, label="train")
+    axes.plot(valid["step"], valid[f"valid_{quantity}"], "o-", color=VALID, markersize=4, label="valid")
+    if quantity == "loss" and len(train):
+        # The first few updates start at ln(V) and would flatten everything after them.
+        settled = train[f"train_{quantity}"].iloc[len(train) // 20 :]
+        low, high = settled.min(), settled.max()
+        if len(valid):
+            low, high = min(low, valid["valid_loss"].min()), max(high, valid["valid_loss"].max())
+        margin = 0.05 * (high - low) + 1e-3
+        axes.set_ylim(low - margin, high + margin)
+    axes.legend()
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Ticks of a logarithmic axis as 50, 100, 200 rather than powers of ten."""
+    low, high = axes.get_ylim()
+    steps = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 2, 5)]
+    inside = [step for step in steps if low <= step <= high]
+    while len(inside) > 8:
+        inside = inside[::2]
+    if len(inside) >= 2:
+        axes.set_yticks(inside)
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())

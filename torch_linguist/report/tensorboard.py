@@ -1,0 +1,116 @@
+"""TensorBoard: scalars, the model graph, samples, the embedding with its words, the hyperparameters."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from torch_linguist.model import LanguageModel, device_of
+from torch_linguist.trainer.events import Fact, Observer
+
+MOST_WORDS = 2000
+"""The projector shows so many words, the first of the vocabulary: the most frequent ones."""
+
+NAMES = {
+    "train_loss": "loss/train",
+    "valid_loss": "loss/valid",
+    "train_perplexity": "perplexity/train",
+    "valid_perplexity": "perplexity/valid",
+    "lr": "training/learning_rate",
+    "gradient_norm": "training/gradient_norm",
+    "tokens_per_second": "training/tokens_per_second",
+    "epoch": "training/epoch",
+}
+
+LOG = logging.getLogger("torch_linguist.report")
+
+
+class TensorBoardObserver(Observer):
+    """Writes what happens to event files; the files appear with the first event.
+
+    Args:
+        folder: of the event files.
+        resumed_at: the update from which a resumed run goes on; events after it are hidden. None for a new run.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
+        self._folder = folder
+        self._purge = None if resumed_at is None else resumed_at + 1
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """The writer, made when it is first needed."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+        return self._writer
+
+    def model_ready(self, model: LanguageModel, tokens: Sequence[str]) -> None:
+        wrapped = _Traceable(model)
+        example = torch.zeros(1, 4, dtype=torch.int64, device=device_of(model))
+        mode = model.training
+        wrapped.eval()
+        try:
+            with warnings.catch_warnings():
+                # Tracing specialises shapes, which is all right for a picture.
+                warnings.simplefilter("ignore")
+                self.writer.add_graph(wrapped, example)
+        except RuntimeError as error:
+            LOG.warning("TensorBoard: no graph of this model (%s)", str(error).splitlines()[0])
+        finally:
+            model.train(mode)
+
+    def logged(self, scalars: Mapping[str, float], step: int) -> None:
+        for key, value in scalars.items():
+            if key in NAMES:
+                self.writer.add_scalar(NAMES[key], value, step)
+
+    def sampled(self, samples: Sequence[tuple[str, str]], step: int) -> None:
+        text = "\n\n".join(f"**{prompt or '(start of a line)'}** … {text}" for prompt, text in samples)
+        self.writer.add_text("samples", text, step)
+
+    def finished(
+        self,
+        model: LanguageModel,
+        tokens: Sequence[str],
+        hyperparameters: Mapping[str, Fact],
+        metrics: Mapping[str, float],
+        step: int,
+    ) -> None:
+        embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
+        if embedding is not None:
+            shown = min(MOST_WORDS, len(tokens))
+            # The projector's metadata is tab-separated, a line a word.
+            words = [
+                token if token.isprintable() and token.strip() == token != "" else repr(token)
+                for token in tokens[:shown]
+            ]
+            self.writer.add_embedding(embedding.weight.detach()[:shown].cpu().float(), words, tag="embedding")
+        # `SummaryWriter.add_hparams` would open a second run; these three summaries are what it writes.
+        file_writer = self.writer._get_file_writer()  # type: ignore[no-untyped-call]
+        for summary in hparams(dict(hyperparameters), dict(metrics)):  # type: ignore[no-untyped-call]
+            file_writer.add_summary(summary)
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+class _Traceable(nn.Module):
+    """A model without its state, which the tracer cannot follow."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.model(tokens, self.model.initial_state(1))[0]
+        return logits

@@ -1,0 +1,78 @@
+"""From a model to its optimizer: which weights decay, and the fused kernels where they exist."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torch_linguist.errors import ConfigError
+
+
+class OptimizerFactory(Protocol):
+    """A class such as `torch.optim.AdamW`, its other arguments already bound."""
+
+    def __call__(self, params: Iterable[dict[str, Any]], *, lr: float, weight_decay: float) -> Optimizer: ...
+
+
+def build_optimizer(
+    model: nn.Module,
+    factory: Callable[..., Optimizer],
+    lr: float,
+    weight_decay: float,
+    decay_all: bool = False,
+) -> Optimizer:
+    """An optimizer for all trainable weights of a model.
+
+    Args:
+        model: whose weights are trained.
+        factory: called with parameter groups, `lr` and `weight_decay`.
+        lr: learning rate.
+        weight_decay: of the weight matrices; embeddings, norms and biases do not decay unless `decay_all`.
+        decay_all: whether everything decays.
+
+    Raises:
+        ConfigError: the learning rate is not above zero, or the weight decay is negative.
+    """
+    if not lr > 0:
+        raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')
+    if not weight_decay >= 0:
+        raise ConfigError(f'optim.weight_decay={weight_decay}: must be "auto" or a number of at least 0')
+    groups = parameter_groups(model, weight_decay, decay_all)
+    constructor = getattr(factory, "func", factory)
+    bound = getattr(factory, "keywords", {})
+    parameters = inspect.signature(constructor).parameters
+    extra: dict[str, Any] = {}
+    if "fused" in parameters and "fused" not in bound and not bound.get("foreach"):
+        extra["fused"] = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
+    return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
+    """Weight matrices, which decay, and the rest (embeddings, norms, biases), which does not; none is empty."""
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        matrix = parameter.dim() >= 2 and id(parameter) not in exempt
+        (decaying if decay_all or matrix else others).append(parameter)
+    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Sets the learning rate of every group."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

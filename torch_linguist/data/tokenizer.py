@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,10 +58,8 @@ class Tokenizer:
             DataError: the vocabulary lacks one of the two, or its ids have gaps.
         """
         vocabulary = backend.get_vocab(with_added_tokens=True)
-        self.tokens: list[str] = sorted(vocabulary, key=vocabulary.__getitem__)
-        self.vocab_size = len(self.tokens)
-        if sorted(vocabulary.values()) != list(range(self.vocab_size)):
-            raise DataError("tokenizer: the ids of the vocabulary have gaps; train the tokenizer anew")
+        self.vocab_size = len(vocabulary)
+        self.tokens: list[str] = _in_order(vocabulary)
         for special in (EOS, UNK):
             if special not in vocabulary:
                 raise DataError(f"tokenizer: the vocabulary has no {special}; train the tokenizer anew")
@@ -70,6 +68,7 @@ class Tokenizer:
         self.kind = _kind(backend, self.vocab_size)
         self.transformed = backend.normalizer is not None
         self._backend = backend
+        self._json: str | None = None
         self._marking: tokenizers.Tokenizer | None = None
 
     def encode(self, text: str) -> list[int]:
@@ -130,7 +129,9 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The tokenizer in the format of the `tokenizers` library."""
-        return str(self._backend.to_str())
+        if self._json is None:
+            self._json = str(self._backend.to_str())
+        return self._json
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
@@ -205,6 +206,18 @@ def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:
     if isinstance(backend.decoder, decoders.Fuse):
         return "char"
     return "byte" if vocab_size == BYTES + 2 else "bpe"
+
+
+def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
+    """The tokens by their ids; a DataError where an id is missing."""
+    tokens: list[str | None] = [None] * len(vocabulary)
+    for token, index in vocabulary.items():
+        if index < len(tokens):
+            tokens[index] = token
+    ordered = [token for token in tokens if token is not None]
+    if len(ordered) < len(tokens):
+        raise DataError("tokenizer: the ids of the vocabulary have gaps; train the tokenizer anew")
+    return ordered
 
 
 def _first_line(error: BaseException) -> str:

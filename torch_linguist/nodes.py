@@ -17,6 +17,21 @@ GROUP_NODES = tuple(group for group in GROUPS if group != "experiment")
 STAGE_NODES = ("check", "overfit", "lr_find", "grid", "score", "sample")
 """Nodes of the root: each names a class, the first ones through a choice of their group."""
 
+PLACES: Mapping[str, tuple[str, str]] = {
+    "data": ("torch_linguist.data", "Corpus"),
+    "model": ("torch_linguist.model", "LanguageModel"),
+    "optim": ("torch.optim", "Optimizer"),
+    "schedule": ("torch_linguist.trainer", "Schedule"),
+    "trainer": ("torch_linguist.trainer", "TrainerSettings"),
+    "check": ("torch_linguist.trainer", "CheckSettings"),
+    "overfit": ("torch_linguist.trainer", "OverfitSettings"),
+    "lr_find": ("torch_linguist.trainer", "LRFindSettings"),
+    "grid": ("torch_linguist.trainer", "GridSettings"),
+    "score": ("torch_linguist.trainer", "ScoreSettings"),
+    "sample": ("torch_linguist.trainer", "SampleSettings"),
+}
+"""The nodes of a run's configuration, and what their classes must descend from."""
+
 INJECTED: Mapping[str, frozenset[str]] = {"model": frozenset({"vocab_size"}), "optim": frozenset({"params"})}
 """Arguments of a node's class that the program itself passes."""
 
@@ -109,16 +124,17 @@ def check_auto(key: str, value: Any) -> None:
 
 
 def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ALLOWED_TARGETS) -> None:
-    """Refuses a configuration that names anything but classes of the allowed packages.
+    """Refuses a configuration that names anything but a class of the allowed packages that belongs in its place.
 
-    For configurations that come from a run folder, which is data and may be a stranger's.
+    For configurations that come from a run folder, which is data and may be a stranger's. That a class is ours is not
+    enough: some of them write the file that they are given.
 
     Args:
         config: plain Python.
         allowed: prefixes of the allowed modules.
 
     Raises:
-        ConfigError: a `_target_` is not a class, or is defined elsewhere.
+        ConfigError: a `_target_` is not a class, is defined elsewhere or has no business there.
     """
     for key, target in targets_of(config):
         refusal = ConfigError(f"{key}._target_={show(target)}: only classes of {', '.join(allowed)} are allowed here")
@@ -128,6 +144,21 @@ def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ALLOWED_TA
         # The name alone proves nothing: what a module of ours has imported is reachable under our name too.
         if not inspect.isclass(found) or not f"{found.__module__}.".startswith(tuple(allowed)):
             raise refusal
+        if not _belongs(key, found):
+            raise ConfigError(f"{key}._target_={target}: is not a class for {key}; only such are allowed here")
+    for key, node in config.items():
+        if isinstance(node, Mapping) and (strange := {"_args_", "_partial_"} & node.keys()):
+            raise ConfigError(f"{key}.{min(strange)}: is not allowed in the configuration of a run; leave it out")
+
+
+def _belongs(key: str, found: type) -> bool:
+    """Whether a class may stand at a place; a tokenizer's trainer is known by what it does, not by its descent."""
+    if key == "tokenizer":
+        return all(callable(getattr(found, name, None)) for name in ("train", "fingerprint"))
+    if key not in PLACES:
+        return False
+    module, name = PLACES[key]
+    return issubclass(found, getattr(importlib.import_module(module), name))
 
 
 def targets_of(value: Any, key: str = "") -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import load_model
 from torch_linguist.trainer.checkpoint import TRUSTED
+from torch_linguist.trainer.containment import check_contained, read_small_text
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,15 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
         trusted: packages, each ending in a dot, whose model classes may be built.
 
     Raises:
-        LinguistError: it is no run folder, the run has no checkpoint yet, or a file is damaged.
+        LinguistError: it is no run folder, the run has no checkpoint yet, a file is damaged, or a link
+            leads out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise LinguistError(f"{folder}: no such run folder")
     if not (folder / "tokenizer.json").is_file():
         raise LinguistError(f"{folder}: no run folder (it lacks tokenizer.json); give the folder that tl-train made")
+    check_contained(folder)
     model = load_model(folder / "checkpoints" / "best.pt", trusted)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.vocab_size != model.vocab_size:
@@ -54,8 +57,10 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
         )
     path = folder / "summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
+        summary = json.loads(read_small_text(path)) if path.is_file() else {}
+    except LinguistError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise LinguistError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(summary, dict):
         raise LinguistError(f"{path}: not the summary of a run; tl-train writes one")

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from torch_linguist.cli.run_config import read_run_config
 from torch_linguist.cli.runs import list_runs
 from torch_linguist.config import Composition, exists, parse_overrides, to_plain
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.nodes import ALLOWED_TARGETS, check_targets, targets_of
+from torch_linguist.nodes import targets_of
 from torch_linguist.signatures import show
 
 FIXED = ("data", "tokenizer", "model", "seed")
@@ -89,31 +88,6 @@ def resumed_composition(folder: Path, composition: Composition) -> Composition:
             raise ConfigError(f"{line}: a run that goes on keeps its keys; set another value")
         OmegaConf.update(config, key, to_plain(composition.config, key), force_add=True)
     return Composition(config, choices, composition.overrides)
-
-
-def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Reads a run folder's `config.yaml`, which is data and may be a stranger's.
-
-    Args:
-        folder: of the run.
-        trusted: module prefixes beside our own whose classes it may name.
-
-    Returns:
-        The configuration, and group to choice.
-
-    Raises:
-        ConfigError: it cannot be read, or names classes that it may not.
-    """
-    path = folder / "config.yaml"
-    try:
-        config = OmegaConf.create(path.read_text(encoding="utf-8"))
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(config, DictConfig) or not isinstance(config.get("choices"), DictConfig):
-        raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
-    choices = {str(group): str(choice) for group, choice in config.pop("choices").items()}
-    check_targets(to_plain(config), allowed=(*ALLOWED_TARGETS, *trusted))
-    return config, choices
 
 
 def _packages(config: DictConfig) -> tuple[str, ...]:

@@ -121,7 +121,10 @@ def _open(folder: Path, fingerprint: str, verify: bool = False) -> TokenizedCorp
         return None
     damage = _damage(folder, fingerprint, verify)
     if damage is None:
-        return open_streams(folder, _manifest(folder))
+        try:
+            return open_streams(folder, _manifest(folder))
+        except DataError as error:  # Whole, as its checksums say, but not what one of ours holds.
+            damage = str(error)
     logger.warning("%s: damaged token cache (%s), building it anew", folder, damage)
     return None
 
@@ -139,6 +142,8 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
             return "manifest.json belongs to another corpus"
         for name, facts in manifest["files"].items():
             path = folder / name
+            if Path(name).name != name or path.is_symlink():
+                return f"{name[:60]!r} is no file of the cache"
             status = path.stat()
             if status.st_size != facts["size"]:
                 return f"{name} has {status.st_size} bytes instead of {facts['size']}"
@@ -148,6 +153,6 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
                         return f"{name} has a wrong checksum"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         return "manifest.json is not readable"
     return None

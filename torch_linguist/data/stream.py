@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data.corpus import MetadataValue
 from torch_linguist.data.tokenizer import Tokenizer
+from torch_linguist.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,14 @@ class TokenStream:
         """Metadata of each document, read on first use."""
         if self.metadata_file is None:
             return [{} for _ in range(self.num_documents)]
-        with self.metadata_file.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        try:
+            with self.metadata_file.open(encoding="utf-8") as file:
+                rows = [json.loads(line) for line in file]
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self.metadata_file}: not readable; delete the token cache it lies in") from error
+        if len(rows) != self.num_documents or not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"{self.metadata_file}: not one row a document; delete the token cache it lies in")
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,30 +129,69 @@ class TokenizedCorpus:
         return self.counts
 
 
+DTYPES = {"uint16": 2, "uint32": 4}
+"""Types of the ids, and their bytes."""
+
+LOOKED_THROUGH = 2**26
+"""Files of up to so many bytes are looked through for what cannot be; larger ones would take long at each start."""
+
+
 def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
-    """Opens what `encode_corpus` wrote; nothing but the sizes is read.
+    """Opens what `encode_corpus` wrote; little but the sizes is read.
 
     Args:
         folder: of the token cache.
         manifest: its description.
+
+    Raises:
+        DataError: the files do not fit each other or the description.
     """
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    streams = {}
-    for split, facts in manifest["splits"].items():
-        streams[split] = TokenStream(
-            split=split,
-            ids=_map(folder / f"{split}.ids", manifest["dtype"]),
-            eos_id=tokenizer.eos_id,
-            words=facts["words"],
-            bytes=facts["bytes"],
-            oov=facts["oov"],
-            line_offsets=_map(folder / f"{split}.lines", "int64"),
-            document_offsets=_map(folder / f"{split}.documents", "int64"),
-            metadata_file=folder / f"{split}.metadata.jsonl",
-        )
-    counts = np.fromfile(folder / "token_counts", np.int64)
-    return TokenizedCorpus(
-        manifest["name"], tokenizer, streams, manifest["fingerprint"], folder, counts, manifest["duplicates"]
+    try:
+        streams = {split: _open_split(folder, split, tokenizer, manifest) for split in manifest["splits"]}
+        counts = np.fromfile(folder / "token_counts", np.int64)
+        duplicates = {str(split): int(count) for split, count in manifest["duplicates"].items()}
+        name, fingerprint = str(manifest["name"]), str(manifest["fingerprint"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder}: the token cache is not described as ours are ({type(error).__name__})") from error
+    if not {"train", "valid", "test"} <= streams.keys():
+        raise DataError(f"{folder}: the token cache lacks a split")
+    if len(counts) != tokenizer.vocab_size or int(counts.sum()) != len(streams["train"]) or (counts < 0).any():
+        raise DataError(f"{folder}: token_counts does not count the training split")
+    return TokenizedCorpus(name, tokenizer, streams, fingerprint, folder, counts, duplicates)
+
+
+def _open_split(folder: Path, split: str, tokenizer: Tokenizer, manifest: Mapping[str, Any]) -> TokenStream:
+    facts, dtype = manifest["splits"][split], manifest["dtype"]
+    names = [f"{split}.{kind}" for kind in ("ids", "lines", "documents", "metadata.jsonl")]
+    # What the checksums do not cover is not read, wherever its name may lead.
+    if dtype not in DTYPES or not all(name in manifest["files"] for name in names):
+        raise DataError(f"{folder}: the token cache does not list the files of the split {split[:60]!r}")
+    numbers = {name: facts[name] for name in ("tokens", "words", "bytes", "oov")}
+    if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
+        raise DataError(f"{folder}: the counts of the split {split} are no counts")
+    if (folder / names[0]).stat().st_size != numbers["tokens"] * DTYPES[dtype]:
+        raise DataError(f"{folder}: the ids of the split {split} are not as many as its tokens")
+    ids = _map(folder / names[0], dtype)
+    if 0 < ids.nbytes <= LOOKED_THROUGH and int(ids.max()) >= tokenizer.vocab_size:
+        raise DataError(f"{folder}: the split {split} has ids past the vocabulary")
+    offsets = [_map(folder / name, "int64") for name in names[1:3]]
+    for offset in offsets:
+        ends = len(offset) and offset[-1] == len(ids) and offset[0] == 0
+        if not ends or (offset.nbytes <= LOOKED_THROUGH and (offset[1:] < offset[:-1]).any()):
+            raise DataError(f"{folder}: the lines or documents of the split {split} do not end with its tokens")
+    return TokenStream(
+        split=split,
+        ids=ids,
+        eos_id=tokenizer.eos_id,
+        words=numbers["words"],
+        bytes=numbers["bytes"],
+        oov=numbers["oov"],
+        line_offsets=offsets[0],
+        document_offsets=offsets[1],
+        metadata_file=folder / names[3],
     )
 
 

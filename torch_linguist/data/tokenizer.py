@@ -21,6 +21,12 @@ UNK = "<unk>"
 
 BYTES = 256
 
+SIZE_LIMIT = 256 * 2**20
+"""Bytes of the largest `tokenizer.json` that is read; a million words take some 30 million."""
+
+PANIC = "PanicException"
+"""What the library's Rust raises where it did not foresee its input."""
+
 # A name that no word can have, since a text is cut at newlines before it is encoded.
 _OUT_OF_VOCABULARY = "\n"
 
@@ -142,7 +148,9 @@ class Tokenizer:
         """
         try:
             backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # The library raises nothing more exact.
+        except BaseException as error:  # The library raises nothing more exact, and its panics are no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+                raise
             raise DataError(
                 f"tokenizer: not a tokenizer file ({_first_line(error)}); train the tokenizer anew"
             ) from error
@@ -169,6 +177,8 @@ class Tokenizer:
             DataError: there is no such file, or it is no tokenizer.
         """
         try:
+            if (size := Path(path).stat().st_size) > SIZE_LIMIT:
+                raise DataError(f"{path}: has {size:,} bytes, more than any tokenizer.json that is of use; not read")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(

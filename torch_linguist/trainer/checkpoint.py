@@ -3,7 +3,6 @@
 A checkpoint holds what builds its model again (the class's dotted path and its arguments), so it needs no config.
 """
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from torch_linguist.errors import TrainingError
 from torch_linguist.model import LanguageModel
+from torch_linguist.trainer.rebuild import build_model, first_line
 from torch_linguist.trainer.run_folder import whole_file
 
 FORMAT = 1
@@ -68,29 +68,15 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
         trusted: packages, each ending in a dot, whose classes may be built.
 
     Raises:
-        TrainingError: the file cannot be read, or names a class outside the trusted packages.
+        TrainingError: the file cannot be read, or names a class outside the trusted packages,
+            or its weights are not of the model that it describes.
     """
     content = read_checkpoint(path)
     try:
         target, arguments = str(content["model"]["target"]), content["model"]["arguments"]
     except (KeyError, TypeError) as error:
         raise TrainingError(f"{path}: does not say what builds its model; it was written by another program") from error
-    if not target.startswith(tuple(trusted)):
-        raise TrainingError(
-            f"{path}: names the class {target}, which is outside {', '.join(trusted)}; "
-            "load it with trusted=[...] if you trust its author"
-        )
-    module, _, name = target.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise TrainingError(f"{path}: there is no {target}; it was written by another version") from error
-    if not (isinstance(cls, type) and issubclass(cls, LanguageModel)):
-        raise TrainingError(f"{path}: {target} is not a LanguageModel")
-    try:
-        model = cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"{path}: {target} does not take its arguments ({first_line(error)})") from error
+    model = build_model(target, arguments, content.get("weights"), trusted, path)
     load_weights(model, content, path)
     return model.eval()
 
@@ -112,12 +98,6 @@ def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> N
         raise TrainingError(
             f"{path}: its weights do not fit this {type(model).__name__}; give the model its training was begun with"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,109 @@
+"""Building the model of a checkpoint, perhaps a stranger's: only what its weights bear out is built."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_linguist.errors import TrainingError
+from torch_linguist.model import CountedModel, LanguageModel
+
+SMALLEST_BOUND = 1 << 16
+"""Numbers up to this one are taken as they are; larger ones must not exceed the number of weights."""
+
+
+def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str], path: Path) -> LanguageModel:
+    """Builds a model whose weights are those of a checkpoint.
+
+    It is built without memory first: arguments that ask for another model than the weights are of, a larger one
+    perhaps than any machine holds, are met before anything is allocated.
+
+    Args:
+        target: dotted path of its class.
+        arguments: of its constructor.
+        weights: name to tensor.
+        trusted: packages, each ending in a dot, whose classes may be built.
+        path: of the checkpoint, for the messages.
+
+    Returns:
+        The model, its weights not yet loaded.
+
+    Raises:
+        TrainingError: the class is not trusted or is no model, or the arguments or weights do not fit it.
+    """
+    cls = _class_of(target, trusted, path)
+    _check_weights(weights, path)
+    if not isinstance(arguments, Mapping):
+        raise TrainingError(f"{path}: {target} does not take its arguments (they are no mapping)")
+    bound = max(SMALLEST_BOUND, sum(tensor.numel() for tensor in weights.values()))
+    for name, value in arguments.items():
+        if isinstance(value, int) and value > bound:
+            raise TrainingError(f"{path}: {name}={value} is more than weights of {bound:,} numbers can have; not built")
+    try:
+        if not issubclass(cls, CountedModel):  # Whose sizes are those of its tables.
+            _check_fit(cls, arguments, weights, path)
+        return cls(**arguments)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, MemoryError, OverflowError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise TrainingError(f"{path}: {target} does not take its arguments ({first_line(error)})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
+
+
+def _class_of(target: str, trusted: Sequence[str], path: Path) -> type[LanguageModel]:
+    if not target.startswith(tuple(trusted)):
+        raise TrainingError(
+            f"{path}: names the class {target[:120]!r}, which is outside {', '.join(trusted)}; "
+            "load it with trusted=[...] if you trust its author"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TrainingError(f"{path}: there is no {target[:120]!r}; it was written by another version") from error
+    if not (isinstance(cls, type) and issubclass(cls, LanguageModel)):
+        raise TrainingError(f"{path}: {target} is not a LanguageModel")
+    return cls
+
+
+def _check_weights(weights: Any, path: Path) -> None:
+    """Refuses what is no set of tensors, each of which the file holds in full."""
+    if not isinstance(weights, Mapping):
+        raise TrainingError(f"{path}: its weights do not fit a model: they are no mapping of names to tensors")
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TrainingError(f"{path}: its weights do not fit a model: {str(name)[:60]!r} is no tensor")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise TrainingError(f"{path}: its weights do not fit a model: {name[:60]!r} is no plain tensor")
+        # A stride of zero makes a tensor of any size out of one number.
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise TrainingError(f"{path}: its weights do not fit a model: {name[:60]!r} is larger than the file says")
+
+
+def _check_fit(
+    cls: type[LanguageModel], arguments: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path
+) -> None:
+    try:
+        with torch.device("meta"):
+            model = cls(**arguments)
+    except (RuntimeError, NotImplementedError):
+        return  # A constructor that computes cannot run without memory.
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if wrong := [name for name in wanted if name in found and wanted[name] != found[name]]:
+        some = wrong[0]
+        raise TrainingError(
+            f"{path}: its weights do not fit this {cls.__name__}: {some} is {list(found[some])} instead of "
+            f"{list(wanted[some])}; give the model its training was begun with"
+        )
+
+
+__all__ = ["build_model", "first_line"]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from torch_linguist.data import (
     BPETokenizerTrainer,
@@ -23,12 +24,15 @@ from torch_linguist.data import (
     ContiguousBatches,
     SotuCorpus,
     TextCorpus,
+    TokenizedCorpus,
     Tokenizer,
     TokenizerTrainer,
     UnigramTokenizerTrainer,
     WordTokenizerTrainer,
     prepare,
 )
+from torch_linguist.model import LSTM
+from torch_linguist.model.base import detach_state
 
 TRAINERS: dict[str, TokenizerTrainer] = {
     "word": WordTokenizerTrainer(min_frequency=1, split="whitespace"),
@@ -101,11 +105,26 @@ def measure(kind: str, path: Path, folder: Path) -> None:
         f"  a sample of 20 MB: own {own:,.0f} tokens/s, encode_batch {bare:,.0f} ({own / bare:.0%}), "
         f"encode_batch_fast {fast:,.0f} ({own / fast:.0%})"
     )
-    batches = ContiguousBatches(corpora.train, 32, 64)
-    begin = time.perf_counter()
-    for _ in range(200):
-        batches.next()
-    print(f"  a batch of 32 x 64: {(time.perf_counter() - begin) / 200 * 1e6:.0f} µs")
+    batch, step = step_times(corpora)
+    print(f"  a batch of 32 x 64: {batch * 1e6:.0f} µs, {batch / step:.2%} of a training step of {step * 1e3:.0f} ms")
+
+
+def step_times(corpora: TokenizedCorpus, steps: int = 10) -> tuple[float, float]:
+    """Seconds to get a batch, and of the training step of a small LSTM on it: the batch, forward, backward, update."""
+    model = LSTM(corpora.tokenizer.vocab_size)
+    model.prepare_vocabulary(torch.from_numpy(corpora.token_counts()))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    batches, state = ContiguousBatches(corpora.train, 32, 64), model.initial_state(32)
+    waiting, begin = 0.0, time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch = batches.next()
+        waiting += time.perf_counter() - asked
+        nll, state = model.nll(batch.tokens, batch.targets, detach_state(state))
+        torch.autograd.backward(nll.mean())
+        optimizer.step()
+        optimizer.zero_grad()
+    return waiting / steps, (time.perf_counter() - begin) / steps
 
 
 def speed(tokenizer: Tokenizer, path: Path, which: str) -> float:

@@ -45,9 +45,9 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
     folder = Path(folder)
     if not folder.is_dir():
         raise LinguistError(f"{folder}: no such run folder")
+    check_contained(folder)
     if not (folder / "tokenizer.json").is_file():
         raise LinguistError(f"{folder}: no run folder (it lacks tokenizer.json); give the folder that tl-train made")
-    check_contained(folder)
     model = load_model(folder / "checkpoints" / "best.pt", trusted)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if tokenizer.vocab_size != model.vocab_size:

@@ -1,6 +1,6 @@
 """The plots of a run, each from the CSV beside it, so that they can be drawn again from the folder alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from torch_linguist.errors import LinguistError
+
+CURVES = ["step", "lr", "train_loss", "train_perplexity", "gradient_norm", "valid_loss", "valid_perplexity"]
 
 TRAIN, VALID, ACCENT, MUTED = "#4c72b0", "#c44e52", "#2a7f62", "#b8bcc4"
 
@@ -32,10 +36,31 @@ def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure in the house's style, written to `path` as a whole at the end of the block; needs no display."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
         temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        figure.savefig(temporary)
+        try:
+            yield figure
+            figure.savefig(temporary)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, LinguistError):
+                raise
+            raise LinguistError(f"{path}: cannot be drawn ({error}); the table it is drawn from is damaged") from error
         temporary.replace(path)
+
+
+def _read(table: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of a run, some of whose columns must be there.
+
+    Raises:
+        LinguistError: a column is missing or holds something else.
+    """
+    try:
+        frame = pd.read_csv(table, dtype=dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str"))
+        return frame.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str"))
+    except (ValueError, KeyError, OverflowError) as error:  # pandas' own errors are of these kinds.
+        reason = " ".join(str(error).split())[:120]
+        raise LinguistError(
+            f"{table}: is damaged and cannot be drawn ({reason}); delete it, or make it anew"
+        ) from error
 
 
 def plot_overfit(table: Path, path: Path, target: float) -> None:
@@ -46,7 +71,7 @@ def plot_overfit(table: Path, path: Path, target: float) -> None:
         path: of the PNG.
         target: the loss at which the stage ends.
     """
-    frame = pd.read_csv(table)
+    frame = _read(table, ["step", "loss"])
     with _figure(path, 6.4, 4) as figure:
         axes = figure.subplots()
         axes.plot(frame["step"], frame["loss"], color=TRAIN, label="loss")
@@ -65,14 +90,14 @@ def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: fl
         chosen: the learning rate that was taken.
         trials: `lr_trials.csv`; None where no trials ran.
     """
-    frame = pd.read_csv(table)
+    frame = _read(table, ["lr", "loss", "smoothed"])
     with _figure(path, 7.2, 4.2) as figure:
         axes = figure.subplots()
         lowest = [frame["loss"].min(), frame["smoothed"].min()]
         axes.plot(frame["lr"], frame["loss"], color=MUTED, linewidth=1, label="training loss")
         axes.plot(frame["lr"], frame["smoothed"], color=TRAIN, linewidth=2, label="smoothed")
         if trials is not None and trials.is_file():
-            tried = pd.read_csv(trials)
+            tried = _read(trials, ["lr", "valid_loss"], ["status"])
             tried = tried[tried["status"] == "finished"]
             lowest.append(tried["valid_loss"].min())
             axes.plot(tried["lr"], tried["valid_loss"], "D", color=VALID, label="valid loss of a short trial")
@@ -94,7 +119,7 @@ def plot_grid(table: Path, path: Path) -> None:
         table: `grid.csv`.
         path: of the PNG.
     """
-    frame = pd.read_csv(table)
+    frame = _read(table, ["lr", "weight_decay", "valid_loss"], ["status"])
     frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
     grid = frame.pivot_table(index="weight_decay", columns="lr", values="valid_loss", dropna=False)
     values = grid.to_numpy()
@@ -127,7 +152,7 @@ def plot_curves(table: Path, path: Path) -> None:
         table: `metrics.csv`.
         path: of the PNG.
     """
-    frame = pd.read_csv(table)
+    frame = _read(table, CURVES)
     with _figure(path, 9.6, 6.4) as figure:
         loss, perplexity, rate, norm = figure.subplots(2, 2, sharex=True).flat
         _train_and_valid(loss, frame, "loss")

@@ -1,0 +1,155 @@
+"""Whatever befalls a file that the package reads, what comes out is the content or a one-line error of its own."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from torch_linguist.cli.run_config import read_run_config
+from torch_linguist.cli.sweep import read_summary
+from torch_linguist.config import check_types, compose_config, to_yaml
+from torch_linguist.data import TokenizedCorpus
+from torch_linguist.data.cache import _open
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import LanguageModel
+from torch_linguist.model.ngram.arpa import read_arpa
+from torch_linguist.report import plot_grid
+from torch_linguist.run import load_run
+from torch_linguist.trainer import read_checkpoint, save_checkpoint
+from torch_linguist.trainer.randomness import random_state
+
+ARPA = Path(__file__).resolve().parents[1] / "assets" / "ngram" / "kenlm.arpa"
+Damage = Callable[[bytes], bytes]
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> Damage:
+    """A way to damage a file: a few flipped bits, a cut, a stretch doubled, lost, or replaced by something odd."""
+    kind = draw(st.sampled_from(["flip", "cut", "lose", "double", "replace"]))
+    places = draw(st.lists(st.floats(0, 0.999999), min_size=1, max_size=4))
+    length = draw(st.sampled_from([1, 3, 16, 200]))
+    odd = draw(
+        st.one_of(
+            st.binary(min_size=1, max_size=12),
+            st.sampled_from(
+                [b"-1", b"1e999", b"99999999999999999999", b"null", b"[" * 3000, b'"', b"{}", b"nan", b"\n"]
+            ),
+        )
+    )
+    bit = draw(st.integers(0, 7))
+
+    def damage(content: bytes) -> bytes:
+        at = int(places[0] * len(content))
+        if kind == "cut":
+            return content[:at]
+        if kind == "lose":
+            return content[:at] + content[at + length :]
+        if kind == "double":
+            return content[: at + length] + content[at:]
+        if kind == "replace":
+            return content[:at] + odd + content[at + length :]
+        flipped = bytearray(content)
+        for place in places:
+            flipped[int(place * len(content))] ^= 1 << bit
+        return bytes(flipped)
+
+    return damage
+
+
+@pytest.fixture(scope="module")
+def run_folder(
+    tiny_corpus: TokenizedCorpus, build_model: Callable[..., LanguageModel], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What a run leaves, as small as it can be."""
+    folder = tmp_path_factory.mktemp("run")
+    model = build_model("lstm", tiny_corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    for name in ("best.pt", "last.pt"):
+        save_checkpoint(folder / "checkpoints" / name, model, {"step": 3, "random": random_state()})
+    tiny_corpus.tokenizer.save(folder / "tokenizer.json")
+    composition = compose_config(["experiment=debug"])
+    (folder / "config.yaml").write_text(to_yaml(check_types(composition.config), composition.choices))
+    summary = {"status": "finished", "valid": {"loss": 1.5}, "artifacts": {"best": "checkpoints/best.pt"}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "grid.csv").write_text(
+        "point,lr,weight_decay,steps,train_loss,valid_loss,valid_perplexity,seconds,status\n"
+        "1,0.001,0.0,20,5.1,5.2,181.3,0.4,finished\n2,0.003,0.1,20,4.9,5.0,148.4,0.4,finished\n"
+        "3,0.1,0.1,3,nan,inf,inf,0.1,diverged\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def copy(run_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+def survives(path: Path, damage: Damage, read: Callable[[], object]) -> None:
+    """Reads a damaged file; anything but a result or one line of ours is an error."""
+    whole, message = path.read_bytes(), ""
+    path.write_bytes(damage(whole))
+    try:
+        read()
+    except LinguistError as error:
+        message = str(error)
+    finally:
+        path.write_bytes(whole)
+    assert "\n" not in message
+    assert len(message) < 1000
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "checkpoints/best.pt": load_run,
+    "checkpoints/last.pt": lambda folder: read_checkpoint(folder / "checkpoints" / "last.pt"),
+    "tokenizer.json": load_run,
+    "summary.json": lambda folder: (load_run(folder), read_summary(folder)),
+    "config.yaml": lambda folder: check_types(read_run_config(folder)[0]),
+    "grid.csv": lambda folder: plot_grid(folder / "grid.csv", folder / "grid.png"),
+}
+EXAMPLES = {"config.yaml": 40, "grid.csv": 10}
+LENIENT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_run_ends_in_one_line(name: str, copy: Path) -> None:
+    @settings(max_examples=EXAMPLES.get(name, 80), deadline=None, suppress_health_check=LENIENT)
+    @given(damage=damages())
+    def check(damage: Damage) -> None:
+        survives(copy / name, damage, lambda: READERS[name](copy))
+
+    check()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "train.ids", "valid.lines", "token_counts"])
+def test_a_damaged_cache_is_noticed(name: str, tiny_corpus: TokenizedCorpus, tmp_path: Path) -> None:
+    """Either it is opened with the very same ids, or it counts as damaged and is built anew."""
+    folder = Path(shutil.copytree(tiny_corpus.folder, tmp_path / tiny_corpus.folder.name))
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=LENIENT)
+    @given(damage=damages())
+    def check(damage: Damage) -> None:
+        def read() -> None:
+            found = _open(folder, tiny_corpus.fingerprint)
+            assert found is None or (found.train.ids == tiny_corpus.train.ids).all()
+
+        survives(folder / name, damage, read)
+
+    check()
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=LENIENT)
+@given(damage=damages())
+def test_a_damaged_arpa_file_ends_in_one_line(damage: Damage, tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_bytes(ARPA.read_bytes())
+    survives(path, damage, lambda: read_arpa(path))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=LENIENT)
+@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+@pytest.mark.parametrize("name", [name for name in READERS if name != "grid.csv"])
+def test_any_bytes_at_all(name: str, content: bytes, copy: Path) -> None:
+    survives(copy / name, lambda _: content, lambda: READERS[name](copy))

@@ -57,6 +57,8 @@ def _check_plain(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
+        if depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
+            raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(f"{path}, line {line}: holds a reference; a run's configuration spells everything out")
         if tag := getattr(event, "tag", None):

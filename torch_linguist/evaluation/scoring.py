@@ -4,7 +4,7 @@ Shape legend: B batch, T time, N tokens of the stream.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,7 +13,10 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import CountedModel, LanguageModel, device_of
+from torch_linguist.model import CountedModel, LanguageModel, State, device_of
+
+Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
+"""From tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
 
 COUNTED_CHUNK = 1 << 16
 """Tokens at a time for a model that looks its numbers up: it holds little of each, and the calls would cost more."""
@@ -137,6 +140,40 @@ def stream_nll(
     Raises:
         LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
     """
+
+    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        measured, new_state = model.nll(tokens, targets, state)
+        return (measured,), new_state
+
+    for (part,) in stream_measures(model, stream, nll, max_tokens, chunk_length=chunk_length, stride=stride):
+        yield part.double().cpu().numpy()
+
+
+def stream_measures(
+    model: LanguageModel,
+    stream: TokenStream,
+    measure: Measure,
+    max_tokens: int | None = None,
+    *,
+    chunk_length: int = 1024,
+    stride: int | None = None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Whatever a model gives for every token of a stream, once each and in order, read as `stream_nll` reads.
+
+    Args:
+        model: any model.
+        stream: one split.
+        measure: from tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state.
+        max_tokens: see `stream_nll`.
+        chunk_length: see `stream_nll`.
+        stride: see `stream_nll`.
+
+    Yields:
+        The tensors [T, ...] of consecutive stretches of the stream.
+
+    Raises:
+        LinguistError: as `stream_nll`.
+    """
     if len(stream) == 0:
         raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
     if chunk_length < 1:
@@ -146,14 +183,19 @@ def stream_nll(
     model.eval()
     try:
         if model.context_length:
-            yield from _windows(model, stream, length, stride)
+            yield from _windows(model, stream, measure, length, stride)
         else:
-            yield from _carried(model, stream, length, chunk_length)
+            yield from _carried(model, stream, measure, length, chunk_length)
     finally:
         model.train(mode)
 
 
-def _shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
+def default_stride(model: LanguageModel) -> int:
+    """New tokens a window of a model with a bounded context, where none are asked for."""
+    return max(1, model.context_length // 2)
+
+
+def shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets [T] of positions start..end: each target's input is the token before it."""
     targets = torch.from_numpy(stream.ids[start:end].astype(np.int64))
     first = int(stream.ids[start - 1]) if start else stream.eos_id
@@ -162,37 +204,41 @@ def _shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]
 
 # As a decorator, inference mode ends at each `yield`: whoever reads the parts computes in the mode of their own.
 @torch.inference_mode()
-def _carried(model: LanguageModel, stream: TokenStream, length: int, chunk_length: int) -> Iterator[np.ndarray]:
+def _carried(
+    model: LanguageModel, stream: TokenStream, measure: Measure, length: int, chunk_length: int
+) -> Iterator[tuple[Tensor, ...]]:
     device = device_of(model)
     if isinstance(model, CountedModel):
         chunk_length = max(chunk_length, COUNTED_CHUNK)
     state = model.initial_state(1)
     for start in range(0, length, chunk_length):
-        tokens, targets = _shifted(stream, start, min(start + chunk_length, length))
-        nll, state = model.nll(tokens[None].to(device), targets[None].to(device), state)
-        yield nll[0].double().cpu().numpy()
+        tokens, targets = shifted(stream, start, min(start + chunk_length, length))
+        measures, state = measure(tokens[None].to(device), targets[None].to(device), state)
+        yield tuple(tensor[0] for tensor in measures)
 
 
 @torch.inference_mode()
-def _windows(model: LanguageModel, stream: TokenStream, length: int, stride: int | None) -> Iterator[np.ndarray]:
+def _windows(
+    model: LanguageModel, stream: TokenStream, measure: Measure, length: int, stride: int | None
+) -> Iterator[tuple[Tensor, ...]]:
     device = device_of(model)
     window = model.context_length
-    stride = max(1, window // 2) if stride is None else stride
+    stride = default_stride(model) if stride is None else stride
     if not 0 < stride <= window:
         raise LinguistError(f"score.stride={stride}: must lie between 1 and the model's context of {window} tokens")
     # The first window scores all it holds; each later one ends `stride` tokens further and scores those alone.
     head = min(window, length)
-    tokens, targets = _shifted(stream, 0, head)
-    nll, _ = model.nll(tokens[None].to(device), targets[None].to(device), model.initial_state(1))
-    yield nll[0].double().cpu().numpy()
+    tokens, targets = shifted(stream, 0, head)
+    measures, _ = measure(tokens[None].to(device), targets[None].to(device), model.initial_state(1))
+    yield tuple(tensor[0] for tensor in measures)
     ends = [*range(head + stride, length, stride), length] if length > head else []
     batch = max(1, WINDOW_TOKENS // window)
     for first in range(0, len(ends), batch):
         group = ends[first : first + batch]
-        pairs = [_shifted(stream, end - window, end) for end in group]
+        pairs = [shifted(stream, end - window, end) for end in group]
         inputs, outputs = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
-        nll, _ = model.nll(inputs, outputs, model.initial_state(len(group)))
+        measures, _ = measure(inputs, outputs, model.initial_state(len(group)))
         previous = ends[first - 1] if first else head
-        for row, end in zip(nll.double().cpu().numpy(), group, strict=True):
-            yield row[window - (end - previous) :]
+        for row, end in enumerate(group):
+            yield tuple(tensor[row, window - (end - previous) :] for tensor in measures)
             previous = end

@@ -60,14 +60,22 @@ class NeuralLanguageModel(LanguageModel):
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """From embedded tokens [B, T, D] to hidden vectors [B, T, H] that predict the next token, and the new state."""
 
+    def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the output layer is given after each token: [B, T, H], and the new state."""
+        encoded, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
+        return self.dropout(encoded), new_state
+
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        hidden, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
-        return self.output(self.dropout(hidden)), new_state
+        hidden, new_state = self.hidden(tokens, state)
+        return self.output(hidden), new_state
 
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        hidden, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
-        flat = self.dropout(hidden).reshape(-1, hidden.shape[-1])
-        return self.output.nll(flat, targets.reshape(-1)).view_as(targets), new_state
+        hidden, new_state = self.hidden(tokens, state)
+        return self.hidden_nll(hidden, targets), new_state
+
+    def hidden_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood of the targets [B, T] in nats, after the hidden vectors [B, T, H]."""
+        return self.output.nll(hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)).view_as(targets)
 
     def prepare_vocabulary(self, token_counts: Tensor) -> None:
         self.output.order_by(token_counts)

@@ -1,0 +1,121 @@
+"""Adaptation at test time: against slow references, causal, and without a trace in the model."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from torch_linguist.data import TokenizedCorpus, TokenStream
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation import continuous_cache, stream_nll
+from torch_linguist.evaluation.continuous_cache import CacheSettings, cached_nll, tune_cache
+from torch_linguist.evaluation.dynamic_evaluation import DynamicSettings, dynamic_nll, gradient_scale, tune_dynamic
+from torch_linguist.model import LanguageModel, NGramModel
+
+ModelBuilder = Callable[..., LanguageModel]
+V = 20
+
+
+def random_stream(length: int, seed: int = 0) -> TokenStream:
+    ids = np.random.default_rng(seed).integers(0, V, length).astype(np.uint16)
+    edges = np.array([0, length], np.int64)
+    return TokenStream("valid", ids, 0, 1, 1, 0, edges, edges)
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru", "transformer"])
+def test_the_cache_equals_the_definition(
+    family: str, build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continuous_cache, "CHUNK", 5)
+    options = {"context_length": 64} if family == "transformer" else {}
+    model, stream = build_model(family, V, output="adaptive", cutoffs=[7], **options), random_stream(33)
+    settings = CacheSettings(size=9, theta=0.7, share=0.3)
+    ids = [0, *stream.ids.tolist()]
+    with torch.no_grad():
+        hidden, _ = model.hidden(torch.tensor([ids[:-1]]), model.initial_state(1))  # type: ignore[operator]
+        logits, _ = model(torch.tensor([ids[:-1]]), model.initial_state(1))
+    probabilities = torch.softmax(logits[0].double(), -1)
+    expected = []
+    for place, word in enumerate(ids[1:]):
+        probability = float(probabilities[place, word])
+        kept = range(max(0, place - settings.size), place)
+        if kept:
+            weights = [math.exp(settings.theta * float(hidden[0, place] @ hidden[0, one])) for one in kept]
+            matching = sum(weight for weight, one in zip(weights, kept, strict=True) if ids[one + 1] == word)
+            probability = 0.7 * probability + 0.3 * matching / sum(weights)
+        expected.append(-math.log(probability))
+    np.testing.assert_allclose(cached_nll(model, stream, settings), expected, atol=1e-5)
+
+
+def test_the_cache_is_tuned_to_the_least_loss(build_model: ModelBuilder) -> None:
+    model = build_model("gru", V)
+    period = np.tile(np.random.default_rng(1).integers(0, V, 11), 12)[:120].astype(np.uint16)
+    edges = np.array([0, 120], np.int64)
+    stream = TokenStream("valid", period, 0, 1, 1, 0, edges, edges)
+    best, tried = tune_cache(model, stream, size=50)
+    losses = {settings: cached_nll(model, stream, settings).mean() for settings, _ in tried}
+    assert dict(tried) == pytest.approx(losses)
+    assert losses[best] == min(losses.values())
+    assert best.share > 0  # What repeats is worth remembering.
+    plain = np.concatenate(list(stream_nll(model, stream)))
+    np.testing.assert_allclose(cached_nll(model, stream, CacheSettings(50, 1.0, 0.0)), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_dynamic_evaluation_scores_before_it_learns(family: str, build_model: ModelBuilder) -> None:
+    model, stream = build_model(family, V, dropout=0.5), random_stream(40)
+    before = copy.deepcopy(model.state_dict())
+    scale = gradient_scale(model, random_stream(64, seed=1), segment=4)
+    settings = DynamicSettings(0.05, 0.02, segment=4)
+    found = dynamic_nll(model, stream, settings, scale)
+    # The first segment is that of the unchanged model; a changed future changes nothing before it.
+    plain = np.concatenate(list(stream_nll(model, stream, stride=4)))
+    np.testing.assert_allclose(found[:4], plain[:4], atol=1e-6)
+    assert np.abs(found[4:] - plain[4:]).max() > 1e-3
+    ids = stream.ids.copy()
+    ids[21:] = (ids[21:] + 1) % V
+    other = TokenStream("valid", ids, 0, 1, 1, 0, stream.line_offsets, stream.document_offsets)
+    np.testing.assert_array_equal(dynamic_nll(model, other, settings, scale)[:21], found[:21])
+    still = dynamic_nll(model, stream, DynamicSettings(0.0, 0.1, segment=4), scale)
+    if family == "lstm":  # The windows of a Transformer end elsewhere than those of `stream_nll`.
+        np.testing.assert_allclose(still, plain, atol=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_one_step_by_hand(build_model: ModelBuilder) -> None:
+    model, stream = build_model("rnn", V), random_stream(6)
+    scale = [torch.rand_like(weight) + 0.1 for weight in model.parameters()]
+    found = dynamic_nll(model, stream, DynamicSettings(0.03, 0.2, segment=3), scale)
+    learner = copy.deepcopy(model)
+    ids = torch.tensor([[0, *stream.ids.tolist()]])
+    nll, state = learner.nll(ids[:, :3], ids[:, 1:4], learner.initial_state(1))
+    gradients = torch.autograd.grad(nll.mean(), list(learner.parameters()))
+    overall = torch.cat([rms.flatten() for rms in scale]).mean()
+    with torch.no_grad():
+        every = zip(learner.parameters(), model.parameters(), gradients, scale, strict=True)
+        for weight, trained, gradient, rms in every:
+            weight.sub_(0.03 * gradient / (rms + rms.mean()))
+            weight.add_((trained - weight) * (0.2 * rms / overall).clamp(max=1))
+        expected, _ = learner.nll(ids[:, 3:6], ids[:, 4:7], [tensor.detach() for tensor in state])
+    np.testing.assert_allclose(found[3:], expected[0].numpy(), atol=1e-5)
+
+
+def test_learning_from_a_text_that_repeats_pays(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
+    model = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
+    scale = gradient_scale(model, tiny_corpus.train, segment=16, max_tokens=320)
+    best, tried = tune_dynamic(model, tiny_corpus.valid, scale, segment=16, max_tokens=320)
+    plain = np.concatenate(list(stream_nll(model, tiny_corpus.valid, 320))).mean()
+    assert dict(tried)[best] == min(dict(tried).values()) < plain
+
+
+def test_what_cannot_adapt_is_named(build_model: ModelBuilder) -> None:
+    with pytest.raises(LinguistError, match="--cache: a NGramModel has no hidden vectors"):
+        cached_nll(NGramModel(V, 2), random_stream(5), CacheSettings(5, 1.0, 0.1))
+    with pytest.raises(LinguistError, match="--dynamic: a NGramModel has no weights"):
+        gradient_scale(NGramModel(V, 2), random_stream(5))
+    with pytest.raises(LinguistError, match="must hold at least 1"):
+        cached_nll(build_model("gru", V), random_stream(5), CacheSettings(0, 1.0, 0.1))

@@ -1,0 +1,161 @@
+"""The continuous cache: recent words are likelier where the hidden vector resembles those that preceded them.
+
+Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache": the hidden vector after each token is
+kept beside the token that followed; a later prediction mixes the model's distribution with one over the kept tokens,
+weighted by exp(theta * the dot product of the hidden vectors). A token is scored before it enters the cache.
+
+Shape legend: T time, H hidden, N tokens of the stream, S cached tokens, K values of theta.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torch_linguist.data import TokenStream
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.scoring import stream_measures
+from torch_linguist.model import LanguageModel, State
+from torch_linguist.model.neural import NeuralLanguageModel
+
+THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+CHUNK = 256
+"""Tokens whose weights over the cache are held at once."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """A continuous cache.
+
+    Attributes:
+        size: tokens it holds, the latest ones.
+        theta: how sharply it prefers similar hidden vectors.
+        share: of the mixture that it has, the model has the rest.
+    """
+
+    size: int
+    theta: float
+    share: float
+
+
+def cached_nll(
+    model: LanguageModel, stream: TokenStream, settings: CacheSettings, *, stride: int | None = None
+) -> NDArray[np.float64]:
+    """The nll [N] of every token of a stream under a model with a continuous cache.
+
+    Args:
+        model: a neural model.
+        stream: one split.
+        settings: of the cache.
+        stride: see `score`.
+
+    Raises:
+        LinguistError: the model has no hidden vectors, or as `score`.
+    """
+    nll, found = _components(model, stream, settings.size, [settings.theta], None, stride)
+    return _mixed(nll, found[0], settings.share).numpy()
+
+
+def tune_cache(
+    model: LanguageModel,
+    valid: TokenStream,
+    *,
+    size: int = 2000,
+    max_tokens: int | None = None,
+    stride: int | None = None,
+    thetas: Sequence[float] = THETAS,
+    shares: Sequence[float] = SHARES,
+) -> tuple[CacheSettings, list[tuple[CacheSettings, float]]]:
+    """The theta and the share with the least loss on the validation split, by trying all.
+
+    Args:
+        model: a neural model.
+        valid: the validation split.
+        size: tokens that the cache holds.
+        max_tokens: only so many of the split; None for all.
+        stride: see `score`.
+        thetas: tried.
+        shares: tried.
+
+    Returns:
+        The best settings, and every one with its loss in nats per token.
+    """
+    nll, found = _components(model, valid, size, list(thetas), max_tokens, stride)
+    tried = [
+        (CacheSettings(size, theta, share), float(_mixed(nll, found[row], share).mean()))
+        for (row, theta), share in itertools.product(enumerate(thetas), shares)
+    ]
+    return min(tried, key=lambda pair: pair[1])[0], tried
+
+
+def _components(
+    model: LanguageModel,
+    stream: TokenStream,
+    size: int,
+    thetas: Sequence[float],
+    max_tokens: int | None,
+    stride: int | None,
+) -> tuple[Tensor, Tensor]:
+    """The model's nll [N], and the cache's probability of each token [K, N], both float64."""
+    if not isinstance(model, NeuralLanguageModel):
+        raise LinguistError(
+            f"--cache: a {type(model).__name__} has no hidden vectors to keep; it takes rnn, lstm, gru or transformer"
+        )
+    if size < 1:
+        raise LinguistError(f"--cache={size}: must hold at least 1 token")
+    network = model
+
+    def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        hidden, new_state = network.hidden(tokens, state)
+        return (network.hidden_nll(hidden, targets), hidden, targets), new_state
+
+    kept: Tensor | None = None
+    words = torch.empty(0, dtype=torch.int64)
+    losses: list[Tensor] = []
+    found: list[Tensor] = []
+    for part in stream_measures(model, stream, measure, max_tokens, stride=stride):
+        nll, hidden, targets = part[0].double().cpu(), part[1].float().cpu(), part[2].cpu()
+        losses.append(nll)
+        for begin in range(0, len(targets), CHUNK):
+            chunk, following = hidden[begin : begin + CHUNK], targets[begin : begin + CHUNK]
+            kept = chunk if kept is None else torch.cat([kept, chunk])
+            words = torch.cat([words, following])
+            found.append(_probabilities(chunk, following, kept, words, size, thetas))
+            kept, words = kept[-size:], words[-size:]
+    return torch.cat(losses), torch.cat(found, dim=1)
+
+
+def _probabilities(
+    hidden: Tensor, targets: Tensor, kept: Tensor, words: Tensor, size: int, thetas: Sequence[float]
+) -> Tensor:
+    """What the cache gives the targets [T]: [K, T].
+
+    Args:
+        hidden: of the T newest places, [T, H].
+        targets: the token after each, [T].
+        kept: hidden vectors, the newest ones included, [S + T, H].
+        words: the token after each of those, [S + T].
+        size: of the cache.
+        thetas: K values.
+    """
+    own = torch.arange(len(words) - len(targets), len(words))[:, None]
+    place = torch.arange(len(words))[None, :]
+    # A place sees those before it, whose following tokens are known by then.
+    visible = (place < own) & (place >= own - size)
+    products = (hidden @ kept.T).masked_fill(~visible, -torch.inf)
+    same = words[None, :] == targets[:, None]
+    # The first token of all finds an empty cache: softmax gives it no number, and `_mixed` leaves it to the model.
+    return torch.stack([(torch.softmax(theta * products, dim=1) * same).sum(dim=1).double() for theta in thetas])
+
+
+def _mixed(nll: Tensor, found: Tensor, share: float) -> Tensor:
+    if share == 0:
+        return nll
+    mixed = -torch.logaddexp(math.log1p(-share) - nll, math.log(share) + found.log())
+    return torch.where(found.isnan(), nll, mixed)

@@ -1,0 +1,98 @@
+"""What a model makes of a stream, token by token, with everything that a printed score says of itself.
+
+Shape legend: N tokens of the stream, P parts of it.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_linguist.data import TokenStream
+from torch_linguist.evaluation.scoring import Score, default_stride, exp, stream_nll
+from torch_linguist.evaluation.uncertainty import Interval, Parts, loss_interval, parts_of
+from torch_linguist.model import LanguageModel, NGramModel
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The nll of every token of a stream, and what follows from it.
+
+    Attributes:
+        stream: what was scored.
+        nll: in nats, float64 [N].
+        unk_id: id of `<unk>`.
+    """
+
+    stream: TokenStream
+    nll: NDArray[np.float64]
+    unk_id: int
+
+    @cached_property
+    def score(self) -> Score:
+        """The score of the whole stream."""
+        return Score.of(float(self.nll.sum()), self.stream)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What is resampled."""
+        return parts_of(self.stream)
+
+    @cached_property
+    def part_nats(self) -> NDArray[np.float64]:
+        """The nats of each part, [P]."""
+        return self.parts.sums(self.nll)
+
+    @cached_property
+    def perplexity_interval(self) -> Interval:
+        """95% interval of the perplexity."""
+        loss = loss_interval(self.nll, self.parts)
+        return Interval(exp(loss.low), exp(loss.high))
+
+    @cached_property
+    def unknown_targets(self) -> int:
+        """How many of the tokens are `<unk>`, literal or in place of a word outside the vocabulary."""
+        return int(np.count_nonzero(np.asarray(self.stream.ids) == self.unk_id))
+
+    @cached_property
+    def known_perplexity(self) -> float:
+        """The perplexity over the tokens that are not `<unk>`; not a number where there is none."""
+        known = np.asarray(self.stream.ids) != self.unk_id
+        return exp(float(self.nll[known].mean())) if known.any() else math.nan
+
+    def row(self) -> dict[str, object]:
+        """Plain values for a table."""
+        return {
+            **self.score.as_dict(),
+            "perplexity_low": self.perplexity_interval.low,
+            "perplexity_high": self.perplexity_interval.high,
+            "unknown_targets": self.unknown_targets,
+            "perplexity_without_unknown": self.known_perplexity,
+            "resampled": f"{len(self.parts)} {self.parts.kind}",
+        }
+
+
+def evaluate(model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: int | None = None) -> Evaluation:
+    """Scores a stream and keeps the nll of every token.
+
+    Args:
+        model: any model.
+        stream: one split.
+        unk_id: id of `<unk>`.
+        stride: see `score`.
+
+    Raises:
+        LinguistError: as `score`.
+    """
+    return Evaluation(stream, np.concatenate(list(stream_nll(model, stream, stride=stride))), unk_id)
+
+
+def reading_of(model: LanguageModel, stride: int | None = None) -> str:
+    """How a model reads a stream, in words."""
+    if isinstance(model, NGramModel):
+        return f"the last {model.order - 1} tokens"
+    if model.context_length:
+        return f"windows of {model.context_length} tokens, stride {stride or default_stride(model)}"
+    return "state carried through the split"

@@ -23,6 +23,7 @@ ARTIFACTS = {
     "grid": "grid.csv",
     "grid_plot": "grid.png",
     "metrics": "metrics.csv",
+    "pace": "pace.csv",
     "curves": "curves.png",
     "tensorboard": "tensorboard",
     "best": "checkpoints/best.pt",

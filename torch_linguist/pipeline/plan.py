@@ -20,6 +20,7 @@ from torch_linguist.trainer import (
     ScoreSettings,
     TrainerSettings,
 )
+from torch_linguist.trainer.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Plan:
         names: of the choices (model, data, tokenizer), for the summary.
         config_text: what `config.yaml` holds.
         resume: whether the folder's own training goes on.
+        pace: of the run that this one repeats, if a clock limited it.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Plan:
     names: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     resume: bool = False
+    pace: Pace | None = None
     check: CheckSettings = field(default_factory=CheckSettings)
     overfit: OverfitSettings = field(default_factory=OverfitSettings)
     lr_find: LRFindSettings = field(default_factory=LRFindSettings)

@@ -273,6 +273,7 @@ class Run:
                 self._sample,
                 stop,
                 last if self.plan.resume else None,
+                self.plan.pace,
             )
             result = training.run()
             plot_curves(self.folder / "metrics.csv", self.folder / "curves.png")

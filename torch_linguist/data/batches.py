@@ -161,14 +161,16 @@ class ContiguousBatches(Batches):
     """B parallel streams; each batch goes on where the one before ended, so that a state can be carried.
 
     In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into B equal streams; a
-    tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T.
+    tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T. The
+    offset lies within one chunk, which is enough to move the borders: turned further, the streams of a pass would
+    begin with text that others ended the last pass with, and the loss would dip there.
     """
 
     def _begin_pass(self) -> None:
         count = len(self._ids)
         self._stream_length = count // self.batch_size
         self.batches_per_epoch = -(-self._stream_length // self.sequence_length)
-        offset = int(self._generator().integers(count))
+        offset = int(self._generator().integers(min(count, self.sequence_length)))
         self._starts = offset + self._stream_length * np.arange(self.batch_size, dtype=np.int64)
 
     def _read_batch(self, index: int) -> Batch:

@@ -92,6 +92,19 @@ def test_chunk_borders_move_from_pass_to_pass(kind: type[Batches]) -> None:
     assert len(set().union(*borders)) > len(borders[0])
 
 
+def test_the_repetitions_of_a_token_are_a_pass_apart() -> None:
+    # Where a pass began anywhere on the circle, a stream could meet again what another had just read; now only what
+    # lies at its borders, less than one chunk of each stream.
+    batches = ContiguousBatches(counting_stream(1000), 4, 10, seed=5)
+    met: dict[int, int] = {}
+    soon = 0
+    for index in range(6 * batches.batches_per_epoch):
+        for token in batches.next().targets.flatten().tolist():
+            soon += token in met and index - met[token] < batches.batches_per_epoch - 1
+            met[token] = index
+    assert soon < 5 * 4 * 10
+
+
 @settings(max_examples=40, deadline=None)
 @given(layouts, st.integers(0, 30))
 @pytest.mark.parametrize("kind", [ContiguousBatches, WindowBatches])

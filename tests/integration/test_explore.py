@@ -79,7 +79,7 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch_linguist.explore.exploration.write_text", full)
+    monkeypatch.setattr("torch_linguist.report.page.write_text", full)
     with pytest.raises(LinguistError, match="No space left on device"):
         explore(made_corpus(), WordTokenizerTrainer(), tmp_path, settings=ExploreSettings(word_cloud=False))
     assert list(tmp_path.iterdir()) == []

@@ -12,14 +12,12 @@ from torch_linguist.data import Corpus, TokenizerTrainer
 from torch_linguist.errors import LinguistError
 from torch_linguist.explore import texts, vocabulary
 from torch_linguist.explore.measure import Measurements, measure
-from torch_linguist.explore.page import render_page
-from torch_linguist.explore.section import Section
 from torch_linguist.explore.settings import ExploreSettings
-from torch_linguist.trainer.run_folder import create_run_folder, whole_file, write_text
+from torch_linguist.report.page import PAGE, write_page
+from torch_linguist.report.section import Section
+from torch_linguist.trainer.run_folder import create_run_folder, write_text
 
 Report = Callable[[str], None]
-
-PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -106,27 +104,13 @@ def make_sections(measured: Measurements, settings: ExploreSettings, seed: int) 
 def _write(
     folder: Path, measured: Measurements, sections: list[Section], report: Report, config_text: str | None
 ) -> dict[str, pd.DataFrame]:
-    for part in ("figures", "tables"):
-        (folder / part).mkdir()
-    tables = {table.name: table.frame for section in sections for table in section.tables}
-    for name, frame in tables.items():
-        _write_csv(frame, folder / "tables" / f"{name}.csv")
     if config_text is not None:
         write_text(folder / "explore.yaml", config_text)
-    figures: dict[str, Path] = {}
-    for drawing in (drawing for section in sections for drawing in section.drawings):
-        figures[drawing.name] = folder / "figures" / f"{drawing.name}.png"
-        drawing.draw(figures[drawing.name])
-    report(f"drawn: {len(figures)} figures, {len(tables)} tables")
     subtitle = f"{len(measured.documents):,} documents, {int(measured.documents['tokens'].sum()):,} tokens"
     if not measured.is_whole:
         subtitle += ", a sample of the corpus"
     footer = "The same figures are in figures/, every table in tables/, with splits.csv a row for each document."
-    page = render_page(f"The corpus {measured.name}", subtitle, sections, figures, footer)
-    write_text(folder / PAGE, page)
+    write_page(folder, f"The corpus {measured.name}", subtitle, sections, footer)
+    tables = {table.name: table.frame for section in sections for table in section.tables}
+    report(f"drawn: {sum(len(section.drawings) for section in sections)} figures, {len(tables)} tables")
     return tables
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        frame.to_csv(file, index=False)

@@ -17,10 +17,11 @@ from torch_linguist.explore.columns import (
     groups,
 )
 from torch_linguist.explore.curves import draw_years
-from torch_linguist.explore.drawing import colour, draw_boxes, draw_histogram, draw_table_heatmap
+from torch_linguist.explore.drawing import draw_boxes, draw_histogram, draw_table_heatmap
 from torch_linguist.explore.duplicates import duplicate_counts, find_duplicates, line_digests
 from torch_linguist.explore.measure import Measurements, totals
-from torch_linguist.explore.section import Drawing, Excerpt, Section, Table
+from torch_linguist.report.drawing import colour
+from torch_linguist.report.section import Drawing, Excerpt, Section, Table
 
 MOST_COLUMNS = 8
 """Metadata columns that get a figure of their own."""

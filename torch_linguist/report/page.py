@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from torch_linguist.explore.section import Drawing, Section, Table
+from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.trainer.run_folder import whole_file, write_text
+
+PAGE = "index.html"
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2430; --soft: #5b6472; --line: #dfe3ea; --accent: #2f5d9b; --paper: #f6f7f9; }
@@ -42,6 +45,40 @@ td.text { white-space: normal; max-width: 40ch; overflow-wrap: break-word; }
 code { font-size: .88em; background: #eceff4; padding: 1px 4px; border-radius: 4px; }
 footer { margin-top: 40px; padding-bottom: 40px; }
 """
+
+
+def write_page(folder: Path, title: str, subtitle: str, sections: Sequence[Section], footer: str) -> Path:
+    """Writes the page with all that it shows: every figure below `figures/`, every table below `tables/`.
+
+    Args:
+        folder: of the page; there already.
+        title: of the page.
+        subtitle: below it.
+        sections: the parts.
+        footer: the last line.
+
+    Returns:
+        The page, `index.html`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for part in ("figures", "tables"):
+        (folder / part).mkdir(exist_ok=True)
+    for table in (table for section in sections for table in section.tables):
+        write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
+    figures: dict[str, Path] = {}
+    for drawing in (drawing for section in sections for drawing in section.drawings):
+        figures[drawing.name] = folder / "figures" / f"{drawing.name}.png"
+        drawing.draw(figures[drawing.name])
+    write_text(folder / PAGE, render_page(title, subtitle, sections, figures, footer))
+    return folder / PAGE
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a table as a whole or not at all; its index is left out."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        frame.to_csv(file, index=False)
 
 
 def render_page(

@@ -112,7 +112,8 @@ def help_page(text: CommandText, overrides: Sequence[str], config_dirs: Sequence
 
 
 _OPTIONS = """\
-  --config-dir DIR  adds your own groups: DIR/model/mine.yaml makes model=mine; may be given several times
+  --config-dir DIR  adds your own groups: DIR/model/mine.yaml makes model=mine; may be given several times.
+                    A run folder instead repeats that run (tl-train)
   --cfg             {cfg}
   --debug           shows the traceback of an error (as HYDRA_FULL_ERROR=1 does)
   -h, --help        this page; overrides beside it are in place in what it shows"""

@@ -1,5 +1,6 @@
 """`resume=`: which run goes on, and with what configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def is_resumable(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "checkpoints" / "last.pt").is_file()
 
 
-def resumed_composition(folder: Path, composition: Composition) -> Composition:
+def resumed_composition(
+    folder: Path, composition: Composition, fixed: Sequence[str] = FIXED, ignored: Sequence[str] = IGNORED
+) -> Composition:
     """The run's own configuration, with the command line's values in place.
 
     An override that repeats what the run has changes nothing, so that the run's own command line with `resume=auto`
@@ -62,6 +65,8 @@ def resumed_composition(folder: Path, composition: Composition) -> Composition:
     Args:
         folder: of the run.
         composition: what the command line alone gives.
+        fixed: nodes and keys that cannot change.
+        ignored: keys of the command line that are left as the run has them.
 
     Raises:
         ConfigError: an override would change what cannot change, or the run's configuration names foreign classes.
@@ -69,7 +74,7 @@ def resumed_composition(folder: Path, composition: Composition) -> Composition:
     config, choices = read_run_config(folder, trusted=_packages(composition.config))
     for override in parse_overrides(composition.overrides):
         key, line = override.key_or_group, str(override.input_line)
-        if key in IGNORED:
+        if key in ignored:
             continue
         if key in composition.choices or key in choices:
             if composition.choices.get(key) != choices.get(key):
@@ -81,7 +86,7 @@ def resumed_composition(folder: Path, composition: Composition) -> Composition:
         value = override.value()
         if exists(config, key) and to_plain(config, key) == to_plain(composition.config, key):
             continue
-        if key.partition(".")[0] in FIXED:
+        if key.partition(".")[0] in fixed:
             kept = f"has {key}={show(to_plain(config, key))}" if exists(config, key) else "does not have it"
             raise ConfigError(f"{key}={show(value)}: the run in {folder} {kept}, and keeps it; leave it out")
         if override.is_delete():

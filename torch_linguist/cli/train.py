@@ -10,6 +10,7 @@ from torch_linguist.catalogue import GROUPS
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
 from torch_linguist.cli.plan import make_plan
+from torch_linguist.cli.repeat import repetition, split_config_dirs
 from torch_linguist.cli.resume import find_resumed, resumed_composition
 from torch_linguist.config import compose_config, to_yaml
 
@@ -33,6 +34,7 @@ TEXT = CommandText(
         ("tl-train experiment=debug", "the same in seconds, to see that everything works"),
         ("tl-train data=text data.path=my_book.txt model=gru", "your own text"),
         ("tl-train model=transformer optim.lr=1e-3 optim.weight_decay=0 trainer.max_minutes=10", "no search: train"),
+        ("tl-train --config-dir outputs/RUN", "the same run again, from its folder: the same weights"),
         ("tl-train stages=[lr_find] model=rnn", "only look for a learning rate"),
         ("tl-grid model=lstm,gru model.hidden_size=128,256", "several runs, one row each in a CSV"),
     ],
@@ -56,7 +58,11 @@ def _train(argv: list[str]) -> int:
     if arguments.help:
         print(help_page(TEXT, arguments.overrides, arguments.config_dir))
         return SUCCESS
-    composition = compose_config(arguments.overrides, arguments.config_dir)
+    config_dirs, repeated = split_config_dirs(arguments.config_dir)
+    composition = compose_config(arguments.overrides, config_dirs)
+    again = repetition(repeated, composition) if repeated else None
+    if again:
+        composition = again.composition
     if arguments.cfg:
         print(to_yaml(composition.config), end="")
         return SUCCESS
@@ -68,12 +74,15 @@ def _train(argv: list[str]) -> int:
     plan = make_plan(composition.config, composition.choices)
 
     from torch_linguist import pipeline
+    from torch_linguist.trainer.pace import read_pace
     from torch_linguist.trainer.run_folder import create_run_folder
 
     if folder is None:
         default = "-".join(composition.choices[group] for group in ("data", "model") if group in composition.choices)
         made = create_run_folder(Path(config.output_dir), config.name, default or "run")
         plan = replace(plan, folder=made)
+        if again and again.exact:
+            plan = replace(plan, pace=read_pace(again.folder))
     else:
         plan = replace(plan, folder=folder, resume=True)
     summary = pipeline.run(plan)

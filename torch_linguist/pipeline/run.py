@@ -1,6 +1,7 @@
 """The six steps of a run, from a corpus to an exported model, in one folder."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ class Run:
         self.terminal = TerminalObserver(console)
         self.observer = Observers([self.terminal])
         self.summary = new_summary(plan.names, plan.seed)
+        if plan.config_text:
+            self.summary["command"] = shlex.join(["tl-train", "--config-dir", str(plan.folder)])
         self.lr, self.weight_decay = plan.lr, plan.weight_decay
         self.ranked: list[float] = []
         self.scores: dict[str, dict[str, Score]] = {}

@@ -9,7 +9,7 @@ import torch
 
 from torch_linguist.data import TokenizedCorpus, Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.generation import draw, generate, generate_ids
+from torch_linguist.generation import Sampling, draw, generate, generate_ids
 from torch_linguist.model import LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -33,14 +33,17 @@ def test_greedy_is_the_argmax_after_the_whole_prefix(family: str, build_model: M
             logits = model(torch.tensor([ids]), model.initial_state(1))[0][0, -1]
         logits[3] = -math.inf
         ids.append(int(logits.argmax()))
-    assert generate_ids(model, [0, 5, 9], max_tokens=12, top_k=1, banned=[3], num_samples=2) == [ids[3:]] * 2
+    assert (
+        generate_ids(model, [0, 5, 9], max_tokens=12, sampling=Sampling(greedy=True), banned=[3], num_samples=2)
+        == [ids[3:]] * 2
+    )
 
 
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
     rows = logits.repeat(20_000, 1)
     for temperature, top_k in ((1.0, 0), (0.5, 0), (2.0, 2), (1.0, 4), (1.0, 99)):
-        drawn = draw(rows, temperature, top_k, torch.Generator().manual_seed(0)).squeeze(1)
+        drawn = draw(rows, Sampling(temperature, top_k), torch.Generator().manual_seed(0)).squeeze(1)
         expected = np.exp(logits.double().numpy() / temperature)
         if 0 < top_k < 4:
             expected[np.argsort(-logits.numpy())[top_k:]] = 0
@@ -52,7 +55,7 @@ def test_draws_follow_the_distribution() -> None:
 @pytest.mark.parametrize("temperature", [1e-45, 1e-10, 1e30])
 def test_no_temperature_breaks_the_draw(temperature: float) -> None:
     logits = torch.tensor([[50.0, -torch.inf, 60.0, 3.0]])
-    drawn = {int(draw(logits, temperature, 0, torch.Generator().manual_seed(seed))) for seed in range(20)}
+    drawn = {int(draw(logits, Sampling(temperature), torch.Generator().manual_seed(seed))) for seed in range(20)}
     assert drawn == {2} if temperature < 1 else 1 not in drawn
 
 

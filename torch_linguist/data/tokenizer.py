@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,6 +13,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models
 
+from torch_linguist.data.detokenising import detokenise_words
 from torch_linguist.errors import DataError
 
 EOS = "<eos>"
@@ -196,16 +196,6 @@ class Tokenizer:
             description["model"]["unk_token"] = _OUT_OF_VOCABULARY
             self._marking = tokenizers.Tokenizer.from_str(json.dumps(description))
         return self._marking
-
-
-def detokenise_words(text: str) -> str:
-    """Takes away blanks that tokenising put in: before punctuation, inside brackets and quotes, around ``@-@``."""
-    text = re.sub(r" ?@([-.,])@ ?", r"\1", text)
-    text = re.sub(r" ([,.;:!?%)\]}…’]|n't\b|'(?:s|re|ve|ll|d|m|t)\b)", r"\1", text)
-    text = re.sub(r"([(\[{$£#]) ", r"\1", text)
-    text = re.sub(r' ?(["“”]) ([^"“”]*?) ?(["“”])(?= |$|[,.;:!?)])', r" \1\2\3", text)
-    text = re.sub(r" ?(-{2,}|[—/]) ?", r"\1", text)
-    return text.strip()
 
 
 def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:

@@ -1,0 +1,159 @@
+"""Words that may come next while a person types, whole ones whatever the tokens are.
+
+Shape legend: B beams, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from tokenizers import pre_tokenizers
+from torch import Tensor
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.generation.continuing import prompt_tokens
+from torch_linguist.generation.decoding import read_prompt
+from torch_linguist.model import LanguageModel, State, device_of
+
+BEAMS = 12
+LONGEST_WORD = 16
+"""Tokens that a suggested word may have."""
+
+BLANK = "Ġ"
+"""How byte-level tokens write a blank."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A word that may come next.
+
+    Attributes:
+        word: the whole of it.
+        probability: that it comes next, given what is typed.
+        completion: what is still to be typed, the blank before it included where one is missing.
+    """
+
+    word: str
+    probability: float
+    completion: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    text: str
+    log_probability: float
+
+
+class Suggester:
+    """Suggests the next word, or the rest of the one that is being typed.
+
+    Args:
+        model: any model.
+        tokenizer: the one it was trained with.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self._model, self._tokenizer = model.eval(), tokenizer
+        self._bytes = tokenizer.kind not in ("word", "char")
+        self._ids = {token: index for index, token in enumerate(tokenizer.tokens)}
+        # What each token adds to a line: words bring their blank with them.
+        self._surfaces = [f" {token}" if tokenizer.kind == "word" else token for token in tokenizer.tokens]
+        for special in (tokenizer.eos_id, tokenizer.unk_id):
+            self._surfaces[special] = ""
+        self._blank = BLANK if self._bytes else " "
+        self._ends = torch.tensor([not surface or not self._goes_on(surface) for surface in self._surfaces])
+
+    def suggest(self, text: str, count: int = 5) -> list[Suggestion]:
+        """The most probable next words, best first.
+
+        Args:
+            text: what is typed so far. Where it ends in a blank (or is empty) a new word is suggested, else the rest of
+                its last word.
+            count: how many at most.
+        """
+        line = text.rpartition("\n")[2]
+        typed = "" if line.endswith(" ") or not line else line.split(" ")[-1]
+        before = text[: len(text) - len(typed)]
+        at_start = not before.rpartition("\n")[2].strip(" ")
+        context = before if at_start or before.endswith("\n") else before.rstrip(" ")
+        begin = "" if at_start and self._tokenizer.kind != "word" else " "
+        with torch.inference_mode():
+            found = self._search(context, self._written(begin + typed), count)
+        given = sum(probability for _, probability in found)
+        suggestions = [
+            Suggestion(word, probability / self._share(typed, given), word[len(typed) :]) for word, probability in found
+        ]
+        return suggestions[:count]
+
+    @staticmethod
+    def _share(typed: str, given: float) -> float:
+        """What probabilities are divided by: a word half typed is certain to begin as it does."""
+        return given if typed and given > 0 else 1.0
+
+    def _goes_on(self, surface: str) -> bool:
+        """Whether a token goes on with the word before it."""
+        if self._tokenizer.kind == "word" or surface.startswith(self._blank):
+            return False
+        return surface[0].isalnum() or surface[0] in "'_-" or (self._bytes and ord(surface[0]) > 127)
+
+    def _written(self, text: str) -> str:
+        """A text as the tokens write it."""
+        if not self._bytes or not text:
+            return text
+        pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+        return "".join(piece for piece, _ in pieces)
+
+    def _search(self, context: str, wanted: str, count: int) -> list[tuple[str, float]]:
+        """Whole words that begin as wanted (the blank before them included), with their probabilities."""
+        logits, state = read_prompt(self._model, prompt_tokens(self._tokenizer, context))
+        paths = [_Path("", 0.0)]
+        words: dict[str, float] = {}
+        for _ in range(LONGEST_WORD):
+            log_probabilities = torch.log_softmax(logits.float().cpu(), dim=-1)
+            grown: list[tuple[float, int, int]] = []
+            for row, path in enumerate(paths):
+                inside = len(path.text) > len(self._blank) and path.text.startswith(wanted)
+                if inside:
+                    ending = float(torch.logsumexp(log_probabilities[row][self._ends], dim=0))
+                    self._keep(words, path.text, path.log_probability + ending)
+                allowed = self._allowed(path.text, wanted)
+                scores = log_probabilities[row].masked_fill(~allowed, -torch.inf) + path.log_probability
+                best = scores.topk(min(max(BEAMS, count), len(scores)))
+                for score, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                    if score == -torch.inf:
+                        break
+                    if self._tokenizer.kind == "word":
+                        self._keep(words, self._surfaces[token], score)
+                    else:
+                        grown.append((score, row, token))
+            floor = sorted(words.values(), reverse=True)[count - 1 : count]
+            grown = sorted(grown, reverse=True)[:BEAMS]
+            # A longer word is never likelier than its beginning.
+            if not grown or (floor and grown[0][0] < float(torch.tensor(floor[0]).log())):
+                break
+            paths = [_Path(paths[row].text + self._surfaces[token], score) for score, row, token in grown]
+            logits, state = self._advance(grown, state)
+        return sorted(words.items(), key=lambda pair: -pair[1])[: max(count, 1)]
+
+    def _advance(self, grown: list[tuple[float, int, int]], state: State) -> tuple[Tensor, State]:
+        device = device_of(self._model)
+        origin = torch.tensor([row for _, row, _ in grown], device=device)
+        tokens = torch.tensor([[token] for _, _, token in grown], device=device)
+        logits, new_state = self._model(tokens, [tensor.index_select(1, origin) for tensor in state])
+        return logits[:, -1], new_state
+
+    def _allowed(self, text: str, wanted: str) -> Tensor:
+        """Which tokens may follow a path: those that spell what is wanted, then those that go on with the word."""
+        rest = wanted[len(text) :]
+        if not rest and text not in ("", self._blank):
+            return ~self._ends
+        fits = [bool(surface) and (surface.startswith(rest) or rest.startswith(surface)) for surface in self._surfaces]
+        return torch.tensor(fits)
+
+    def _keep(self, words: dict[str, float], text: str, log_probability: float) -> None:
+        """Notes a word; spelled by other tokens it is the same word."""
+        word = text
+        if self._bytes:
+            word = self._tokenizer.decode([self._ids[character] for character in text])
+        word = word.removeprefix(" ")
+        if word and "\ufffd" not in word:
+            words[word] = words.get(word, 0.0) + float(torch.tensor(log_probability).exp())

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from torch_linguist.catalogue import Choice
 from torch_linguist.config import parse_overrides
 from torch_linguist.errors import ConfigError
+from torch_linguist.sweep.search import Axis, Choices, Interval
 
 LARGEST = 10_000
 """Points that a grid may have; more is taken for a mistake."""
@@ -67,6 +68,84 @@ def expand(overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]])
     return points
 
 
+def with_seeds(points: Sequence[Point], seeds: int, first: Sequence[int]) -> list[list[Point]]:
+    """Each point with several seeds.
+
+    Args:
+        points: without seeds of their own.
+        seeds: how many each point gets.
+        first: the first seed of each point; the others follow it.
+
+    Returns:
+        For each point its points, one a seed.
+
+    Raises:
+        ConfigError: the seed is swept already.
+    """
+    if any("seed" in point.swept for point in points):
+        raise ConfigError(f"seeds={seeds}: the seed is swept already; leave one of the two out")
+    return [
+        [
+            Point(
+                (*(line for line in point.overrides if line.partition("=")[0].lstrip("+") != "seed"), f"seed={seed}"),
+                {**point.swept, "seed": str(seed)},
+            )
+            for seed in range(start, start + seeds)
+        ]
+        for point, start in zip(points, first, strict=True)
+    ]
+
+
+def search_space(
+    overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]]
+) -> tuple[tuple[str, ...], dict[str, Axis]]:
+    """The axes of a search, and the overrides that stay.
+
+    Args:
+        overrides: as `expand` takes them, and `key=interval(low,high)`, also as `tag(log,interval(low,high))` and
+            `int(interval(low,high))`.
+        groups: the groups and their choices, for `glob`.
+
+    Returns:
+        The overrides with one value, and key (as written, `+` included) to axis.
+
+    Raises:
+        ConfigError: an override cannot be read or has no values, or none has several.
+    """
+    fixed: dict[str, str] = {}
+    axes: dict[str, Axis] = {}
+    for override in parse_overrides(overrides):
+        key = override.get_key_element()
+        fixed.pop(key, None), axes.pop(key, None)
+        if override.is_sweep_override():
+            axes[key] = _axis(override, groups)
+        elif override.is_delete():
+            fixed[key] = str(override.input_line)
+        else:
+            fixed[key] = f"{key}={override.get_value_element_as_str()}"
+    if not axes:
+        raise ConfigError("nothing to search: give a key several values, such as optim.lr=tag(log,interval(1e-4,1e-2))")
+    return tuple(fixed.values()), axes
+
+
+def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axis:
+    raw, line = override.value(), str(override.input_line)
+    if isinstance(raw, IntervalSweep):
+        low, high = raw.start, raw.end
+        if low is None or high is None:
+            raise ConfigError(f"{line}: an interval has two ends")
+        whole = isinstance(low, int) and isinstance(high, int)
+        try:
+            return Interval(float(low), float(high), log="log" in raw.tags, whole=whole)
+        except ConfigError as error:
+            raise ConfigError(f"{line}: {error}") from None
+    values = tuple(one.partition("=")[2] for one in _values(override, groups))
+    if isinstance(raw, RangeSweep) and isinstance(raw.start, int) and isinstance(raw.step, int) and len(values) > 1:
+        numbers = sorted(map(int, values))
+        return Interval(numbers[0], numbers[-1], step=numbers[1] - numbers[0], whole=True)
+    return Choices(values)
+
+
 def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Takes out the overrides whose keys are the sweep's own.
 
@@ -96,7 +175,9 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     """The lines `key=value` of an override with several values."""
     key, line = override.get_key_element(), str(override.input_line)
     if not override.is_discrete_sweep():
-        raise ConfigError(f"{line}: an interval has no single values; use a list, choice(...) or range(...)")
+        raise ConfigError(
+            f"{line}: an interval has no single values; use a list, choice(...) or range(...), or sweep=tpe"
+        )
     raw = override.value()
     if isinstance(raw, Glob):
         if override.key_or_group not in groups:
@@ -112,4 +193,4 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     return [f"{key}={value}" for value in dict.fromkeys(values)]
 
 
-__all__ = ["LARGEST", "Point", "expand", "split_own"]
+__all__ = ["LARGEST", "Point", "expand", "search_space", "split_own", "with_seeds"]

@@ -1,8 +1,8 @@
 """The engine of a grid, with small programs in the place of trainings."""
 
-import csv
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from torch_linguist.cli.sweep import (
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    Outcome,
-    ResultTable,
-    Run,
-    SignalCounter,
-    child_environment,
-    read_summary,
-    run_all,
-)
+from torch_linguist.errors import LinguistError
+from torch_linguist.sweep.child import child_environment
+from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter
+from torch_linguist.sweep.launchers import Launcher, LocalLauncher, make_launcher
+from torch_linguist.sweep.runs import FAILED, FINISHED, INTERRUPTED, Outcome, Run, read_summary
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -64,9 +57,26 @@ def make_runs(folder: Path, whats: Sequence[str], refusals: Mapping[int, str] | 
     ]
 
 
-def carry_out(runs: Sequence[Run], jobs: int = 1, keep_going: bool = True, stop_after: int = 0) -> list[Outcome]:
+class Listener(Audience):
+    """Remembers the outcomes."""
+
+    def __init__(self) -> None:
+        self.heard: list[Outcome] = []
+
+    def ended(self, outcome: Outcome) -> None:
+        self.heard.append(outcome)
+
+
+def carry_out(
+    runs: Sequence[Run],
+    jobs: int = 1,
+    keep_going: bool = True,
+    stop_after: int = 0,
+    launcher: Launcher | None = None,
+    script: str = STAND_IN,
+) -> list[Outcome]:
     """Runs the stand-in; where `stop_after` is not 0, so many SIGINTs reach us once the first run is ready."""
-    ended: list[Outcome] = []
+    listener = Listener()
 
     def interrupt() -> None:
         ready = runs[0].folder / "ready"
@@ -79,23 +89,18 @@ def carry_out(runs: Sequence[Run], jobs: int = 1, keep_going: bool = True, stop_
     with SignalCounter() as signals:
         if stop_after:
             threading.Thread(target=interrupt, daemon=True).start()
-        outcomes = run_all(
-            runs,
-            jobs=jobs,
-            keep_going=keep_going,
-            signals=signals,
-            on_start=lambda run: None,
-            on_end=ended.append,
-            on_stop=lambda count: None,
-            program=[sys.executable, "-c", STAND_IN],
-        )
-    assert outcomes == ended
+        outcomes = Engine(
+            Listed(runs),
+            jobs,
+            keep_going,
+            signals,
+            listener,
+            launcher or LocalLauncher(),
+            child_environment(jobs),
+            [sys.executable, "-c", script],
+        ).carry_out()
+    assert outcomes == listener.heard
     return outcomes
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_each_run_ends_as_what_it_was(tmp_path: Path) -> None:
@@ -150,17 +155,8 @@ def test_what_runs_beside_a_failure_is_interrupted(tmp_path: Path) -> None:
     runs = make_runs(tmp_path, ["99", "broken"])
     # The one that fails starts only when the other can be interrupted.
     script = f"import time, os\nwhile not os.path.exists({str(tmp_path / '001' / 'ready')!r}): time.sleep(0.02)\n"
-    with SignalCounter() as signals:
-        outcomes = run_all(
-            runs,
-            jobs=2,
-            keep_going=False,
-            signals=signals,
-            on_start=lambda run: None,
-            on_end=lambda outcome: None,
-            on_stop=lambda count: None,
-            program=[sys.executable, "-c", f"import sys\nif sys.argv[2] == 'broken':\n  exec({script!r})\n{STAND_IN}"],
-        )
+    late = f"import sys\nif sys.argv[2] == 'broken':\n  exec({script!r})\n{STAND_IN}"
+    outcomes = carry_out(runs, jobs=2, keep_going=False, script=late)
     assert [(one.run.index, one.status) for one in outcomes] == [(2, FAILED), (1, INTERRUPTED)]
 
 
@@ -190,22 +186,14 @@ def test_signals_are_handed_back() -> None:
 def test_no_child_survives_an_error_of_ours(tmp_path: Path) -> None:
     runs = make_runs(tmp_path, ["7", "99"])
 
-    def on_end(outcome: Outcome) -> None:
-        while not (runs[1].folder / "ready").exists():
-            time.sleep(0.02)
-        raise OSError(28, "No space left on device")
+    class FullDisk(Audience):
+        def ended(self, outcome: Outcome) -> None:
+            while not (runs[1].folder / "ready").exists():
+                time.sleep(0.02)
+            raise OSError(28, "No space left on device")
 
     with SignalCounter() as signals, pytest.raises(OSError, match="No space"):
-        run_all(
-            runs,
-            jobs=2,
-            keep_going=True,
-            signals=signals,
-            on_start=lambda run: None,
-            on_end=on_end,
-            on_stop=lambda count: None,
-            program=[sys.executable, "-c", STAND_IN],
-        )
+        Engine(Listed(runs), 2, True, signals, FullDisk(), program=[sys.executable, "-c", STAND_IN]).carry_out()
     # A child that was left behind would go on sleeping and could be found by its arguments.
     arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path)]
     assert not [line for line in arguments if str(runs[1].folder).encode() in line]
@@ -223,6 +211,7 @@ def test_cores_are_divided_among_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     assert "OMP_NUM_THREADS" not in child_environment(1)
+    assert child_environment(1, cores=3)["OMP_NUM_THREADS"] == "3"
     assert child_environment(2)["OMP_NUM_THREADS"] == str(max(1, cores // 2))
     assert child_environment(1000)["OMP_NUM_THREADS"] == "1"
     carry_out(make_runs(tmp_path, ["7", "8"]), jobs=2)
@@ -231,24 +220,85 @@ def test_cores_are_divided_among_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
     assert child_environment(2)["OMP_NUM_THREADS"] == "7"
 
 
-def test_the_table_grows_by_whole_rows(tmp_path: Path) -> None:
-    table = ResultTable(tmp_path / "grid.csv", ["model", "seed"])
-    assert rows_of(table.path) == []
-    rows: list[dict[str, Any]] = [
-        {"index": 1, "model": "lstm", "seed": 3, "error": 'a, "b"\nc', "lr": None},
-        {"index": 2, "model": "é", "lr": 1e-05},
-    ]
-    for row in rows:
-        table.append(row)
-        assert table.path.read_text(encoding="utf-8").endswith("\n")
-    first, second = rows_of(table.path)
-    assert (first["model"], first["seed"], first["error"], first["lr"]) == ("lstm", "3", 'a, "b"\nc', "")
-    assert (second["index"], second["model"], float(second["lr"])) == ("2", "é", 1e-05)
-    assert len(set(table.columns)) == len(table.columns)
-
-
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00"])
 def test_a_damaged_summary_is_no_summary(tmp_path: Path, content: str) -> None:
     (tmp_path / "summary.json").write_text(content)
     assert read_summary(tmp_path) == {}
     assert read_summary(tmp_path / "nowhere") == {}
+
+
+def test_a_run_that_somebody_is_still_at_is_waited_for_and_not_made_twice(tmp_path: Path) -> None:
+    (run,) = make_runs(tmp_path, ["7"])
+    lock = run.log.with_suffix(".lock")
+    # Another process holds the run's lock, as one that a killed sweep has left behind does, and then finishes the run.
+    holder = (
+        f"import fcntl, json, pathlib, sys, time\nfile = open({str(lock)!r}, 'w')\nfcntl.flock(file, fcntl.LOCK_EX)\n"
+        f"print('held', flush=True)\nfolder = pathlib.Path({str(run.folder)!r})\ntime.sleep(0.5)\nfolder.mkdir()\n"
+        "(folder / 'summary.json').write_text(json.dumps({'status': 'finished', 'valid': {'loss': 2.0}}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    (outcome,) = carry_out([run])
+    assert (outcome.status, outcome.valid_loss) == (FINISHED, 2.0)
+    assert process.wait() == 0
+    assert not (run.folder / "threads").exists()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "joblib": {},
+    "submitit": {"cluster": "local"},
+    "ray": {"object_store_memory": 100 * 2**20, "_temp_dir": "/tmp/tl-ray"},
+}
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit", "ray"])
+def test_every_launcher_leaves_the_same_rows(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    whats = ["7", "broken", "killed", "8"]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    here = carry_out(make_runs(tmp_path / "here", whats), jobs=2)
+    launcher = make_launcher(name, tmp_path / "there", 2, 1, OPTIONS[name])
+    try:
+        there = carry_out(make_runs(tmp_path / "there", whats), jobs=2, launcher=launcher)
+    finally:
+        launcher.close()
+
+    def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+        found = [{key: value for key, value in one.row().items() if key != "seconds"} for one in outcomes]
+        return sorted(found, key=lambda row: int(row["index"]))
+
+    assert rows(there) == rows(here)
+    assert [row["status"] for row in rows(there)] == [FINISHED, FAILED, FAILED, FINISHED]
+    assert rows(there)[2]["error"] == "killed by SIGKILL (out of memory?)"
+
+
+def test_two_workers_of_a_launcher_work_at_once_and_stop_when_told(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    runs = make_runs(tmp_path, ["99", "98", "7"])
+    launcher = make_launcher("joblib", tmp_path, 2, 1, {})
+    # The first waits for an order, the second heeds only a kill: both must have started for the first to be ready.
+    script = STAND_IN.replace(
+        'if what == "99":',
+        f"""
+if what == "99":
+    while not os.path.exists({str(runs[1].folder / "ready")!r}): time.sleep(0.02)
+if what == "99":""",
+    )
+    try:
+        outcomes = carry_out(runs, jobs=2, stop_after=2, launcher=launcher, script=script)
+    finally:
+        launcher.close()
+    assert sorted((one.run.index, one.exit_code) for one in outcomes) == [(1, 130), (2, -9)]
+    assert not runs[2].folder.exists()
+
+
+def test_a_launcher_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LinguistError, match=r"launcher=slurm: must be one of local, joblib, submitit, ray"):
+        make_launcher("slurm", tmp_path, 1, 1, {})
+    with pytest.raises(LinguistError, match=r"launcher_options: launcher=local takes none"):
+        make_launcher("local", tmp_path, 1, 1, {"address": "auto"})
+    pytest.importorskip("submitit")
+    with pytest.raises(LinguistError, match=r"launcher=submitit: cannot be started: .*look at launcher_options"):
+        make_launcher("submitit", tmp_path, 1, 1, {"cluster": "local", "nonsense": 3})

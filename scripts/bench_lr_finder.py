@@ -1,0 +1,228 @@
+"""How far the learning-rate finder falls short of the best learning rate, family by family and corpus by corpus.
+
+For each cell the truth comes from a fine grid of short trainings (a factor of 1.7 apart, walked on until the best
+lies inside); a pick's shortfall is the validation loss of the same training at that pick, relative to the best of all
+trainings of the cell. Nothing is judged on test. Every row is on disk as it ends, and a second start goes on.
+
+Usage: python scripts/bench_lr_finder.py --folder FOLDER [--data WIKITEXT2] [--steps 200] [--parts truth curves picks]
+"""
+
+import argparse
+import csv
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from torch_linguist.data import Corpus, SotuCorpus, TokenizedCorpus, WikiTextCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
+from torch_linguist.trainer import LRFindSettings, OneCycle, ScoreSettings, Setup, TrainerSettings
+from torch_linguist.trainer.device import denormals_flushed
+from torch_linguist.trainer.lr_finder import find_learning_rate, range_test
+from torch_linguist.trainer.randomness import seed_everything
+from torch_linguist.trainer.settings import SUGGESTIONS
+from torch_linguist.trainer.table import Table
+from torch_linguist.trainer.trial import run_trial
+
+FACTOR = 1.7
+CENTRE = 6e-3
+FIRST = range(-2, 3)
+VALID_TOKENS = 10_000
+COLUMNS = ("corpus", "family", "kind", "lr", "valid_loss", "seconds")
+ENDS = ((1e-5, 1.0, 80), (1e-4, 1.0, 80), (1e-5, 10.0, 100), (1e-6, 1.0, 100))
+"""Pairs of ends, with steps, whose curves are compared; the first is the default."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="gets rows.csv and the curves; goes on with it")
+    parser.add_argument("--data", type=Path, help="WikiText-2 as train.txt, valid.txt, test.txt; the hub otherwise")
+    parser.add_argument("--steps", type=int, default=200, help="updates of each training")
+    parser.add_argument("--families", nargs="+", default=["rnn", "lstm", "gru", "transformer"])
+    parser.add_argument("--corpora", nargs="+", default=["sotu", "wikitext2"])
+    parser.add_argument(
+        "--parts", nargs="+", choices=["truth", "curves", "picks"], default=["truth", "curves", "picks"]
+    )
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    # Products of this size gain nothing by threads, and sums that are divided otherwise would not repeat.
+    torch.set_num_threads(1)
+    rows = Rows(arguments.folder / "rows.csv")
+    with denormals_flushed():
+        for part in arguments.parts:
+            for corpus in arguments.corpora:
+                for family in arguments.families:
+                    cell = Cell(corpus, family, arguments.steps, arguments.data, arguments.folder, rows)
+                    getattr(cell, part)()
+                    print(f"{part:<7}{corpus:<10} {family:<12} {cell.told}", flush=True)
+    report(rows.frame(), arguments.folder)
+
+
+class Rows:
+    """The trainings that are done; those of an earlier start included."""
+
+    def __init__(self, path: Path) -> None:
+        self.done: dict[tuple[str, str, str, str], dict[str, str]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self.done[self._key(row["corpus"], row["family"], row["kind"], float(row["lr"]))] = row
+        self.table = Table(path, COLUMNS, append=True)
+
+    def _key(self, corpus: str, family: str, kind: str, lr: float) -> tuple[str, str, str, str]:
+        return corpus, family, kind, f"{lr:.6g}"
+
+    def loss(self, corpus: str, family: str, kind: str, lr: float) -> float | None:
+        row = self.done.get(self._key(corpus, family, kind, lr))
+        return None if row is None else float(row["valid_loss"])
+
+    def add(self, corpus: str, family: str, kind: str, lr: float, loss: float, seconds: float) -> None:
+        row = dict(zip(COLUMNS, (corpus, family, kind, lr, loss, seconds), strict=True))
+        self.table.add(row)
+        self.done[self._key(corpus, family, kind, lr)] = {key: str(value) for key, value in row.items()}
+
+    def frame(self) -> pd.DataFrame:
+        frame = pd.DataFrame(list(self.done.values()), columns=list(COLUMNS))
+        return frame.astype({"lr": float, "valid_loss": float, "seconds": float})
+
+
+class Cell:
+    """A family on a corpus."""
+
+    def __init__(self, corpus: str, family: str, steps: int, data: Path | None, folder: Path, rows: Rows) -> None:
+        self.corpus, self.family, self.steps, self.rows, self.folder = corpus, family, steps, rows, folder
+        self.told = ""
+        tokens = corpus_of(corpus, data)
+        self.setup = Setup(
+            corpus=tokens,
+            make_optimizer=functools.partial(torch.optim.AdamW, betas=(0.9, 0.99)),
+            schedule=OneCycle(),
+            settings=TrainerSettings(
+                batch_size=16, sequence_length=32, max_steps=steps, device="cpu", precision="fp32"
+            ),
+            score=ScoreSettings(),
+            seed=1,
+        )
+        seed_everything(1)
+        self.model = model_of(family, tokens.tokenizer.vocab_size)
+        self.model.prepare_vocabulary(torch.from_numpy(tokens.token_counts()))
+
+    def measure(self, lr: float) -> float:
+        """The validation loss of the short training at a learning rate; infinite where it diverges."""
+        known = self.rows.loss(self.corpus, self.family, "training", lr)
+        if known is None:
+            trial = run_trial(self.model, self.setup, lr, 0.0, self.steps, VALID_TOKENS)
+            known = trial.valid_loss
+            self.rows.add(self.corpus, self.family, "training", lr, known, trial.seconds)
+        return known
+
+    def truth(self) -> None:
+        """The fine grid, walked on until its best lies inside."""
+        losses = {step: self.measure(CENTRE * FACTOR**step) for step in FIRST}
+        while (best := min(losses, key=losses.__getitem__)) in (min(losses), max(losses)) and len(losses) < 16:
+            step = best + (1 if best == max(losses) else -1)
+            losses[step] = self.measure(CENTRE * FACTOR**step)
+        self.told = f"best {CENTRE * FACTOR**best:.2g}: {losses[best]:.4f}"
+
+    def curves(self) -> None:
+        """The suggestions of every method for every pair of ends, from one range test each."""
+        for start, end, steps in ENDS:
+            missing = [m for m in SUGGESTIONS if not self._suggested(start, end, m)]
+            for method in missing:
+                settings = LRFindSettings(start=start, end=end, steps=steps, suggestion=method)
+                begin = time.perf_counter()
+                curve = self.folder / f"curve-{self.corpus}-{self.family}-{start:g}-{end:g}.csv"
+                test = range_test(self.model, self.setup, settings, curve)
+                lr = test.suggestion or math.nan
+                kind = f"{start:g}-{end:g} {method}"
+                self.rows.add(self.corpus, self.family, kind, lr, math.nan, time.perf_counter() - begin)
+
+    def _suggested(self, start: float, end: float, method: str) -> bool:
+        kind = f"{start:g}-{end:g} {method}"
+        return any(key[:3] == (self.corpus, self.family, kind) for key in self.rows.done)
+
+    def picks(self) -> None:
+        """Each method's pick trained, and the finder as a whole: its default method, ends and trials."""
+        defaults = LRFindSettings()
+        frame = self.rows.frame()
+        mine = frame[(frame["corpus"] == self.corpus) & (frame["family"] == self.family)]
+        for method in SUGGESTIONS:
+            found = mine[mine["kind"] == f"{defaults.start:g}-{defaults.end:g} {method}"]["lr"]
+            if len(found) and math.isfinite(found.iloc[0]):
+                self.measure(float(found.iloc[0]))
+        if not (mine["kind"] == "finder").any():
+            begin = time.perf_counter()
+            folder = self.folder / f"finder-{self.corpus}-{self.family}"
+            folder.mkdir(exist_ok=True)
+            lr = find_learning_rate(self.model, self.setup, defaults, folder).lr
+            self.rows.add(self.corpus, self.family, "finder", lr, math.nan, time.perf_counter() - begin)
+            self.told = f"finder {lr:.2g}: {self.measure(lr):.4f}"
+
+
+@functools.cache
+def corpus_of(name: str, data: Path | None) -> TokenizedCorpus:
+    source: Corpus = SotuCorpus() if name == "sotu" else WikiTextCorpus(path=None if data is None else str(data))
+    return prepare(source, WordTokenizerTrainer(min_frequency=3, max_size=10_000))
+
+
+def model_of(family: str, vocab_size: int) -> LanguageModel:
+    """A small model of the default shape."""
+    if family == "transformer":
+        return Transformer(vocab_size, embedding_dim=128, num_layers=2, num_heads=4, context_length=32)
+    kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+    return kinds[family](vocab_size, embedding_dim=96, hidden_size=192, dropout=0.2)
+
+
+def report(frame: pd.DataFrame, folder: Path) -> None:
+    """Prints, as Markdown, how far each pick falls short, and for other ends by interpolation between trainings."""
+    defaults = LRFindSettings()
+    trained = frame[frame["kind"] == "training"]
+    lines: list[Sequence[str]] = []
+    for (corpus, family), cell in frame.groupby(["corpus", "family"], sort=False):
+        truth = truth_of(trained, str(corpus), str(family))
+        best = truth.iloc[int(truth["valid_loss"].to_numpy().argmin())]
+        row = [str(corpus), str(family), f"{best['lr']:.2g}", f"{best['valid_loss']:.4f}"]
+        for kind in (*(f"{defaults.start:g}-{defaults.end:g} {method}" for method in SUGGESTIONS), "finder"):
+            found = cell[cell["kind"] == kind]["lr"]
+            lr = float(found.iloc[0]) if len(found) else math.nan
+            row.append(f"{100 * shortfall(lr, truth):.1f}% ({lr:.2g})" if math.isfinite(lr) else "none")
+        lines.append(row)
+    head = ["corpus", "family", "best lr", "valid loss", *SUGGESTIONS, "finder"]
+    print("\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)))
+    print("\nOther ends: mean and largest shortfall, interpolated between trainings")
+    for start, end, _ in ENDS:
+        for method in SUGGESTIONS:
+            found = frame[frame["kind"] == f"{start:g}-{end:g} {method}"]
+            short = [
+                shortfall(lr, truth_of(trained, corpus, family))
+                for corpus, family, lr in zip(found["corpus"], found["family"], found["lr"], strict=True)
+            ]
+            if short:
+                print(f"{start:g} to {end:g}, {method:<8} {100 * np.mean(short):6.1f}% {100 * np.max(short):6.1f}%")
+
+
+def truth_of(trained: pd.DataFrame, corpus: str, family: str) -> pd.DataFrame:
+    """The trainings of a cell by ascending learning rate."""
+    cell = trained.loc[(trained["corpus"] == corpus) & (trained["family"] == family)]
+    return pd.DataFrame(cell).sort_values("lr")
+
+
+def shortfall(lr: float, truth: pd.DataFrame) -> float:
+    """How much higher the loss at a learning rate is than the best, as a share of it; between trainings, by the line.
+
+    Args:
+        lr: may be nan.
+        truth: `lr`, ascending, and `valid_loss` of a cell's trainings.
+    """
+    losses = truth["valid_loss"].replace(math.inf, 20.0).to_numpy()
+    loss = np.interp(math.log(lr), np.log(truth["lr"].to_numpy()), losses)
+    return float(loss / losses.min() - 1)
+
+
+if __name__ == "__main__":
+    main()

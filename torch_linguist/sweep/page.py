@@ -1,0 +1,153 @@
+"""The page of a sweep: its runs, what the keys do, and the learning curves, in one self-contained file."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from torch_linguist.report.page import PAGE, write_page
+from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.sweep.figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
+from torch_linguist.sweep.importance import importance
+from torch_linguist.sweep.runs import FINISHED, Outcome
+
+SHOWN_ROWS = 40
+LEAST_RUNS = 2
+EFFECTS = 6
+
+
+def write_sweep_page(folder: Path, outcomes: Sequence[Outcome], seeds: pd.DataFrame | None) -> Path:
+    """Writes `index.html` with `figures/` and `tables/`.
+
+    Args:
+        folder: of the sweep.
+        outcomes: of the runs that ended.
+        seeds: mean, standard deviation and count a point; None where every point has one seed.
+
+    Returns:
+        The page.
+    """
+    frame = runs_frame(outcomes)
+    finished = frame[(frame["status"] == FINISHED) & frame["valid_loss"].notna()].reset_index(drop=True)
+    sections = [_runs(frame, finished, outcomes, seeds)]
+    keys = [key for key in swept_keys(outcomes) if len(finished) and finished[key].nunique() > 1]
+    if keys and len(finished) >= LEAST_RUNS:
+        sections.append(_keys(finished, keys))
+    curves = learning_curves(outcomes)
+    if curves:
+        sections.append(_curves(curves, outcomes))
+    counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
+    footer = "The same figures are in figures/, every table in tables/; grid.csv has a row a run, with its command."
+    return write_page(folder, f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections, footer)
+
+
+def runs_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """A row a run, the best first; swept keys whose values are all numbers are numbers."""
+    frame = pd.DataFrame([one.row() for one in outcomes])
+    for key in swept_keys(outcomes):
+        numbers = pd.to_numeric(frame[key], errors="coerce")
+        if numbers.notna().all():
+            frame[key] = numbers
+    for name in ("valid_loss", "valid_perplexity", "test_perplexity", "seconds"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    return frame.sort_values(["valid_loss", "index"], na_position="last", ignore_index=True)
+
+
+def swept_keys(outcomes: Sequence[Outcome]) -> list[str]:
+    """The keys that differ between the runs."""
+    return list(outcomes[0].run.swept) if outcomes else []
+
+
+def learning_curves(outcomes: Sequence[Outcome]) -> dict[str, pd.DataFrame]:
+    """Folder of a run to `step` and `valid_loss`; runs without a validation are left out."""
+    curves: dict[str, pd.DataFrame] = {}
+    for one in outcomes:
+        try:
+            metrics = pd.read_csv(one.run.folder / "metrics.csv", usecols=["step", "valid_loss"])
+        except (OSError, ValueError):
+            continue
+        numbers = metrics.apply(pd.to_numeric, errors="coerce").dropna()
+        if len(numbers):
+            curves[f"{one.run.folder.name}  {one.run.label}"[:60]] = numbers
+    return curves
+
+
+def _runs(
+    frame: pd.DataFrame, finished: pd.DataFrame, outcomes: Sequence[Outcome], seeds: pd.DataFrame | None
+) -> Section:
+    text = ["No run finished."]
+    if len(finished):
+        best = finished.iloc[0]
+        text = [
+            f"Best: run {best['folder']}, valid loss {best['valid_loss']:.4f}. To repeat it: {best['command']}",
+        ]
+    columns = ["folder", *swept_keys(outcomes), "status", "parameters", "valid_loss", "valid_perplexity"]
+    columns += ["test_perplexity", "seconds", "error"]
+    shown = frame[list(dict.fromkeys(columns))].copy()
+    if not shown["error"].any():
+        shown = shown.drop(columns="error")
+    tables = [Table("runs", "Runs, the best first", shown, rows=SHOWN_ROWS, plain=("folder", *swept_keys(outcomes)))]
+    if seeds is not None:
+        means = seeds.drop(columns="point")
+        caption = "Mean and standard deviation (of the sample) over the finished seeds of each point."
+        tables.insert(0, Table("seeds", "Points over their seeds", means, caption, rows=SHOWN_ROWS))
+    return Section("runs", "Runs", text, tables=tables)
+
+
+def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
+    values, losses = finished[list(keys)], finished["valid_loss"]
+    drawings = []
+    cells = len(values.drop_duplicates())
+    if len(keys) == 2 and cells == values.iloc[:, 0].nunique() * values.iloc[:, 1].nunique():
+        drawings.append(
+            Drawing(
+                "heatmap",
+                f"{keys[0]} and {keys[1]}",
+                "Valid loss in nats per token, the mean where a cell has several runs; the best cell is framed.",
+                lambda path: draw_heatmap(values, losses, path),
+            )
+        )
+    elif len(keys) >= 2:
+        drawings.append(
+            Drawing(
+                "parallel",
+                "Parallel coordinates",
+                "A line a run, through its values to its valid loss; dark is worse, the best is red.",
+                lambda path: draw_parallel(values, losses, path),
+            )
+        )
+    shares = importance(values, losses)
+    table = pd.DataFrame({"key": shares.index, "share": shares.to_numpy()})
+    tables = [Table("importance", "Importance", table, "Kelley's epsilon squared.", rows=0, shares=("share",))]
+    if len(keys) >= 2:
+        caption = (
+            "How much of the variance of the valid loss the values of a key explain by themselves, corrected for chance"
+            f" (one-way analysis of variance over {len(finished)} runs); what keys do together is in no bar."
+        )
+        drawings.append(Drawing("importance", "Importance", caption, lambda path: draw_importance(shares, path)))
+    for number, key in enumerate(list(shares.index)[:EFFECTS]):
+        drawings.append(
+            Drawing(
+                f"effect-{number + 1}",
+                str(key),
+                "A point a run; the diamond is the best.",
+                functools.partial(draw_effect, str(key), finished[str(key)], losses),
+            )
+        )
+    return Section("keys", "What the keys do", drawings=drawings, tables=tables)
+
+
+def _curves(curves: Mapping[str, pd.DataFrame], outcomes: Sequence[Outcome]) -> Section:
+    names = {f"{one.run.folder.name}  {one.run.label}"[:60]: one.valid_loss for one in outcomes}
+    losses = {name: loss for name, loss in names.items() if loss is not None}
+    drawing = Drawing(
+        "curves",
+        "Valid loss during training",
+        "All runs over one another, the best in colour; runs that failed or were stopped end where they ended.",
+        lambda path: draw_curves(curves, losses, path),
+    )
+    return Section("curves", "Learning curves", drawings=[drawing])
+
+
+__all__ = ["PAGE", "learning_curves", "runs_frame", "swept_keys", "write_sweep_page"]

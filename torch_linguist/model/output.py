@@ -8,18 +8,16 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 
 OUTPUTS = ("full", "adaptive")
-
-CHUNK_ELEMENTS = 1 << 24
-"""Logits that are held at once: 64 MiB in float32, whatever N and V are."""
 
 
 class OutputLayer(nn.Module):
@@ -161,7 +159,9 @@ class AdaptiveOutput(OutputLayer):
                 linear = cast(nn.Linear, tail)
                 padded = _padded(rows)
                 inner = projection(hidden.index_select(0, padded))
-                within = linear_cross_entropy(inner, linear.weight, linear.bias, rank.index_select(0, padded) - low)
+                inside_targets = rank.index_select(0, padded) - low
+                surplus = len(padded) - len(rows)
+                within = linear_cross_entropy(inner, linear.weight, linear.bias, inside_targets, padding=surplus)
                 nll = nll.index_add(0, rows, within[: len(rows)])
         return nll
 
@@ -208,79 +208,3 @@ def make_output(
     if kind == "adaptive":
         return AdaptiveOutput(vocab_size, input_size, cutoffs, tied=tied)
     raise LinguistError(f"model.output={kind}: must be one of {', '.join(OUTPUTS)}")
-
-
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of a linear layer, without ever holding its logits [N, V] whole.
-
-    Rows are taken in chunks; the backward pass computes each chunk's logits again (the idea of Wijmans et al. 2024,
-    "Cut your losses in large-vocabulary language models"). Under autocast the products run in its type, the
-    logarithm of the sum and the accumulation of the weight's gradient in float32.
-
-    Args:
-        hidden: [N, D].
-        weight: [V, D].
-        bias: [V].
-        targets: int64 [N].
-
-    Returns:
-        nll in nats, float32 (float64 for float64 inputs) [N].
-    """
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return cast(Tensor, _LinearCrossEntropy.apply(hidden, weight, bias, targets, dtype))  # type: ignore[no-untyped-call]
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        nll = torch.empty(len(hidden), dtype=precise, device=hidden.device)
-        chunks = _chunks(len(hidden), len(weight))
-        log_probabilities = None
-        with torch.autocast(hidden.device.type, enabled=False):
-            low_weight = weight.to(dtype)
-            for chunk in chunks:
-                logits = F.linear(hidden[chunk].to(dtype), low_weight).to(precise).add_(bias)
-                log_probabilities = torch.log_softmax(logits, dim=1)
-                nll[chunk] = -log_probabilities.gather(1, targets[chunk, None]).squeeze(1)
-        ctx.save_for_backward(hidden, weight, bias, targets)
-        ctx.dtype = dtype
-        # A single chunk is within the bound on memory: keeping it spares the backward pass a product.
-        ctx.kept = log_probabilities if len(chunks) == 1 else None
-        return nll
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets = ctx.saved_tensors
-        dtype, gradient = ctx.dtype, gradients[0]
-        hidden_gradient = torch.empty_like(hidden)
-        # Without rows no chunk will fill it.
-        weight_gradient = torch.empty_like(weight) if len(hidden) else torch.zeros_like(weight)
-        bias_gradient = torch.zeros_like(bias)
-        with torch.autocast(hidden.device.type, enabled=False):
-            low_weight = weight.to(dtype)
-            for index, chunk in enumerate(_chunks(len(hidden), len(weight))):
-                low_hidden = hidden[chunk].to(dtype)
-                logits = ctx.kept
-                if logits is None:
-                    logits = F.linear(low_hidden, low_weight).to(gradient.dtype).add_(bias)
-                # Of log-probabilities too this is the softmax, and it is far faster than `exp` where they underflow.
-                softmax = torch.softmax(logits, dim=1)
-                softmax.scatter_add_(1, targets[chunk, None], softmax.new_full((len(low_hidden), 1), -1.0))
-                softmax.mul_(gradient[chunk, None])
-                bias_gradient += softmax.sum(0)
-                low_softmax = softmax.to(dtype)
-                hidden_gradient[chunk] = low_softmax @ low_weight
-                product = low_softmax.T @ low_hidden
-                if index:
-                    weight_gradient += product
-                else:
-                    weight_gradient.copy_(product)
-        return hidden_gradient, weight_gradient, bias_gradient, None, None
-
-
-def _chunks(rows: int, vocab_size: int) -> list[slice]:
-    """Stretches of rows whose logits together stay within `CHUNK_ELEMENTS`."""
-    size = max(1, CHUNK_ELEMENTS // vocab_size)
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torch_linguist.model import LSTM, output
-from torch_linguist.model.output import AdaptiveOutput, linear_cross_entropy
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import LSTM
+from torch_linguist.model import linear_cross_entropy as module
+from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
+from torch_linguist.model.output import AdaptiveOutput
 
 N, V, D = 37, 23, 6
 
@@ -26,7 +29,7 @@ def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("elements", [1, V, 5 * V + 3, N * V, 1 << 24])
 @pytest.mark.parametrize("reduction", ["sum", "weighted"])
 def test_value_and_gradients(elements: int, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
     hidden, weight, bias, targets = inputs()
     share = torch.ones(N, dtype=torch.float64) if reduction == "sum" else torch.linspace(-1, 2, N, dtype=torch.float64)
     expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
@@ -42,7 +45,7 @@ def test_value_and_gradients(elements: int, reduction: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("elements", [4 * V, 1 << 24])
 def test_gradcheck(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
     hidden, weight, bias, targets = inputs()
 
     def loss(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def test_a_tied_weight_collects_both_gradients() -> None:
 
 @pytest.mark.parametrize("elements", [4 * V, 1 << 24])
 def test_autocast_keeps_the_sums_in_float32(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
     hidden, weight, bias, targets = (
         tensor.detach().float().requires_grad_() if tensor.is_floating_point() else tensor for tensor in inputs()
     )
@@ -93,6 +96,55 @@ def test_autocast_keeps_the_sums_in_float32(elements: int, monkeypatch: pytest.M
     for one, other in zip(measured, expected, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, atol=0.01, rtol=0.05)
+
+
+def test_bfloat16_is_close_where_the_bias_and_the_vocabulary_are_large() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(300, 48, generator=generator), torch.randn(5000, 48, generator=generator)
+    bias, targets = torch.randn(5000, generator=generator) * 5, torch.randint(5000, (300,), generator=generator)
+    parts = hidden, weight, bias = [part.requires_grad_() for part in (hidden * 0.3, weight * 0.3, bias)]
+    exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
+    with torch.autocast("cpu", torch.bfloat16):
+        measured = linear_cross_entropy(hidden, weight, bias, targets)
+    torch.testing.assert_close(measured, exact, atol=0.05, rtol=0)
+    assert abs(float((measured - exact).detach().mean())) < 1e-3
+    expected = torch.autograd.grad(exact.mean(), parts)
+    for one, other in zip(torch.autograd.grad(measured.mean(), parts), expected, strict=True):
+        assert float((one - other).norm() / other.norm()) < 0.015
+
+
+@pytest.mark.parametrize("reduction", ["mean", "weighted"])
+def test_label_smoothing_and_z_loss(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 10 * V)
+    hidden, weight, bias, targets = inputs()
+    logits = F.linear(hidden, weight, bias)
+    smoothed = F.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)
+    expected = smoothed + 0.02 * logits.logsumexp(1).square()
+    measured = linear_cross_entropy(hidden, weight, bias, targets, label_smoothing=0.1, z_loss=0.02)
+    torch.testing.assert_close(measured, expected, atol=1e-12, rtol=0)
+    share = torch.full((N,), 1 / N) if reduction == "mean" else torch.linspace(-1, 2, N)
+    for one, other in zip(
+        torch.autograd.grad((measured * share).sum(), (hidden, weight, bias)),
+        torch.autograd.grad((expected * share).sum(), (hidden, weight, bias)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_target_of_no_probability_has_a_finite_loss(precision: torch.dtype) -> None:
+    hidden = torch.ones(3, 1, requires_grad=True)
+    weight, bias = torch.tensor([[200.0], [-200.0], [0.0]], requires_grad=True), torch.zeros(3)
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+        loss = linear_cross_entropy(hidden, weight, bias, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(loss, torch.tensor([0.0, 400.0, 200.0]))
+    assert torch.autograd.grad(loss.sum(), weight)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"z_loss": -1.0}])
+def test_settings_out_of_range(settings: dict[str, float]) -> None:
+    with pytest.raises(LinguistError, match=rf"model\.{next(iter(settings))}="):
+        linear_cross_entropy(*inputs(), **settings)  # type: ignore[arg-type]
 
 
 class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -113,7 +165,7 @@ class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize("kind", ["full", "adaptive", "adaptive without cutoffs"])
 def test_the_logits_are_never_held_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vocab_size, rows, limit = 1000, 512, 40_000
-    monkeypatch.setattr(output, "CHUNK_ELEMENTS", limit)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", limit)
     cutoffs = [100] if kind == "adaptive" else []
     model = LSTM(vocab_size, 8, 8, dropout=0.0, output=kind.split()[0], cutoffs=cutoffs)
     tokens = torch.randint(vocab_size, (8, rows // 8))

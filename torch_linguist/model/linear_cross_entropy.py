@@ -1,0 +1,258 @@
+"""The cross-entropy of a linear layer, fused: its logits [N, V] are never held whole, nor its gradient's.
+
+Shape legend: N rows (batch times time), V vocabulary, D width of the hidden vector, K columns of the operands (D, the
+columns that carry the bias, and zeros up to a width that the matrix products like).
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from torch_linguist.errors import LinguistError
+
+CHUNK_ELEMENTS = 1 << 24
+"""Logits that are held at once: 32 MiB in bfloat16, 64 MiB in float32, whatever N and V are."""
+
+_SMALLEST = 1e-30
+"""A probability below this is too close to what the type can hold for its logarithm to be trusted."""
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    padding: int = 0,
+) -> Tensor:
+    """Cross-entropy of the rows of a linear layer, exact, in bounded memory.
+
+    Rows are taken in chunks (after Wijmans et al. 2024, "Cut your losses in large-vocabulary language models"), and the
+    gradients are computed along with the loss, as in the Liger kernels (Hsu et al. 2024): three matrix products a
+    training step, where computing the logits again in the backward pass would take four. No entry of the gradient is
+    left out. Where the rows weigh differently in what is differentiated, the backward pass runs the products again.
+
+    Under autocast the products and the softmax's result are in its type, the sums of the softmax, the loss and the
+    accumulation of the weight's gradient in float32; the bias is carried as two columns (the number and what rounding
+    lost of it), and the target's logit is computed in float32.
+
+    Args:
+        hidden: [N, D].
+        weight: [V, D].
+        bias: [V].
+        targets: int64 [N].
+        label_smoothing: share of the target's probability that is spread over the vocabulary (Szegedy et al. 2016).
+        z_loss: factor of the squared logarithm of the softmax's denominator that is added to the loss (Chowdhery et al.
+            2023, "PaLM").
+        padding: so many of the last rows are there for the shape alone: their loss is computed, but has no gradient.
+
+    Returns:
+        The loss in nats (without smoothing and z-loss the negative log-likelihood), float32 (float64 for float64
+        inputs) [N].
+
+    Raises:
+        LinguistError: the smoothing or the factor is out of its range.
+    """
+    if not 0 <= label_smoothing < 1:
+        raise LinguistError(f"model.label_smoothing={label_smoothing}: must be at least 0 and less than 1")
+    if not z_loss >= 0:
+        raise LinguistError(f"model.z_loss={z_loss}: must be at least 0")
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (hidden, weight, bias))
+    loss = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, targets, dtype, label_smoothing, z_loss, padding, training
+    )
+    return cast(Tensor, loss)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype,
+        label_smoothing: float,
+        z_loss: float,
+        padding: int,
+        training: bool,
+    ) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            fused = _FusedPass(hidden, weight, bias, targets, dtype, label_smoothing, z_loss)
+            loss = fused.run(_row_weights(hidden, padding), training)
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.settings = dtype, label_smoothing, z_loss
+        ctx.used = len(hidden) - padding
+        ctx.gradients = fused.gradients if training else None
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets = ctx.saved_tensors
+        gradient = outer[0][: ctx.used]
+        # They are handed out once: what receives them may keep and change them.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is not None and _uniform(gradient):
+            scale = gradient[0] if len(gradient) else gradient.new_ones(())
+            return *(part.mul_(scale) for part in gradients), *[None] * 6
+        with torch.autocast(hidden.device.type, enabled=False):
+            fused = _FusedPass(hidden, weight, bias, targets, *ctx.settings)
+            fused.run(torch.cat([gradient, gradient.new_zeros(len(hidden) - ctx.used)]), True)
+        return *fused.gradients, *[None] * 6
+
+
+def _row_weights(hidden: Tensor, padding: int) -> Tensor | None:
+    """One for each row and zero for the padding; None where there is none."""
+    if not padding:
+        return None
+    weights = hidden.new_ones(len(hidden))
+    weights[len(hidden) - padding :] = 0
+    return weights
+
+
+def _uniform(gradient: Tensor) -> bool:
+    """Whether all rows weigh the same; told without waiting for a GPU, which may then say no where it were yes."""
+    if len(gradient) < 2 or gradient.stride(0) == 0:
+        return True
+    return gradient.device.type == "cpu" and bool((gradient == gradient[0]).all())
+
+
+class _FusedPass:
+    """One pass over the chunks.
+
+    Attributes:
+        gradients: of hidden, weight and bias, after a run with gradients.
+    """
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype,
+        label_smoothing: float,
+        z_loss: float,
+    ) -> None:
+        self.hidden, self.weight, self.bias, self.targets = hidden, weight, bias, targets
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
+        self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        self.low_precision = dtype.itemsize < self.precise.itemsize
+        self.left, self.right = self._operands(dtype)
+        # In low precision the target's logit is computed apart, since it enters the loss unaveraged.
+        self.target_logits = (hidden.to(self.precise) * weight[targets]).sum(1) + bias[targets]
+        self.gradients: tuple[Tensor, Tensor, Tensor] = (hidden, weight, bias)
+
+    def _operands(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Hidden [N, K] and weight [V, K] such that their product holds the bias already."""
+        width = self.weight.shape[1]
+        columns = _round_up(width + 2, 32) if self.low_precision else width + 1
+        left = self.hidden.new_zeros(len(self.hidden), columns, dtype=dtype)
+        left[:, :width] = self.hidden
+        left[:, width : width + 2] = 1
+        right = self.weight.new_empty(len(self.weight), columns, dtype=dtype)
+        right[:, :width] = self.weight
+        right[:, width] = self.bias
+        if self.low_precision:
+            right[:, width + 1] = self.bias - right[:, width].to(self.precise)
+            right[:, width + 2 :] = 0
+        return left, right
+
+    def run(self, row_weights: Tensor | None, with_gradients: bool) -> Tensor:
+        """The loss [N]; with gradients, of its sum, each row weighted by `row_weights` [N] (None: by one)."""
+        rows, vocab_size = len(self.left), len(self.right)
+        loss = torch.empty(rows, dtype=self.precise, device=self.left.device)
+        chunks = _chunks(rows, vocab_size)
+        size = chunks[0].stop if chunks else 0
+        logits, softmax = self.left.new_empty(size, vocab_size), self.left.new_empty(size, vocab_size)
+        left_gradient = torch.empty_like(self.left)
+        weight_gradient = torch.zeros_like(self.weight, dtype=self.precise)
+        bias_gradient = torch.zeros_like(self.bias, dtype=self.precise)
+        width = self.weight.shape[1]
+        for chunk in chunks:
+            chunk_logits, chunk_softmax = logits[: chunk.stop - chunk.start], softmax[: chunk.stop - chunk.start]
+            torch.mm(self.left[chunk], self.right.T, out=chunk_logits)
+            torch.softmax(chunk_logits, 1, out=chunk_softmax)
+            log_sums = self._log_sums(chunk_logits, chunk_softmax, chunk)
+            loss[chunk] = self._loss(log_sums, chunk)
+            if with_gradients:
+                self._to_gradient(chunk_softmax, log_sums, chunk, row_weights)
+                torch.mm(chunk_softmax, self.right, out=left_gradient[chunk])
+                product = chunk_softmax.T @ self.left[chunk]
+                weight_gradient += product[:, :width]
+                bias_gradient += product[:, width]
+        if with_gradients:
+            hidden_gradient = left_gradient[:, :width].to(self.hidden.dtype)
+            self._add_smoothing(hidden_gradient, weight_gradient, bias_gradient, row_weights)
+            self.gradients = (
+                hidden_gradient,
+                weight_gradient.to(self.weight.dtype),
+                bias_gradient.to(self.bias.dtype),
+            )
+        return loss
+
+    def _log_sums(self, logits: Tensor, softmax: Tensor, chunk: slice) -> Tensor:
+        """The logarithm of each row's denominator [n]: a logit less the logarithm of its probability."""
+        targets = self.targets[chunk, None]
+        logit, probability = (part.gather(1, targets).squeeze(1).to(self.precise) for part in (logits, softmax))
+        if logits.device.type != "cpu" or bool((probability < _SMALLEST).any()):
+            largest, position = logits.max(1, keepdim=True)
+            logit = largest.squeeze(1).to(self.precise)
+            probability = softmax.gather(1, position).squeeze(1).to(self.precise)
+        return logit - probability.log()
+
+    def _loss(self, log_sums: Tensor, chunk: slice) -> Tensor:
+        loss = log_sums - (1 - self.label_smoothing) * self.target_logits[chunk]
+        if self.label_smoothing:
+            loss -= self.label_smoothing * (self.left[chunk].to(self.precise) @ self._mean_row())
+        if self.z_loss:
+            loss += self.z_loss * log_sums.square()
+        return loss
+
+    def _to_gradient(self, softmax: Tensor, log_sums: Tensor, chunk: slice, row_weights: Tensor | None) -> None:
+        """Turns the softmax into the gradient of the logits, but for the smoothing's constant part."""
+        if self.z_loss:
+            softmax.mul_((1 + 2 * self.z_loss * log_sums)[:, None].to(softmax.dtype))
+        targets = self.targets[chunk, None]
+        # `scatter_add_` in low precision would copy the whole chunk to and fro.
+        softmax.scatter_(1, targets, softmax.gather(1, targets) - (1 - self.label_smoothing))
+        if row_weights is not None:
+            softmax.mul_(row_weights[chunk, None].to(softmax.dtype))
+
+    def _add_smoothing(
+        self, hidden_gradient: Tensor, weight_gradient: Tensor, bias_gradient: Tensor, row_weights: Tensor | None
+    ) -> None:
+        """What smoothing takes from all logits alike is the same for every row of the weight: no product is needed."""
+        if not self.label_smoothing:
+            return
+        ones = torch.ones(len(self.hidden), dtype=self.precise, device=self.hidden.device)
+        weights = ones if row_weights is None else row_weights.to(self.precise)
+        width, share = self.weight.shape[1], self.label_smoothing / len(self.weight)
+        hidden_gradient -= (self.label_smoothing * weights[:, None] * self._mean_row()[:width]).to(self.hidden.dtype)
+        weight_gradient -= share * (weights @ self.hidden.to(self.precise))
+        bias_gradient -= share * weights.sum()
+
+    def _mean_row(self) -> Tensor:
+        """The mean over the vocabulary of what the product multiplies the hidden vectors with: [K]."""
+        return self.right.mean(0, dtype=self.precise)
+
+
+def _chunks(rows: int, vocab_size: int) -> list[slice]:
+    """Stretches of rows, nearly alike in length, whose logits stay within `CHUNK_ELEMENTS`."""
+    if not rows:
+        return []
+    count = math.ceil(rows / max(1, CHUNK_ELEMENTS // vocab_size))
+    size = math.ceil(rows / count)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step

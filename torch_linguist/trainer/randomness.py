@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from torch_linguist.trainer import processes
+
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch on every device."""
+    """Seeds Python, NumPy and torch on every device; torch, whose dropout it is, differently in each process."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.manual_seed(processes.own_seed(seed))
 
 
 def random_state() -> dict[str, Any]:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch_linguist.evaluation import mean_nll
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer.optimizers import set_learning_rate
 from torch_linguist.trainer.randomness import own_randomness
 from torch_linguist.trainer.setup import Setup, untrained_copy
+from torch_linguist.trainer.validation import validation_loss
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,7 @@ def run_trial(
             if not math.isfinite(losses[-1]):
                 break
         else:
-            valid_loss = mean_nll(
-                pupil,
-                setup.corpus.valid,
-                eval_tokens,
-                chunk_length=setup.score.chunk_length,
-                stride=setup.score.stride,
-            )
+            valid_loss = validation_loss(pupil, setup, eval_tokens)
             status = "finished" if math.isfinite(valid_loss) else "diverged"
     recent = losses[-max(1, steps // 10) :]
     return Trial(

@@ -1,0 +1,326 @@
+"""One training in several processes, as `torchrun` starts them: who is who, and what they tell each other.
+
+Every process holds the whole model and reads the whole batch, of which it computes its own rows; the gradients are
+summed over the processes before each update. So a global batch means the same on any number of processes, and a
+position in the data too. In place of DistributedDataParallel, whose hooks see a module's forward alone (training goes
+by `nll`), and which waits for gradients that a batch without rare words does not make, the gradients go through one
+all-reduce, with the loss and whether one of the processes was asked to stop beside them. What hangs on a clock, the
+first process decides for all. With one process every function here does nothing.
+
+Shape legend: B batch, W processes.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from torch_linguist.errors import ConfigError, TrainingError
+
+SEED_STRIDE = 1_000_003
+"""Between the seeds of two processes, so that their dropout masks differ."""
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: as long as the first may score alone. Of one that dies they know at once."""
+
+
+class _Request:
+    """Whether to stop, as the processes agreed on it in the last update.
+
+    Attributes:
+        asked: tells whether this process has been asked.
+        agreed: whether one of them had been.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Callable[[], bool] = lambda: False
+        self.agreed = False
+
+
+_request = _Request()
+
+
+def count() -> int:
+    """Processes that train together, W."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process decides and writes."""
+    return rank() == 0
+
+
+def launched() -> int:
+    """How many processes `torchrun` has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_device(name: str) -> str:
+    """The device of this process: of several on one machine each takes its own GPU.
+
+    Args:
+        name: `trainer.device`; `auto` and `cuda` are spread over the GPUs, any other is kept.
+    """
+    if count() == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within the block this process trains together with the others that `torchrun` started, if it did.
+
+    Raises:
+        TrainingError: they do not find each other, or one of them ends early.
+    """
+    if launched() == 1:
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _reachable():
+        dist.init_process_group(backend, timeout=PATIENCE)
+    _request.asked, _request.agreed = lambda: False, False
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def from_first(make: Callable[[], Any]) -> Any:
+    """What the first process computes, on all of them.
+
+    Args:
+        make: is called in the first process alone; gives what JSON can hold. A `ValueError` of it is raised by all.
+    """
+    if count() == 1:
+        return make()
+    problem: ValueError | None = None
+    answer: dict[str, Any] = {}
+    if is_first():
+        try:
+            answer = {"value": make()}
+        except ValueError as error:
+            problem = error
+    content = torch.tensor(list(json.dumps(answer).encode()), dtype=torch.uint8)
+    with _reachable():
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, 0)
+        if not is_first():
+            content = torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(content, 0)
+    answer = json.loads(bytes(content.tolist()))
+    if problem is not None:
+        raise problem
+    if "value" not in answer:
+        raise TrainingError(f"process {rank()} of {count()}: ends, since the first one failed")
+    return answer["value"]
+
+
+def wait_for_all() -> None:
+    """Returns when every process has come here."""
+    if count() > 1:
+        with _reachable():
+            dist.barrier()
+
+
+def own_rows(rows: int) -> slice:
+    """The rows of a global batch that are this process's; none where there are fewer rows than processes.
+
+    Args:
+        rows: of the global batch, B.
+    """
+    size, number = count(), rank()
+    return slice(rows * number // size, rows * (number + 1) // size)
+
+
+def check_rows(rows: int) -> None:
+    """Refuses batches with fewer rows than processes.
+
+    Raises:
+        ConfigError: they are so small.
+    """
+    if rows < count():
+        raise ConfigError(f"trainer.batch_size={rows}: is divided among {count()} processes; give each at least a row")
+
+
+def same_weights(model: nn.Module) -> None:
+    """Gives every process the first one's weights and buffers."""
+    if count() == 1:
+        return
+    with _reachable():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Puts the sum over the processes into each gradient, and exchanges what they agree on.
+
+    A gradient that no process has stays None, so that the optimizer leaves that weight alone as it does with one
+    process.
+
+    Args:
+        parameters: with the gradients of the own rows, of a loss that is divided by the tokens of the global batch.
+        loss: of the own rows, without dimensions.
+
+    Returns:
+        The loss of the global batch.
+    """
+    if count() == 1:
+        return loss
+    device, dtype = loss.device, loss.dtype
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = [float(p.grad is not None) for p in parameters]
+    numbers = torch.tensor([float(_request.asked()), *present], dtype=dtype, device=device)
+    flat = torch.cat([loss.reshape(1), numbers, *(grad.reshape(-1).to(dtype) for grad in grads)])
+    with _reachable():
+        dist.all_reduce(flat)
+    head = flat[: 2 + len(parameters)].tolist()
+    _request.agreed = _request.agreed or head[1] > 0
+    start = len(head)
+    for parameter, wanted in zip(parameters, head[2:], strict=True):
+        end = start + parameter.numel()
+        parameter.grad = flat[start:end].view_as(parameter).to(parameter.dtype) if wanted else None
+        start = end
+    return flat[0].clone()
+
+
+def agreed(number: float) -> float:
+    """The first process's number, on all of them: what hangs on a clock must not differ."""
+    if count() == 1:
+        return number
+    told = torch.tensor(number, dtype=torch.float64)
+    with _reachable():
+        dist.broadcast(told, 0)
+    return float(told)
+
+
+def added(*numbers: float) -> list[float]:
+    """The sums over the processes."""
+    if count() == 1:
+        return list(numbers)
+    totals = torch.tensor(numbers, dtype=torch.float64)
+    with _reachable():
+        dist.all_reduce(totals)
+    return [float(total) for total in totals]
+
+
+def agreeing(asked: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether to stop, as all processes answer it alike: from the update on after which one of them was asked.
+
+    Args:
+        asked: tells whether this process was asked, such as by a signal.
+    """
+    if count() == 1:
+        return asked
+    _request.asked = asked
+    return lambda: _request.agreed
+
+
+def gathered_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
+    """The state of a whole batch from the rows of each process.
+
+    Args:
+        tensors: of the own rows, which lie on axis 1.
+        rows: of the global batch, B.
+    """
+    if count() == 1:
+        return list(tensors)
+    mine = own_rows(rows)
+    whole = []
+    for tensor in tensors:
+        full = tensor.new_zeros((tensor.shape[0], rows, *tensor.shape[2:]))
+        if tensor.shape[1] == mine.stop - mine.start:
+            full[:, mine] = tensor
+        with _reachable():
+            dist.all_reduce(full)
+        whole.append(full)
+    return whole
+
+
+def gathered_random_states(device: torch.device) -> list[dict[str, Tensor]]:
+    """The state of torch's random numbers in every process, whose dropout masks differ; none where there is but one."""
+    if count() == 1:
+        return []
+    states = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    found: list[dict[str, Tensor]] = [{} for _ in range(count())]
+    with _reachable():
+        for name, state in states.items():
+            parts = [torch.empty_like(state) for _ in found]
+            dist.all_gather(parts, state)
+            for entry, part in zip(found, parts, strict=True):
+                entry[name] = part
+    return found
+
+
+def restore_random_states(states: Sequence[dict[str, Tensor]], seed: int, device: torch.device) -> None:
+    """Takes up this process's part of what `gathered_random_states` gave.
+
+    Args:
+        states: of the processes that were there then.
+        seed: for a process that was not; what the first had is in place already.
+        device: of this process.
+    """
+    if rank() >= len(states):
+        if not is_first():
+            torch.manual_seed(own_seed(seed))
+        return
+    state = states[rank()] if count() > 1 else {}
+    if not state:
+        return
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def own_seed(seed: int) -> int:
+    """The seed of this process's dropout."""
+    return seed + SEED_STRIDE * rank()
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """Turns what a broken connection raises into an error of ours."""
+    try:
+        yield
+    except (RuntimeError, dist.DistError) as error:
+        lines = str(error).strip().splitlines()
+        raise TrainingError(
+            f"process {os.environ.get('RANK', '0')} of {launched()}: another process of this training has ended or "
+            f"cannot be reached ({lines[0][:120] if lines else type(error).__name__}); the run goes on by resume=auto"
+        ) from error
+
+
+__all__ = [
+    "added",
+    "agreed",
+    "agreeing",
+    "check_rows",
+    "count",
+    "from_first",
+    "gathered_random_states",
+    "gathered_rows",
+    "is_first",
+    "joined",
+    "launched",
+    "local_device",
+    "own_rows",
+    "own_seed",
+    "rank",
+    "restore_random_states",
+    "same_weights",
+    "sum_gradients",
+    "wait_for_all",
+]

@@ -24,8 +24,8 @@ milliseconds where other processes share the machine (measured: a step of the LS
 neighbours); this costs nothing on a quiet one. It must be set before torch is imported."""
 
 HUGE_PAGES = "1"
-"""Whether torch asks the kernel for huge pages (THP_MEM_ALLOC_ENABLE), which spares a page fault for each 4 KiB of the tens
-of megabytes that every training step allocates anew: a step of the LSTM took 1.1 to 1.5 times as long without."""
+"""Whether torch asks the kernel for huge pages (THP_MEM_ALLOC_ENABLE): it spares a page fault for each 4 KiB of the
+tens of megabytes that a training step allocates anew; a step of the LSTM took 1.1 to 1.5 times as long without."""
 
 Command = Callable[[list[str]], int]
 

@@ -97,19 +97,24 @@ class Transformer(NeuralLanguageModel):
         angles = torch.outer(positions, self.frequencies)
         cosine, sine = torch.cos(angles), torch.sin(angles)
         mask = self._mask(past, new, embedded.device)
+        surplus = past + new - (self.context_length - 1)
+        if not torch.jit.is_scripting() and exporting():  # type: ignore[attr-defined]
+            # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
+            keep = torch.sym_max(0, surplus)
+        else:
+            keep = max(0, surplus)
         features = embedded
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             features, key, value = block(features, state[0][index], state[1][index], cosine, sine, mask)
-            keep = max(0, past + new - (self.context_length - 1))
             keys.append(key[:, :, keep:])
             values.append(value[:, :, keep:])
         return self.norm(features), [torch.stack(keys), torch.stack(values)]
 
     def _mask(self, past: int, new: int, device: torch.device) -> Tensor | None:
         """True where position i of the new tokens may look at position j; None where plain causality says it all."""
-        if past + new <= self.context_length and (past == 0 or new == 1):
+        if not exporting() and past + new <= self.context_length and (past == 0 or new == 1):
             return None
         query = torch.arange(past, past + new, device=device)[:, None]
         key = torch.arange(past + new, device=device)[None, :]
@@ -188,7 +193,11 @@ class Block(nn.Module):
             # A tracer, such as TensorBoard's, makes `time` a tensor.
             is_causal=bool(mask is None and time > 1),
         )
-        attended = attended.transpose(1, 2).reshape(batch, time, width)
+        if exporting():
+            # A reshape would promise torch.export a length other than one.
+            attended = torch.cat(attended.unbind(1), dim=-1)
+        else:
+            attended = attended.transpose(1, 2).reshape(batch, time, width)
         features = features + self.dropout(self.attention_out(attended))
         inner = self.feed_forward_in(self.feed_forward_norm(features))
         if self.gated:
@@ -197,6 +206,14 @@ class Block(nn.Module):
         else:
             inner = F.gelu(inner)
         return features + self.dropout(self.feed_forward_out(inner)), key, value
+
+
+def exporting() -> bool:
+    """Whether torch.export is tracing; TorchScript and an eager model take the plain way."""
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        return False
+    else:  # noqa: RET505  (TorchScript leaves out a branch only where it sees both)
+        return torch.compiler.is_exporting()
 
 
 def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, L layers.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
@@ -22,6 +24,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
     Args:
         layers: the recurrent modules, time-major, one layer each.
         projection_size: width of a linear layer between the last hidden vector and the output; None for none.
+        weight_dropout: share of the recurrent weights that a training pass sets to zero.
         vocab_size, embedding_dim, dropout, tied, output, cutoffs: see `NeuralLanguageModel`.
     """
 
@@ -35,7 +38,10 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         output: str,
         cutoffs: Sequence[int] | None,
         projection_size: int | None,
+        weight_dropout: float,
     ) -> None:
+        if not 0 <= weight_dropout < 1:
+            raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")
         hidden_size = layers[0].hidden_size
         encoded_size = projection_size or hidden_size
         super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
@@ -43,11 +49,21 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         self.hidden_size: int = hidden_size
         self.layers = nn.ModuleList(layers)
         self.between = LockedDropout(dropout, time_axis=0)
+        self.weight_dropout: float = weight_dropout
         self.projection: nn.Module = nn.Identity()
         if projection_size is not None:
             self.projection = nn.Linear(hidden_size, projection_size, bias=False)
         for layer in layers:
             _initialise(layer)
+
+    def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
+        """The layer's weights in the order of torch's kernels, the recurrent one with some set to zero."""
+        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)
+        names = ("bias_ih_l0", "bias_hh_l0")
+        return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
+
+    def _drops_weights(self) -> bool:
+        return self.training and self.weight_dropout > 0.0
 
     def _zeros(self, batch_size: int) -> Tensor:
         return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
@@ -66,6 +82,8 @@ class LSTM(RecurrentLanguageModel):
         output: `full` or `adaptive` softmax.
         cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
         projection_size: width of a linear layer before the output; None for none.
+        weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all its time
+            steps (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
 
     Raises:
         LinguistError: a size is below one, or tied weights do not fit.
@@ -82,10 +100,13 @@ class LSTM(RecurrentLanguageModel):
         output: str = "adaptive",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
+        weight_dropout: float = 0.0,
     ) -> None:
         sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
         layers = [nn.LSTM(size, hidden_size) for size in sizes]
-        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+        super().__init__(
+            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
+        )
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
         return [self._zeros(batch_size), self._zeros(batch_size)]
@@ -98,10 +119,21 @@ class LSTM(RecurrentLanguageModel):
             if index > 0:
                 features = self.between(features)
             past = (state[0][index : index + 1], state[1][index : index + 1])
-            features, (hidden, cell) = layer(features, past)
+            if torch.jit.is_scripting():  # type: ignore[attr-defined]
+                features, (hidden, cell) = layer(features, past)
+            else:
+                features, hidden, cell = self._run(layer, features, past)
             hiddens.append(hidden)
             cells.append(cell)
         return self.projection(features).transpose(0, 1), [torch.cat(hiddens), torch.cat(cells)]
+
+    @torch.jit.unused
+    def _run(self, layer: nn.Module, features: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        if self._drops_weights():
+            weights = self._weights(cast(nn.LSTM, layer))
+            return torch.lstm(features, past, weights, True, 1, 0.0, True, False, False)
+        features, (hidden, cell) = layer(features, past)
+        return features, hidden, cell
 
 
 class _SingleStateModel(RecurrentLanguageModel):
@@ -116,9 +148,23 @@ class _SingleStateModel(RecurrentLanguageModel):
         for index, layer in enumerate(self.layers):
             if index > 0:
                 features = self.between(features)
-            features, hidden = layer(features, state[0][index : index + 1])
+            past = state[0][index : index + 1]
+            if torch.jit.is_scripting():  # type: ignore[attr-defined]
+                features, hidden = layer(features, past)
+            else:
+                features, hidden = self._run(layer, features, past)
             hiddens.append(hidden)
         return self.projection(features).transpose(0, 1), [torch.cat(hiddens)]
+
+    @torch.jit.unused
+    def _run(self, layer: nn.Module, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        if self._drops_weights():
+            kernels = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+            recurrent = cast(nn.RNNBase, layer)
+            weights = self._weights(recurrent)
+            return kernels[recurrent.mode](features, past, weights, True, 1, 0.0, True, False, False)
+        features, hidden = layer(features, past)
+        return features, hidden
 
 
 class GRU(_SingleStateModel):
@@ -138,10 +184,13 @@ class GRU(_SingleStateModel):
         output: str = "adaptive",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
+        weight_dropout: float = 0.0,
     ) -> None:
         sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
         layers = [nn.GRU(size, hidden_size) for size in sizes]
-        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+        super().__init__(
+            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
+        )
 
 
 class RNN(_SingleStateModel):
@@ -165,13 +214,16 @@ class RNN(_SingleStateModel):
         output: str = "adaptive",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
+        weight_dropout: float = 0.0,
         nonlinearity: str = "tanh",
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise LinguistError(f"model.nonlinearity={nonlinearity}: must be tanh or relu")
         sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
         layers = [nn.RNN(size, hidden_size, nonlinearity=nonlinearity) for size in sizes]
-        super().__init__(layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size)
+        super().__init__(
+            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
+        )
 
 
 def _input_sizes(embedding_dim: int, hidden_size: int, num_layers: int, projection_size: int | None) -> list[int]:

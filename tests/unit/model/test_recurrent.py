@@ -1,12 +1,14 @@
 """The recurrent families against their equations, written out by hand in float64."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from torch_linguist.errors import LinguistError
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -92,3 +94,50 @@ def test_recurrent_weights_start_orthogonal(cls: type[LanguageModel], gates: int
 def test_a_relu_network_starts_at_the_identity() -> None:
     model = RNN(V, 8, H, nonlinearity="relu")
     torch.testing.assert_close(model.state_dict()["layers.0.weight_hh_l0"], torch.eye(H))
+
+
+@pytest.mark.parametrize("build", [LSTM, GRU, RNN, partial(RNN, nonlinearity="relu")])
+def test_weight_dropout_masks_the_recurrent_weights_alone(build: ModelBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(V, 8, H, 2, dropout=0.0, weight_dropout=0.5, output="full")
+    masked = build(V, 8, H, 2, dropout=0.0, output="full")
+    masked.load_state_dict(model.state_dict())
+    masks: list[torch.Tensor] = []
+
+    def dropout(weight: torch.Tensor, p: float) -> torch.Tensor:
+        masks.append(torch.rand_like(weight).gt(p) / (1 - p))
+        return weight * masks[-1]
+
+    monkeypatch.setattr("torch_linguist.model.recurrent.F.dropout", dropout)
+    tokens, targets = torch.randint(V, (3, 7)), torch.randint(V, (3, 7))
+    loss, _ = model.nll(tokens, targets, model.initial_state(3))
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    for layer, mask in enumerate(masks):
+        masked.get_parameter(f"layers.{layer}.weight_hh_l0").data *= mask
+    expected, _ = masked.nll(tokens, targets, masked.initial_state(3))
+    torch.testing.assert_close(loss, expected)
+    expected.sum().backward()  # type: ignore[no-untyped-call]
+    assert len(masks) == 2
+    for name, parameter in model.named_parameters():
+        gradient = masked.get_parameter(name).grad
+        assert gradient is not None
+        if "weight_hh" in name:
+            gradient = gradient * masks[int(name.split(".")[1])]
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize("build", [LSTM, GRU, RNN])
+def test_weight_dropout_is_off_outside_training(build: ModelBuilder) -> None:
+    model = build(V, 8, H, weight_dropout=0.5)
+    tokens = torch.randint(V, (2, 5))
+    training = [model(tokens, model.initial_state(2))[0] for _ in range(2)]
+    assert not torch.equal(*training)
+    model.eval()
+    first, second = (model(tokens, model.initial_state(2))[0] for _ in range(2))
+    assert torch.equal(first, second)
+    scripted = torch.jit.script(model)
+    torch.testing.assert_close(scripted(tokens, model.initial_state(2))[0], first)
+
+
+def test_weight_dropout_out_of_range() -> None:
+    with pytest.raises(LinguistError, match=r"model\.weight_dropout=1"):
+        LSTM(V, weight_dropout=1.0)

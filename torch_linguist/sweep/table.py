@@ -84,13 +84,13 @@ def read_rows(table: ResultTable, runs: Mapping[int, Run]) -> list[Outcome]:
     Raises:
         LinguistError: the file is not what this sweep wrote; the line and the column are named.
     """
+    content = table.path.read_bytes()
+    # A row is a line: what follows the last end of a line is half a row, perhaps half a character.
+    content = content[: content.rfind(b"\n") + 1]
     try:
-        text = table.path.read_text(encoding="utf-8")
-        lines = list(csv.reader(io.StringIO(text, newline="")))
+        lines = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _edited(table.path, 1, f"cannot be read ({error})") from error
-    if lines and not text.endswith("\n"):
-        lines.pop()
     if not lines:
         return []
     if lines[0] != table.columns:
@@ -112,7 +112,7 @@ def _outcome(path: Path, number: int, row: Mapping[str, str], runs: Mapping[int,
     run = runs.get(int(row["index"])) if row["index"].isdecimal() else None
     if run is None:
         raise _edited(path, number, f"index={row['index']} is not a run of this sweep")
-    expected = {"folder": run.folder.name, "command": run.command, **run.swept}
+    expected = {"folder": run.folder.name, **run.swept, "command": run.command}
     for name, value in expected.items():
         if row[name] != value:
             raise _edited(path, number, f"{name}={row[name]} was {value}")

@@ -6,7 +6,7 @@ and random state of its own, so the model, the optimizer, the data and every ran
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,18 +105,36 @@ def range_test(
             best = min(best, corrected)
             if step > settings.steps // 10 and corrected > settings.diverged * best:
                 break
-    skipped = min(settings.steps // 10, max(0, len(rates) - 5))
-    curve = np.array(rates), np.array(smoothed)
-    suggestion = suggest(settings.suggestion, curve[0][skipped:], curve[1][skipped:]) if len(rates) else None
-    reason = ""
-    if suggestion is None:
-        if len(rates) < 5:
-            reason = f"the loss was not finite after {len(rates)} steps"
-        elif curve[1][skipped:].min() >= curve[1][skipped]:
-            reason = "the loss never fell"
-        else:
-            reason = f"the method {settings.suggestion} finds no point on its curve"
-    return RangeTest(curve[0], np.array(losses), curve[1], suggestion, reason)
+    test = RangeTest(np.array(rates), np.array(losses), np.array(smoothed), None, "")
+    suggestion = suggestion_of(test, settings, settings.suggestion)
+    return replace(test, suggestion=suggestion, reason="" if suggestion else _reason(test, settings))
+
+
+def suggestion_of(test: RangeTest, settings: LRFindSettings, method: str) -> float | None:
+    """What a method picks on the curve of a range test, its first tenth left out; None where it picks nothing.
+
+    Args:
+        test: the curve.
+        settings: of the test.
+        method: `valley`, `steep`, `minimum` or `slide`.
+    """
+    skipped = _skipped(test, settings)
+    return suggest(method, test.rates[skipped:], test.smoothed[skipped:]) if len(test.rates) else None
+
+
+def _skipped(test: RangeTest, settings: LRFindSettings) -> int:
+    """How many points at the beginning say nothing: the average has hardly begun there."""
+    return min(settings.steps // 10, max(0, len(test.rates) - 5))
+
+
+def _reason(test: RangeTest, settings: LRFindSettings) -> str:
+    """Why there is no suggestion."""
+    curve = test.smoothed[_skipped(test, settings) :]
+    if len(test.rates) < 5:
+        return f"the loss was not finite after {len(test.rates)} steps"
+    if curve.min() >= curve[0]:
+        return "the loss never fell"
+    return f"the method {settings.suggestion} finds no point on its curve"
 
 
 def find_learning_rate(

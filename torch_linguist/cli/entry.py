@@ -1,6 +1,6 @@
 """What all commands share: how arguments are read, how a command ends and what a person then sees.
 
-Exit codes: 0 success; 1 it failed; 2 wrong usage; 130 interrupted.
+Exit codes: 0 success; 1 it failed; 2 wrong usage; 130 interrupted (143 by SIGTERM).
 """
 
 import argparse
@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from torch_linguist.cli.together import process_number
 from torch_linguist.errors import ConfigError, LinguistError
 
 SUCCESS = 0
@@ -70,9 +71,10 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else SUCCESS if leaving.code is None else FAILURE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        # Whoever caught the signal says which one it was.
+        return 128 + int(getattr(error, "signal_number", signal.SIGINT))
     except BrokenPipeError:
         # Whoever read our output (`| head`) has left; the interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,7 +82,9 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: every failure ends as one line
         if debug:
             traceback.print_exc()
-        print(f"error: {describe(error)}", file=sys.stderr)
+        # Of several processes each meets the same mistake of usage: one of them tells.
+        if not (isinstance(error, ConfigError) and process_number()):
+            print(f"error: {describe(error)}", file=sys.stderr)
         return USAGE if isinstance(error, ConfigError) else FAILURE
     return code
 

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from torch_linguist.catalogue import GROUPS
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
 from torch_linguist.cli.plan import make_plan
-from torch_linguist.cli.repeat import repetition, split_config_dirs
+from torch_linguist.cli.repeat import Repetition, repetition, split_config_dirs
 from torch_linguist.cli.resume import find_resumed, resumed_composition
-from torch_linguist.config import compose_config, to_yaml
+from torch_linguist.cli.together import first_decides, own_console, own_folder, together
+from torch_linguist.config import Composition, compose_config, to_yaml
 
 TEXT = CommandText(
     name="tl-train",
@@ -66,29 +69,46 @@ def _train(argv: list[str]) -> int:
     if arguments.cfg:
         print(to_yaml(composition.config), end="")
         return SUCCESS
+    with together():
+        return _carry_out(composition, again)
+
+
+def _carry_out(composition: Composition, again: Repetition | None) -> int:
     config = composition.config
-    folder = find_resumed(config.resume, Path(config.output_dir), config.name)
-    if folder is not None:
-        print(f"going on with {folder}")
-        composition = resumed_composition(folder, composition)
+    found = first_decides(lambda: _found(config))
+    if found is not None:
+        composition = resumed_composition(Path(found), composition)
     plan = make_plan(composition.config, composition.choices)
 
     from torch_linguist import pipeline
     from torch_linguist.trainer.pace import read_pace
-    from torch_linguist.trainer.run_folder import create_run_folder
 
-    if folder is None:
-        default = "-".join(composition.choices[group] for group in ("data", "model") if group in composition.choices)
-        made = create_run_folder(Path(config.output_dir), config.name, default or "run")
-        plan = replace(plan, folder=made)
-        if again and again.exact:
-            plan = replace(plan, pace=read_pace(again.folder))
-    else:
-        plan = replace(plan, folder=folder, resume=True)
-    summary = pipeline.run(plan)
+    folder = Path(found or first_decides(lambda: _made(composition)))
+    if found is None and again and again.exact:
+        plan = replace(plan, pace=read_pace(again.folder))
+    with own_folder(folder, found is not None) as own:
+        summary = pipeline.run(replace(plan, folder=own, resume=found is not None), own_console())
     if summary["status"] == "interrupted":
         return 128 + (summary.get("signal") or signal.SIGINT)
     return SUCCESS
+
+
+def _found(config: DictConfig) -> str | None:
+    """The run that goes on, if one shall."""
+    folder = find_resumed(config.resume, Path(config.output_dir), config.name)
+    if folder is None:
+        return None
+    print(f"going on with {folder}")
+    return str(folder)
+
+
+def _made(composition: Composition) -> str:
+    """A folder for a new run."""
+    from torch_linguist.trainer.run_folder import create_run_folder
+
+    config, choices = composition.config, composition.choices
+    default = "-".join(choices[group] for group in ("data", "model") if group in choices)
+    return str(create_run_folder(Path(config.output_dir), config.name, default or "run"))
 
 
 if __name__ == "__main__":

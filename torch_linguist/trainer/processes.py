@@ -30,20 +30,22 @@ PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: as long as the first may score alone. Of one that dies they know at once."""
 
 
-class _Request:
-    """Whether to stop, as the processes agreed on it in the last update.
+class _Place:
+    """This process's part in the training.
 
     Attributes:
-        asked: tells whether this process has been asked.
-        agreed: whether one of them had been.
+        first: whether it decides and writes.
+        asked: tells whether it has been asked to stop.
+        stopping: whether one of the processes had been, in the last update.
     """
 
     def __init__(self) -> None:
+        self.first = True
         self.asked: Callable[[], bool] = lambda: False
-        self.agreed = False
+        self.stopping = False
 
 
-_request = _Request()
+_place = _Place()
 
 
 def count() -> int:
@@ -57,8 +59,8 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process decides and writes."""
-    return rank() == 0
+    """Whether this process decides and writes; it still does after it has parted from the others."""
+    return _place.first
 
 
 def launched() -> int:
@@ -90,10 +92,19 @@ def joined() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _reachable():
         dist.init_process_group(backend, timeout=PATIENCE)
-    _request.asked, _request.agreed = lambda: False, False
+    _place.first, _place.stopping = dist.get_rank() == 0, False
     try:
         yield
     finally:
+        _place.first, _place.stopping = True, False
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def part() -> None:
+    """Ends what the processes do together; from now on each counts as the only one."""
+    if count() > 1:
+        wait_for_all()
         dist.destroy_process_group()
 
 
@@ -125,6 +136,16 @@ def from_first(make: Callable[[], Any]) -> Any:
     if "value" not in answer:
         raise TrainingError(f"process {rank()} of {count()}: ends, since the first one failed")
     return answer["value"]
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process carries out the block before the others do."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
 
 
 def wait_for_all() -> None:
@@ -181,12 +202,12 @@ def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     device, dtype = loss.device, loss.dtype
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     present = [float(p.grad is not None) for p in parameters]
-    numbers = torch.tensor([float(_request.asked()), *present], dtype=dtype, device=device)
+    numbers = torch.tensor([float(_place.asked()), *present], dtype=dtype, device=device)
     flat = torch.cat([loss.reshape(1), numbers, *(grad.reshape(-1).to(dtype) for grad in grads)])
     with _reachable():
         dist.all_reduce(flat)
     head = flat[: 2 + len(parameters)].tolist()
-    _request.agreed = _request.agreed or head[1] > 0
+    _place.stopping = _place.stopping or head[1] > 0
     start = len(head)
     for parameter, wanted in zip(parameters, head[2:], strict=True):
         end = start + parameter.numel()
@@ -215,16 +236,22 @@ def added(*numbers: float) -> list[float]:
     return [float(total) for total in totals]
 
 
-def agreeing(asked: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether to stop, as all processes answer it alike: from the update on after which one of them was asked.
+def listen(asked: Callable[[], bool]) -> None:
+    """Has every update tell the others whether this process was asked to stop.
 
     Args:
-        asked: tells whether this process was asked, such as by a signal.
+        asked: tells, such as of a signal.
     """
-    if count() == 1:
-        return asked
-    _request.asked = asked
-    return lambda: _request.agreed
+    _place.asked = asked
+
+
+def stopping(asked: bool) -> bool:
+    """Whether to stop, as all processes answer it alike: from the update on in which one of them was asked.
+
+    Args:
+        asked: whether this one was.
+    """
+    return _place.stopping or (asked and count() == 1)
 
 
 def gathered_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
@@ -306,21 +333,24 @@ def _reachable() -> Iterator[None]:
 __all__ = [
     "added",
     "agreed",
-    "agreeing",
     "check_rows",
     "count",
+    "first_before_others",
     "from_first",
     "gathered_random_states",
     "gathered_rows",
     "is_first",
     "joined",
     "launched",
+    "listen",
     "local_device",
     "own_rows",
     "own_seed",
+    "part",
     "rank",
     "restore_random_states",
     "same_weights",
+    "stopping",
     "sum_gradients",
     "wait_for_all",
 ]

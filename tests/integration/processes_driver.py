@@ -1,0 +1,94 @@
+"""Small trainings that test_processes.py carries out with one process and, by torchrun, with two.
+
+torchrun --nproc-per-node=2 tests/integration/processes_driver.py FOLDER
+"""
+
+import random
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import GRU, LSTM, RNN, Transformer
+from torch_linguist.trainer import Cosine, Fit, ScoreSettings, Setup, TrainerSettings, processes
+from torch_linguist.trainer.trial import run_trial
+
+STEPS = 12
+RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}
+ADAPTIVE = {"output": "adaptive", "cutoffs": [8, 40]}
+CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "rnn": (RNN, RECURRENT | {"output": "full"}, {}),
+    "lstm": (LSTM, RECURRENT | ADAPTIVE, {"accumulate": 2}),
+    "gru on windows": (GRU, RECURRENT | {"output": "full", "tied": True}, {"batches": "windows", "batch_size": 5}),
+    "transformer": (
+        Transformer,
+        {"embedding_dim": 16, "num_layers": 1, "num_heads": 2, "context_length": 8, "dropout": 0.0} | ADAPTIVE,
+        # Of 5,600 tokens the last batch of a pass holds one window, fewer than there are processes.
+        {"batch_size": 33, "sequence_length": 8, "gradient_clip": 0.2},
+    ),
+}
+"""Class, arguments and settings; some tail of the adaptive softmax goes without a word in most batches."""
+
+
+def make_corpus(cache: Path) -> Any:
+    def text(lines: int, seed: int) -> str:
+        source = random.Random(seed)
+        words = source.choices(
+            [f"w{rank}" for rank in range(61)], [1 / (1 + rank) ** 1.5 for rank in range(61)], k=7 * lines
+        )
+        return "\n".join(" ".join(words[7 * line : 7 * line + 6]) for line in range(lines)) + "\n"
+
+    corpus = MemoryCorpus({"train": [text(800, 1)], "valid": [text(60, 2)], "test": [text(40, 3)]}, tokenised=True)
+    return prepare(corpus, WordTokenizerTrainer(min_frequency=2), cache)
+
+
+def make(case: str, cache: Path, **changes: Any) -> tuple[Any, Setup]:
+    kind, arguments, own = CASES[case]
+    corpus = make_corpus(cache)
+    settings = {"batch_size": 4, "sequence_length": 8, "device": "cpu", "precision": "fp32", "eval_every": 6}
+    settings |= {"max_steps": STEPS, "log_every": 1, "sample_every": 0} | own | changes
+    setup = Setup(
+        corpus=corpus,
+        make_optimizer=torch.optim.AdamW,
+        schedule=Cosine(),
+        settings=TrainerSettings(**settings),
+        score=ScoreSettings(stride=3),
+        seed=3,
+    )
+    torch.manual_seed(7)
+    return kind(corpus.tokenizer.vocab_size, **arguments), setup
+
+
+def fit(case: str, folder: Path, cache: Path, resume: Path | None = None, **changes: Any) -> Mapping[str, Any]:
+    """Trains in a folder of each process's own; the first one's is the one that counts."""
+    model, setup = make(case, cache, **changes)
+    own = folder if processes.is_first() else folder.with_name(f"{folder.name}.{processes.rank()}")
+    own.mkdir(parents=True, exist_ok=True)
+    result = Fit(model, setup, 0.02, 0.1, own, resume=resume).run()
+    return {"best_loss": result.best_loss, "tokens": result.tokens}
+
+
+def main(folder: Path) -> None:
+    cache = folder / "cache"
+    with processes.joined():
+        for case in CASES:
+            fit(case, folder / "two" / case, cache)
+        fit("rnn", folder / "went on with two", cache, resume=folder / "half" / "checkpoints" / "last.pt")
+        fit("rnn", folder / "half of two", cache, max_steps=6)
+        model, setup = make("lstm", cache)
+        trial = run_trial(model, setup, 0.01, 0.0, 5, 100)
+        told = processes.from_first(lambda: [processes.rank(), trial.valid_loss])
+        assert told == [0, trial.valid_loss], (told, trial)
+        try:
+            setup_small = make("rnn", cache, batch_size=1)
+            setup_small[1].loop(setup_small[0], 0.1, 0.0)
+        except LinguistError as error:
+            (folder / f"refused-{processes.rank()}.txt").write_text(str(error))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

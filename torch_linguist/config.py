@@ -60,6 +60,7 @@ class RootConfig:
     optim: Any = None
     schedule: Any = None
     trainer: Any = None
+    checkpoint: Any = None
     check: Any = None
     overfit: Any = None
     lr_find: Any = None

@@ -14,7 +14,7 @@ ALLOWED_TARGETS = ("torch_linguist.", "torch.optim.")
 """Where the classes may come from that a run folder's configuration names."""
 
 GROUP_NODES = tuple(group for group in GROUPS if group != "experiment")
-STAGE_NODES = ("check", "overfit", "lr_find", "grid", "score", "sample")
+STAGE_NODES = ("checkpoint", "check", "overfit", "lr_find", "grid", "score", "sample")
 """Nodes of the root: each names a class, the first ones through a choice of their group."""
 
 PLACES: Mapping[str, tuple[str, str]] = {
@@ -23,6 +23,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "optim": ("torch.optim", "Optimizer"),
     "schedule": ("torch_linguist.trainer", "Schedule"),
     "trainer": ("torch_linguist.trainer", "TrainerSettings"),
+    "checkpoint": ("torch_linguist.trainer", "CheckpointSettings"),
     "check": ("torch_linguist.trainer", "CheckSettings"),
     "overfit": ("torch_linguist.trainer", "OverfitSettings"),
     "lr_find": ("torch_linguist.trainer", "LRFindSettings"),
@@ -40,6 +41,9 @@ OWN: Mapping[str, Mapping[str, Any]] = {"optim": {"decay_all": bool}}
 
 AUTO: Mapping[str, bool] = {"optim.lr": False, "optim.weight_decay": True}
 """Keys that take `auto` or a number, and whether that number may be 0."""
+
+SETTLED_LATER = frozenset({"trainer.max_minutes"})
+"""Further keys that take `auto`; `cli.plan` settles them before the class sees them."""
 
 
 def locate(key: str, target: str) -> Callable[..., Any]:
@@ -97,7 +101,9 @@ def check_node(key: str, value: Any) -> Any:
     arguments = {
         name: item
         for name, item in inner.items()
-        if name not in INTERPRETED and name not in own and not (item == "auto" and f"{key}.{name}" in AUTO)
+        if name not in INTERPRETED
+        and name not in own
+        and not (item == "auto" and f"{key}.{name}" in AUTO.keys() | SETTLED_LATER)
     }
     injected: Collection[str] = INJECTED.get(key, frozenset())
     checked = inner | check_arguments(key, arguments, target, injected=injected)

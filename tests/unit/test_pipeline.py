@@ -39,8 +39,9 @@ TRAIN = {"tokens", "epochs", "seconds", "tokens_per_second", "peak_memory_mib"}
 ALL = {
     "check.json", "overfit.csv", "overfit.png", "lr_finder.csv", "lr_finder.png", "lr_trials.csv", "grid.csv",
     "grid.png", "metrics.csv", "curves.png", "tensorboard", "checkpoints", "model.jit", "config.yaml",
-    "tokenizer.json", "summary.json",
+    "tokenizer.json", "summary.json", "progress.json", ".lock",
 }  # fmt: skip
+NO_ARTIFACTS = {"summary.json", "checkpoints", "progress.json", ".lock"}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -92,14 +93,14 @@ def finished(
 def test_all_artifacts_are_there(finished: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = finished
     assert {path.name for path in folder.iterdir()} == ALL
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
-    assert set(summary["artifacts"].values()) == ALL - {"summary.json", "checkpoints"} | {
+    assert {path.name for path in (folder / "checkpoints").iterdir()} <= {"best.pt", "last.pt", "previous.pt"}
+    assert set(summary["artifacts"].values()) == ALL - NO_ARTIFACTS | {
         "checkpoints/best.pt", "checkpoints/last.pt"
     }  # fmt: skip
     for path in summary["artifacts"].values():
         assert not Path(path).is_absolute()
         assert (folder / path).exists()
-    assert len(list((folder / "tensorboard").glob("events.*"))) == 1
+    assert sorted(path.suffix == ".final" for path in (folder / "tensorboard").glob("events.*")) == [False, True]
     assert (folder / "config.yaml").read_text() == "seed: 1\n"
 
 

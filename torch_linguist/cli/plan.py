@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PASSED_APART = frozenset({"lr", "weight_decay", *OWN["optim"]})
 """Keys of `optim` that the plan holds itself."""
 
+DEFAULT_MINUTES = 1.5
+"""How long a training lasts that nobody has given a limit."""
+
 
 def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     """Builds everything that a run needs; nothing is read but what a corpus looks at when it is made.
@@ -37,8 +40,9 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     make_optimizer = partial(_without(optim, PASSED_APART))
     lr, weight_decay = _number(optim, "lr"), _number(optim, "weight_decay")
     _try_optimizer(make_optimizer, lr or 1e-3, weight_decay or 0.0)
-    settings = {name: instantiate(config[name], name) for name in ("trainer", "check", "overfit", "lr_find", "grid")}
-    settings |= {name: instantiate(config[name], name) for name in ("score", "sample", "schedule")}
+    names = ("checkpoint", "check", "overfit", "lr_find", "grid", "score", "sample", "schedule")
+    settings = {name: instantiate(config[name], name) for name in names if config.get(name) is not None}
+    settings["trainer"] = instantiate(_with_limit(config.trainer), "trainer")
     return Plan(
         folder=Path(),
         corpus=instantiate(config.data, "data"),
@@ -54,6 +58,14 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         config_text=to_yaml(config, choices),
         **settings,
     )
+
+
+def _with_limit(trainer: DictConfig) -> DictConfig:
+    """The settings of the loop with `max_minutes=auto` settled: a default only where nothing else limits a training."""
+    if trainer.get("max_minutes") != "auto":
+        return trainer
+    limited = any(trainer.get(name) is not None for name in ("max_epochs", "max_steps", "max_tokens"))
+    return DictConfig({**trainer, "max_minutes": None if limited else DEFAULT_MINUTES})
 
 
 def _number(node: DictConfig, name: str) -> float | None:

@@ -45,6 +45,7 @@ def training_facts(result: FitResult, device: str) -> dict[str, Any]:
         "epochs": result.epochs,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens_per_second,
+        "checkpoint_seconds": result.checkpoint_seconds,
         "peak_memory_mib": peak_memory_mib(torch.device(device)),
         "best_step": result.best_step,
         "reason": result.reason,

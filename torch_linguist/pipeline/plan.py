@@ -11,6 +11,7 @@ from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import (
     STAGES,
+    CheckpointSettings,
     CheckSettings,
     GridSettings,
     LRFindSettings,
@@ -43,6 +44,7 @@ class Plan:
         names: of the choices (model, data, tokenizer), for the summary.
         config_text: what `config.yaml` holds.
         resume: whether the folder's own training goes on.
+        changes: what `config_text` has other than before, in words, where a run goes on with other values.
         pace: of the run that this one repeats, if a clock limited it.
     """
 
@@ -61,7 +63,9 @@ class Plan:
     names: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     resume: bool = False
+    changes: Sequence[str] = ()
     pace: Pace | None = None
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     check: CheckSettings = field(default_factory=CheckSettings)
     overfit: OverfitSettings = field(default_factory=OverfitSettings)
     lr_find: LRFindSettings = field(default_factory=LRFindSettings)

@@ -27,6 +27,9 @@ NAMES = {
     "epoch": "training/epoch",
 }
 
+FINAL = ".final"
+"""How the name of the event file ends that holds the scores of the best model."""
+
 LOG = logging.getLogger("torch_linguist.report")
 
 
@@ -35,13 +38,17 @@ class TensorBoardObserver(Observer):
 
     Args:
         folder: of the event files.
-        resumed_at: the update from which a resumed run goes on; events after it are hidden. None for a new run.
+        resumed_at: the update from which a resumed run goes on; events after it are hidden. None for a new run, which
+            removes those of an earlier one.
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
         self._folder = folder
         self._purge = None if resumed_at is None else resumed_at + 1
         self._writer: SummaryWriter | None = None
+        # What a training left that comes to nothing, or an end that was none, must not be shown beside what follows.
+        for path in folder.glob("events.*" if resumed_at is None else f"events.*{FINAL}"):
+            path.unlink()
 
     @property
     def writer(self) -> SummaryWriter:
@@ -74,6 +81,10 @@ class TensorBoardObserver(Observer):
         text = "\n\n".join(f"**{prompt or '(start of a line)'}** … {text}" for prompt, text in samples)
         self.writer.add_text("samples", text, step)
 
+    def saved(self, step: int) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
     def finished(
         self,
         model: LanguageModel,
@@ -82,6 +93,11 @@ class TensorBoardObserver(Observer):
         metrics: Mapping[str, float],
         step: int,
     ) -> None:
+        # In a file of its own, which a training that goes on later replaces.
+        self.close()
+        for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
+            path.unlink(missing_ok=True)
+        self._writer = SummaryWriter(str(self._folder), filename_suffix=FINAL)
         embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
         if embedding is not None:
             shown = min(MOST_WORDS, len(tokens))

@@ -11,6 +11,7 @@ from torch_linguist.trainer.overfit import OverfitResult, overfit
 from torch_linguist.trainer.schedules import Constant, Cosine, Linear, OneCycle, Plateau, Schedule
 from torch_linguist.trainer.settings import (
     STAGES,
+    CheckpointSettings,
     CheckSettings,
     GridSettings,
     LRFindSettings,
@@ -26,6 +27,7 @@ __all__ = [
     "STAGES",
     "CheckResult",
     "CheckSettings",
+    "CheckpointSettings",
     "Constant",
     "Cosine",
     "Fit",

@@ -43,6 +43,9 @@ class Observer:
     ) -> None:
         """The long training has ended with this model and these scores."""
 
+    def saved(self, step: int) -> None:
+        """A checkpoint is about to be written: what was told up to this update must outlast a crash."""
+
     def noted(self, message: str) -> None:
         """Something the user should know, in one line."""
 
@@ -102,6 +105,10 @@ class Observers(Observer):
     ) -> None:
         for observer in self._observers:
             observer.finished(model, tokens, hyperparameters, metrics, step)
+
+    def saved(self, step: int) -> None:
+        for observer in self._observers:
+            observer.saved(step)
 
     def noted(self, message: str) -> None:
         for observer in self._observers:

@@ -1,6 +1,5 @@
 """Stage `fit`: the long training, with validation, early stopping, checkpoints and curves."""
 
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -8,40 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torch_linguist.errors import TrainingError
-from torch_linguist.evaluation import mean_nll
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from torch_linguist.trainer import processes
+from torch_linguist.trainer.averaging import WeightAverage
+from torch_linguist.trainer.checkpoint import differing_arguments, load_weights, read_checkpoint
 from torch_linguist.trainer.events import Fact, Observer
+from torch_linguist.trainer.faults import save_faulty_batch
+from torch_linguist.trainer.journal import COLUMNS, Journal, Update
+from torch_linguist.trainer.keeper import Keeper, newest_state
 from torch_linguist.trainer.limits import Spent, progress, remaining_seconds
-from torch_linguist.trainer.optimizers import set_learning_rate
-from torch_linguist.trainer.pace import Pace, PaceTable
+from torch_linguist.trainer.optimizers import load_optimizer, set_learning_rate
+from torch_linguist.trainer.pace import Pace
 from torch_linguist.trainer.randomness import random_state, restore_random_state, seed_everything
 from torch_linguist.trainer.setup import Setup
-from torch_linguist.trainer.table import Table
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "tokens",
-    "seconds",
-    "lr",
-    "train_loss",
-    "train_perplexity",
-    "gradient_norm",
-    "tokens_per_second",
-    "valid_loss",
-    "valid_perplexity",
-)
+from torch_linguist.trainer.validation import validation_loss
 
 VALIDATIONS = 10
 """How often a training validates where `eval_every` is not set."""
 
 VALIDATION_SHARE = 0.15
 """Most time that those validations may take of a training that `max_minutes` limits, relative to the updates."""
+
+MOST_SKIPPED = 100
+"""Updates in a row that `on_nan=skip` leaves out before it gives up."""
+
+MOST_ROLLBACKS = 10
+"""How often `on_nan=rollback` goes back before it gives up."""
 
 Sampler = Callable[[LanguageModel], Sequence[tuple[str, str]]]
 
@@ -60,6 +56,7 @@ class FitResult:
         tokens_per_second: over the updates alone.
         best_loss: lowest validation loss, nats per token.
         best_step: the update after which it was reached.
+        checkpoint_seconds: what writing checkpoints took of them.
     """
 
     status: str
@@ -71,6 +68,7 @@ class FitResult:
     tokens_per_second: float
     best_loss: float
     best_step: int
+    checkpoint_seconds: float = 0.0
 
 
 class Fit:
@@ -81,11 +79,11 @@ class Fit:
         setup: corpus, optimizer, schedule and settings.
         lr: peak learning rate.
         weight_decay: of the weight matrices.
-        folder: gets `metrics.csv` and `checkpoints/`.
+        folder: gets `metrics.csv`, `checkpoints/`, and the batches of updates that were not finite.
         observer: is told what happens.
         sampler: gives sample continuations; None for none. It must leave the random states as they are.
         stop: asked after each update whether the training should end now.
-        resume: a `last.pt` to go on from; None starts anew.
+        resume: a `last.pt` (or the `previous.pt` before it) to go on from; None starts anew.
         pace: of a training that a clock limited and that this one repeats; None goes by the settings.
     """
 
@@ -103,71 +101,96 @@ class Fit:
         pace: Pace | None = None,
     ) -> None:
         self.model, self.setup, self.lr, self.weight_decay = model, setup, lr, weight_decay
-        self.observer, self.sampler, self.stop, self.pace = observer or Observer(), sampler, stop, pace
-        self.best_path = folder / "checkpoints" / "best.pt"
-        self.last_path = folder / "checkpoints" / "last.pt"
+        self.folder, self.observer, self.sampler, self.stop = folder, observer or Observer(), sampler, stop
+        self.pace = pace
+        settings = setup.settings
+        self.keeper = Keeper(folder / "checkpoints", setup.checkpoint)
+        self.best_path, self.last_path = self.keeper.best_path, self.keeper.last_path
         self.schedule = setup.fresh_schedule()
         self.loop = setup.loop(model, lr, weight_decay)
+        self.average = WeightAverage(model, settings.average, settings.average_decay) if settings.average else None
         self.best_loss, self.best_step, self.validations, self.waited = math.inf, 0, 0, 0
         self.validated_at = -1
         self.next_validation = 1 / VALIDATIONS
         self.validation_seconds, self.validation_ended = 0.0, 0.0
         self.seconds_before, self.training_seconds = 0.0, 0.0
-        self.pending: list[Tensor] = []
-        self.losses: list[float] = []
-        self.pending_tokens, self.pending_seconds = 0, 0.0
+        self.skipped, self.rollbacks = 0, 0
         seed_everything(setup.seed)
-        if resume is not None:
-            self._resume(resume)
-            drop_rows_after(folder / "metrics.csv", self.loop.step)
-            drop_rows_after(folder / "pace.csv", self.loop.step)
-        self.table = Table(folder / "metrics.csv", COLUMNS, append=resume is not None)
-        timed = setup.settings.max_minutes is not None or pace is not None
-        self.paces = PaceTable(folder / "pace.csv", append=resume is not None) if timed else None
-        self.begin = self.last_save = time.perf_counter()
+        saved = None if resume is None else self._resume(resume)
+        timed = settings.max_minutes is not None or pace is not None
+        self.journal = Journal(folder, self.observer, timed, None if saved is None else self.loop.step)
+        if saved is not None:
+            self.journal.load_state_dict(saved["journal"])
+        self.begin = time.perf_counter()
 
     def run(self) -> FitResult:
         """Trains until a limit, the patience or a request to stop ends it.
 
         Raises:
-            TrainingError: a loss was not finite; the checkpoints are those of the last good validation.
+            TrainingError: a loss was not finite, or a checkpoint could not be written; the checkpoints are those of
+                the last good validation.
         """
         settings = self.setup.settings
         status, reason = "finished", "reached its limit"
+        if settings.on_nan == "rollback" and self.loop.step == 0:
+            self._save()
         # A resumed training may have come to its end already.
         while not self._is_out_of_patience() and (done := self._progress()) < 1:
             self._update(done)
             if self._is_due():
                 self._validate()
-            elif time.perf_counter() - self.last_save > 60 * settings.checkpoint_minutes:
-                self._log()
-                self._save(self.last_path)
             elif self.loop.step % settings.log_every == 0:
                 self._log()
+            if processes.agreed(self.keeper.is_due(self.loop.step)):
+                self._save()
             if self.stop():
                 status, reason = "interrupted", "interrupted"
                 break
-        if status == "finished" and self._is_out_of_patience():
-            reason = f"no better validation loss in {self.waited} validations"
-        if self.validated_at != self.loop.step:
-            if status == "finished" or not self.validations:
+        if status == "finished":
+            if self._is_out_of_patience():
+                reason = f"no better validation loss in {self.waited} validations"
+            if self.validated_at != self.loop.step:
                 self._validate()
-            else:
-                self._log()
-                self._save(self.last_path)
-        return self._result(status, reason)
+        return self._end(status, reason)
+
+    def _end(self, status: str, reason: str) -> FitResult:
+        """Brings everything to the disk; leaves a model to score where there was no validation yet."""
+        best_loss, best_step = self.best_loss, self.best_step
+        if not self.validations:
+            # No validation of the training itself: one that goes on later must know nothing of it.
+            self._read_losses()
+            best_loss, best_step = self._measure(), self.loop.step
+            self.keeper.hold_best(self._judged(), self._books() | {"best_loss": best_loss, "best_step": best_step})
+        if not self.keeper.is_current(self.loop.step):
+            self._save()
+        spent = self._spent()
+        return FitResult(
+            status=status,
+            reason=reason,
+            steps=spent.steps,
+            epochs=spent.epochs,
+            tokens=spent.tokens,
+            seconds=spent.seconds,
+            tokens_per_second=spent.tokens / self.training_seconds if self.training_seconds else 0.0,
+            best_loss=best_loss,
+            best_step=best_step,
+            checkpoint_seconds=self.keeper.seconds,
+        )
 
     def _update(self, done: float) -> None:
         begin = time.perf_counter()
         tokens = self.loop.tokens
-        if self.paces:
-            self.paces.add(self.loop.step + 1, done)
+        self.journal.begins(self.loop.step + 1, done)
         set_learning_rate(self.loop.optimizer, self.lr * self.schedule.factor(done))
-        self.pending.append(self.loop.update())
+        loss = self.loop.update()
+        if self.average is not None and not self.loop.skipped:
+            self.average.update()
         seconds = time.perf_counter() - begin
-        self.pending_seconds += seconds
         self.training_seconds += seconds
-        self.pending_tokens += self.loop.tokens - tokens
+        self.journal.add(self.loop, loss, self.loop.tokens - tokens, seconds)
+        # Whoever goes on after a fault must meet it where it happened, not where the next row is due.
+        if self.setup.settings.on_nan != "stop":
+            self._read_losses()
 
     def _spent(self) -> Spent:
         seconds = self.seconds_before + time.perf_counter() - self.begin
@@ -176,7 +199,7 @@ class Fit:
     def _progress(self) -> float:
         if self.pace is not None:
             return self.pace.at(self.loop.step)
-        return progress(self._spent(), self.setup.settings)
+        return processes.agreed(progress(self._spent(), self.setup.settings))
 
     def _is_out_of_patience(self) -> bool:
         patience = self.setup.settings.patience
@@ -192,47 +215,62 @@ class Fit:
             return False
         # Under a limit of time, validations that turn out slow are rarer; other limits keep them at fixed updates.
         waited = time.perf_counter() - self.validation_ended
-        return self.setup.settings.max_minutes is None or waited >= self.validation_seconds / VALIDATION_SHARE
+        affordable = waited >= self.validation_seconds / VALIDATION_SHARE
+        return self.setup.settings.max_minutes is None or bool(processes.agreed(affordable))
+
+    def _judged(self) -> LanguageModel:
+        """The model that is validated and kept: that of the averaged weights where there is one."""
+        return (self.average.model if self.average is not None else None) or self.model
 
     def _read_losses(self) -> None:
-        """Fetches the losses from the device; the first one that is not finite ends the training."""
-        for index, tensor in enumerate(self.pending):
-            loss = float(tensor)
-            if not math.isfinite(loss):
-                self._fail(f"the training loss is {loss}", self.loop.step - len(self.pending) + index + 1)
-            self.losses.append(loss)
-        self.pending.clear()
+        """Fetches the losses from the device and deals with those that are not finite."""
+        while (update := self.journal.read()) is not None:
+            what = update.fault()
+            assert what is not None
+            path = save_faulty_batch(self.folder, update.step, update.parts, update.loss, update.norm, update.lr)
+            self._deal_with(f"{what} (its batch: {path})", update)
+        if not self.loop.skipped:
+            self.skipped = 0
+
+    def _deal_with(self, what: str, update: Update) -> None:
+        if update.skipped:
+            self.skipped += 1
+            if self.skipped > MOST_SKIPPED:
+                self._fail(f"{what}, as in the {MOST_SKIPPED} updates before it", update.step)
+            self.observer.noted(f"step {update.step}: {what}; the update is left out")
+        elif self.setup.settings.on_nan == "rollback":
+            self._roll_back(what, update.step)
+        else:
+            self._fail(what, update.step)
+
+    def _roll_back(self, what: str, step: int) -> None:
+        """Takes the weights of the last checkpoint; the data and the count of updates go on."""
+        self.rollbacks += 1
+        found = newest_state(self.last_path.parent)
+        if found is None or self.rollbacks > MOST_ROLLBACKS:
+            self._fail(f"{what}, after {self.rollbacks - 1} rollbacks", step)
+            return
+        path, content = found
+        saved = content["progress"]
+        load_weights(self.model, content, path)
+        load_optimizer(self.loop.optimizer, saved["loop"]["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.loop.forget()
+        self.journal.forget()
+        self.observer.noted(f"step {step}: {what}; back to the weights of step {saved['step']}")
 
     def _fail(self, what: str, step: int) -> None:
+        self.keeper.write_best()
         kept = f"{self.best_path} keeps step {self.best_step}" if self.best_path.is_file() else "no checkpoint yet"
         raise TrainingError(f"step {step}: {what} ({kept}); lower optim.lr={self.lr} or trainer.gradient_clip")
 
     def _log(self, valid_loss: float | None = None) -> None:
         self._read_losses()
-        if self.paces:
-            self.paces.flush()
-        if not self.losses and valid_loss is None:
-            return
         spent = self._spent()
-        row: dict[str, Any] = {
-            "step": spent.steps,
-            "epoch": spent.epochs,
-            "tokens": spent.tokens,
-            "seconds": spent.seconds,
-            "lr": self.loop.optimizer.param_groups[0]["lr"],
-        }
-        if self.losses:
-            row["train_loss"] = sum(self.losses) / len(self.losses)
-            row["train_perplexity"] = exp(row["train_loss"])
-            row["tokens_per_second"] = self.pending_tokens / self.pending_seconds
-            self.losses.clear()
-            self.pending_tokens, self.pending_seconds = 0, 0.0
-            if self.loop.gradient_norm is not None:
-                row["gradient_norm"] = float(self.loop.gradient_norm)
-        if valid_loss is not None:
-            row |= {"valid_loss": valid_loss, "valid_perplexity": exp(valid_loss)}
-        self.table.add(row)
-        self.observer.logged({key: float(value) for key, value in row.items() if key != "step"}, spent.steps)
+        row = self.journal.log(spent, self.loop, valid_loss)
+        if row is None:
+            return
         done = self._progress()
         facts: dict[str, Fact] = {key: row[key] for key in ("train_loss", "train_perplexity") if key in row}
         facts["seconds_left"] = remaining_seconds(done, spent.seconds)
@@ -242,104 +280,117 @@ class Fit:
         facts["lr"] = row["lr"]
         self.observer.progressed("fit", done, facts)
 
+    def _measure(self) -> float:
+        """The validation loss as it is now, nats per token."""
+        loss = validation_loss(self._judged(), self.setup, self.setup.settings.eval_tokens)
+        if not math.isfinite(loss):
+            self._fail(f"the validation loss is {loss}", self.loop.step)
+        return loss
+
     def _validate(self) -> None:
-        settings, score = self.setup.settings, self.setup.score
-        begin = time.perf_counter()
+        settings = self.setup.settings
         # A loss that is not finite must be met before the weights it spoiled are saved.
         self._read_losses()
-        loss = mean_nll(
-            self.model,
-            self.setup.corpus.valid,
-            settings.eval_tokens,
-            chunk_length=score.chunk_length,
-            stride=score.stride,
-        )
+        begin = time.perf_counter()
+        loss = self._measure()
         self.validation_ended = time.perf_counter()
         self.validation_seconds = self.validation_ended - begin
         self.next_validation = (math.floor(self._progress() * VALIDATIONS) + 1) / VALIDATIONS
-        if not math.isfinite(loss):
-            self._fail(f"the validation loss is {loss}", self.loop.step)
         self.validations += 1
         self.validated_at = self.loop.step
         self.schedule.observe(loss)
         self.waited += 1
+        judged = self._judged()
         if loss < self.best_loss:
             self.best_loss, self.best_step, self.waited = loss, self.loop.step, 0
         self._log(valid_loss=loss)
         if self.waited == 0:
-            self._save(self.best_path, full=False)
-        self._save(self.last_path)
+            self.keeper.hold_best(judged, self._books())
+        if self.average is not None:
+            self.average.observe(loss)
+        if processes.agreed(self.keeper.can_afford(self._spent().seconds)):
+            self._save()
         if self.sampler and settings.sample_every and self.validations % settings.sample_every == 0:
-            self.observer.sampled(self.sampler(self.model), self.loop.step)
+            self.observer.sampled(self.sampler(judged), self.loop.step)
 
-    def _save(self, path: Path, full: bool = True) -> None:
+    def _books(self) -> dict[str, Any]:
+        """How far the training has come, in plain types."""
         spent = self._spent()
-        content: dict[str, Any] = {
+        return {
             "step": spent.steps,
             "tokens": spent.tokens,
             "epochs": spent.epochs,
             "seconds": spent.seconds,
             "training_seconds": self.training_seconds,
+            "checkpoint_seconds": self.keeper.seconds,
             "best_loss": self.best_loss,
             "best_step": self.best_step,
             "validations": self.validations,
             "next_validation": self.next_validation,
             "validated_at": self.validated_at,
             "waited": self.waited,
+            "skipped": self.skipped,
+            "rollbacks": self.rollbacks,
             "lr": self.lr,
             "weight_decay": self.weight_decay,
         }
-        if full:
-            content |= {
-                "loop": self.loop.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "random": random_state(),
-            }
-        save_checkpoint(path, self.model, content)
-        self.last_save = time.perf_counter()
 
-    def _resume(self, path: Path) -> None:
+    def _save(self) -> None:
+        """Writes everything that an exact continuation needs."""
+        self._read_losses()
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+            self._fail("the weights are not finite", self.loop.step)
+        self.journal.sync()
+        self.observer.saved(self.loop.step)
+        state = {
+            "loop": self.loop.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": random_state() | {"processes": processes.gathered_random_states(self.loop.device)},
+            "journal": self.journal.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+        self.keeper.write(self.model, self._books() | state, self.loop.step)
+
+    def _resume(self, path: Path) -> dict[str, Any]:
+        """Takes up the state of a checkpoint and returns what it says of the training."""
         content = read_checkpoint(path)
-        saved = content["progress"]
+        saved: dict[str, Any] = content["progress"]
         if "loop" not in saved:
             raise TrainingError(f"{path}: holds a model but not its training; resume from last.pt")
+        if differing := differing_arguments(self.model, content):
+            raise TrainingError(
+                f"{path}: its training is of another model: {', '.join(differing)}; leave these as they were, or start "
+                "a new run"
+            )
         load_weights(self.model, content, path)
         try:
             self.loop.load_state_dict(saved["loop"])
-        except (KeyError, TypeError) as error:
+            self.schedule.load_state_dict(saved["schedule"])
+            if self.average is not None and saved["average"] is not None:
+                self.average.load_state_dict(saved["average"])
+            self.seconds_before = float(saved["seconds"])
+            self.training_seconds = float(saved["training_seconds"])
+            self.best_loss, self.best_step = float(saved["best_loss"]), int(saved["best_step"])
+            self.validations, self.waited = int(saved["validations"]), int(saved["waited"])
+            self.next_validation = float(saved["next_validation"])
+            self.validated_at = int(saved["validated_at"])
+            self.skipped, self.rollbacks = int(saved["skipped"]), int(saved["rollbacks"])
+            self.keeper.begin_at(self.loop.step, float(saved["checkpoint_seconds"]), path)
+            restore_random_state(saved["random"])
+            self._join(saved["random"].get("processes", []))
+        except (KeyError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path}: its training is not whole; start a new run") from error
-        self.schedule.load_state_dict(saved["schedule"])
-        self.seconds_before = float(saved["seconds"])
-        self.training_seconds = float(saved["training_seconds"])
-        self.best_loss, self.best_step = float(saved["best_loss"]), int(saved["best_step"])
-        self.validations, self.waited = int(saved["validations"]), int(saved["waited"])
-        self.next_validation = float(saved["next_validation"])
-        self.validated_at = int(saved["validated_at"])
-        restore_random_state(saved["random"])
+        return saved
 
-    def _result(self, status: str, reason: str) -> FitResult:
-        spent = self._spent()
-        return FitResult(
-            status=status,
-            reason=reason,
-            steps=spent.steps,
-            epochs=spent.epochs,
-            tokens=spent.tokens,
-            seconds=spent.seconds,
-            tokens_per_second=spent.tokens / self.training_seconds if self.training_seconds else 0.0,
-            best_loss=self.best_loss,
-            best_step=self.best_step,
-        )
+    def _join(self, states: list[dict[str, Tensor]]) -> None:
+        """Takes up this process's own random numbers, and says where the training goes on with other processes."""
+        processes.restore_random_states(states, self.setup.seed + self.loop.step, self.loop.device)
+        before = len(states) or 1
+        if before != processes.count():
+            self.observer.noted(
+                f"going on with {processes.count()} processes instead of {before}: the data goes on where it was; "
+                "sums differ in their last digits, and dropout draws other masks"
+            )
 
 
-def drop_rows_after(path: Path, step: int) -> None:
-    """Removes from a `metrics.csv` the rows of updates that a resumed training will do again."""
-    if not path.is_file():
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) <= step]
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(kept)
-    temporary.replace(path)
+__all__ = ["COLUMNS", "Fit", "FitResult", "Sampler"]

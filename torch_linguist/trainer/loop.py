@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
+from torch_linguist.trainer import processes
 from torch_linguist.trainer.device import autocast
+from torch_linguist.trainer.optimizers import load_optimizer
 
 
 class BatchSource(Protocol):
@@ -35,7 +37,8 @@ class BatchSource(Protocol):
 class Loop:
     """Truncated back-propagation through time over an endless supply of batches.
 
-    The loss stays on the device: nothing waits for it until somebody reads it.
+    The loss stays on the device: nothing waits for it until somebody reads it. Where several processes train together,
+    each computes its own rows of a batch, and loss and gradients are those of the whole.
 
     Args:
         model: is trained in place.
@@ -44,11 +47,15 @@ class Loop:
         gradient_clip: largest gradient norm; None turns clipping off.
         accumulate: batches an update.
         precision: `fp32` or `bf16`.
+        skip_faults: leaves an update out whose loss or gradient is not finite: the weights stay, the carried state
+            begins anew, the data and the step go on. It waits for the loss.
 
     Attributes:
         step: updates done.
         tokens: training tokens seen.
         gradient_norm: of the last update, before clipping; a tensor without dimensions, None before the first.
+        parts: the batches of the last update.
+        skipped: whether the last update was left out.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Loop:
         gradient_clip: float | None = 1.0,
         accumulate: int = 1,
         precision: str = "fp32",
+        skip_faults: bool = False,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -67,11 +75,15 @@ class Loop:
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
         self.precision = precision
+        self.skip_faults = skip_faults
         self.device = device_of(model)
         self.step = 0
         self.tokens = 0
         self.gradient_norm: Tensor | None = None
+        self.parts: list[Batch] = []
+        self.skipped = False
         self._state: State | None = None
+        self._rows = 0
 
     def update(self) -> Tensor:
         """One optimizer update on the next batch (or `accumulate` batches).
@@ -80,11 +92,15 @@ class Loop:
             The mean loss in nats per token before the update: a tensor without dimensions, on the device.
         """
         self.model.train()
-        parts = [self.batches.next() for _ in range(self.accumulate)]
-        total = sum(part.targets.numel() for part in parts)
+        self.parts = [self.batches.next() for _ in range(self.accumulate)]
+        total = sum(part.targets.numel() for part in self.parts)
         loss = torch.zeros((), device=self.device)
-        for part in parts:
-            tokens, targets = part.tokens.to(self.device), part.targets.to(self.device)
+        for part in self.parts:
+            self._rows = len(part.tokens)
+            own = processes.own_rows(self._rows)
+            tokens, targets = part.tokens[own].to(self.device), part.targets[own].to(self.device)
+            if not len(tokens):  # The last windows of a pass may be fewer than the processes.
+                continue
             if part.reset or self._state is None or self._state[0].shape[1] != len(tokens):
                 self._state = self.model.initial_state(len(tokens))
             with autocast(self.device, self.precision):
@@ -95,28 +111,42 @@ class Loop:
             # Under autocast a layer may hand back its state in bfloat16; it is carried in the weights' own type.
             self._state = [new.to(old.dtype) for new, old in zip(detach_state(state), self._state, strict=True)]
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        loss = processes.sum_gradients(parameters, loss)
         limit = self.gradient_clip if self.gradient_clip is not None else float("inf")
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        self.optimizer.step()
+        self.skipped = self.skip_faults and not bool(torch.isfinite(loss + self.gradient_norm))
+        if self.skipped:
+            self.forget()
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens += total
         return loss
 
+    def forget(self) -> None:
+        """Begins the carried state anew with the next batch."""
+        self._state = None
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs but the weights; plain types and tensors."""
+        carried = None if self._state is None else processes.gathered_rows(self._state, self._rows)
         return {
             "step": self.step,
             "tokens": self.tokens,
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
-            "carried": None if self._state is None else [tensor.cpu() for tensor in self._state],
+            "carried": None if carried is None else [tensor.cpu() for tensor in carried],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Takes up what `state_dict` gave; the optimizer's options stay those it was made with."""
         self.step, self.tokens = int(state["step"]), int(state["tokens"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.batches.load_state_dict(state["batches"])
         carried = state["carried"]
-        self._state = None if carried is None else [tensor.to(self.device) for tensor in carried]
+        if carried is None:
+            self._state = None
+            return
+        self._rows = carried[0].shape[1]
+        self._state = [tensor[:, processes.own_rows(self._rows)].to(self.device) for tensor in carried]

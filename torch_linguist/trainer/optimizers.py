@@ -76,3 +76,19 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Takes up an optimizer's saved state, but not its options: those it was made with hold.
+
+    So a training that goes on with another weight decay or other betas does so, and nothing is silently ignored.
+
+    Args:
+        optimizer: newly made.
+        state: from `state_dict` of one of the same kind over the same weights.
+    """
+    # The learning rate is set before each update; until then it is that of the last one.
+    options = [{key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)

@@ -1,6 +1,7 @@
 """The folder of a run: its name is unique, its files are written whole."""
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ def create_run_folder(output_dir: Path, name: str | None, default: str) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well, and goes when it does not.
 
+    Both its content and its name are on the disk when this returns: a power cut leaves the old file or the new one.
+
     Args:
         path: of the file; an earlier one is replaced only by a whole new one.
     """
@@ -57,9 +60,23 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary.touch(exist_ok=False)
     try:
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    # Windows opens no folders; there the names are as lasting as its file system makes them.
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,8 @@ STAGES = ("check", "overfit", "lr_find", "grid", "fit", "export")
 """The stages of a run, in their order."""
 
 PRECISIONS = ("auto", "fp32", "bf16")
+AVERAGES = ("ema", "asgd")
+ON_NAN = ("stop", "skip", "rollback")
 BATCHES = ("auto", "contiguous", "windows")
 SUGGESTIONS = ("valley", "steep", "minimum", "slide")
 
@@ -53,7 +55,11 @@ class TrainerSettings:
         patience: validations without a better loss after which training stops; None never does.
         log_every: updates between lines of `metrics.csv`.
         sample_every: validations between sample continuations; 0 for none.
-        checkpoint_minutes: minutes between writes of `last.pt` beside those after each validation.
+        average: `ema` or `asgd`: the average of the weights is validated and kept as the best model; None for the
+            weights themselves. See `WeightAverage`.
+        average_decay: weight of the past in `ema`.
+        on_nan: what a loss or a gradient that is not finite does. `stop`: ends the training; `skip`: its update is left
+            out; `rollback`: the training goes back to the weights of the last checkpoint and on with the next data.
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
         noise_rate: how often a token is replaced.
         word_dropout: share of the words that a training batch does not show.
@@ -75,25 +81,54 @@ class TrainerSettings:
     patience: int | None = None
     log_every: int = 10
     sample_every: int = 2
-    checkpoint_minutes: float = 10.0
+    average: str | None = None
+    average_decay: float = 0.999
+    on_nan: str = "stop"
     noise: str | None = None
     noise_rate: float = 0.1
     word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "sequence_length", "gradient_clip", "accumulate", "log_every", "checkpoint_minutes"):
+        for name in ("batch_size", "sequence_length", "gradient_clip", "accumulate", "log_every"):
             _positive(**{f"trainer__{name}": getattr(self, name)})
         for name in ("max_epochs", "max_steps", "max_tokens", "max_minutes", "eval_every", "eval_tokens", "patience"):
             _positive(**{f"trainer__{name}": getattr(self, name)})
         _require(self.sample_every >= 0, f"trainer.sample_every={self.sample_every}: must be at least 0")
         _one_of("trainer.precision", self.precision, PRECISIONS)
         _one_of("trainer.batches", self.batches, BATCHES)
+        if self.average is not None:
+            _one_of("trainer.average", self.average, AVERAGES)
+        _require(0 <= self.average_decay < 1, f"trainer.average_decay={self.average_decay}: must be from 0 to below 1")
+        _one_of("trainer.on_nan", self.on_nan, ON_NAN)
         check_noise(self.noise, self.noise_rate, self.word_dropout)
         limits = (self.max_epochs, self.max_steps, self.max_tokens, self.max_minutes)
         _require(
             any(limit is not None for limit in limits),
             "trainer: no limit is set; give one of trainer.max_epochs, max_steps, max_tokens, max_minutes",
         )
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When the state of the long training is written to `checkpoints/last.pt`.
+
+    Beside these, it is written at the end, at a request to stop, and after a validation wherever the writing has so far
+    taken a small share of the time.
+
+    Attributes:
+        keep: checkpoints that are kept: `last.pt`, `previous.pt`, `previous-2.pt` ... A damaged one costs the updates
+            since the one before it.
+        every_minutes: longest time between two writes; None for no such limit.
+        every_steps: updates between two writes; None for no such limit.
+    """
+
+    keep: int = 2
+    every_minutes: float | None = 5.0
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "every_minutes", "every_steps"):
+            _positive(**{f"checkpoint__{name}": getattr(self, name)})
 
 
 @dataclass(frozen=True)
@@ -186,14 +221,18 @@ class GridSettings:
         learning_rates: how many of the best trials' learning rates take part.
         steps: updates of each point.
         eval_tokens: tokens of the validation split that judge a point.
+        halving: of so many points one goes on after each part of its training (`steps` / halving, and so on down);
+            the others are stopped as losing. None trains every point to its end.
     """
 
     weight_decay: Sequence[float] = field(default_factory=lambda: [0.0, 0.01, 0.1])
     learning_rates: int = 2
     steps: int = 120
     eval_tokens: int | None = 20_000
+    halving: int | None = None
 
     def __post_init__(self) -> None:
+        _require(self.halving is None or self.halving > 1, f"grid.halving={self.halving}: must be null or at least 2")
         _positive(grid__learning_rates=self.learning_rates, grid__steps=self.steps, grid__eval_tokens=self.eval_tokens)
         _require(len(self.weight_decay) > 0, "grid.weight_decay=[]: must hold at least one value")
         for value in self.weight_decay:

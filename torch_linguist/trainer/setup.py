@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -10,10 +10,11 @@ from torch.optim import Optimizer
 
 from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
 from torch_linguist.model import LanguageModel
+from torch_linguist.trainer import processes
 from torch_linguist.trainer.loop import BatchSource, Loop
 from torch_linguist.trainer.optimizers import build_optimizer
 from torch_linguist.trainer.schedules import Schedule
-from torch_linguist.trainer.settings import ScoreSettings, TrainerSettings
+from torch_linguist.trainer.settings import CheckpointSettings, ScoreSettings, TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Setup:
         score: how validation scores.
         seed: of the data's order and of dropout.
         decay_all: whether biases, norms and embeddings decay too.
+        checkpoint: how often the long training is saved.
     """
 
     corpus: TokenizedCorpus
@@ -37,9 +39,11 @@ class Setup:
     score: ScoreSettings
     seed: int
     decay_all: bool = False
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
 
     def loop(self, model: LanguageModel, lr: float, weight_decay: float, batches: BatchSource | None = None) -> Loop:
         """A loop over the training split (or over `batches`) that trains `model` in place."""
+        processes.check_rows(self.settings.batch_size)
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all),
@@ -47,6 +51,7 @@ class Setup:
             gradient_clip=self.settings.gradient_clip,
             accumulate=self.settings.accumulate,
             precision=self.settings.precision,
+            skip_faults=self.settings.on_nan == "skip",
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:

@@ -1,8 +1,11 @@
 """CSV tables that grow by a row at a time and are whole after each."""
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from torch_linguist.trainer.run_folder import whole_file
 
 
 class Table:
@@ -34,6 +37,32 @@ class Table:
         self.rows.append(dict(row))
         with self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_cell(row.get(column)) for column in self._columns])
+
+    def sync(self) -> None:
+        """Waits until the rows are on the disk: a checkpoint must not outlast them."""
+        with self._path.open("ab") as file:
+            os.fsync(file.fileno())
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes the rows of updates that a resumed training will do again, and a row that was cut off.
+
+    Args:
+        path: of a CSV file whose first column is the update; nothing happens where it is not there.
+        step: the last update that is kept.
+    """
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines(keepends=True)
+    rows = list(csv.reader(line for line in lines if line.endswith("\n")))
+    if not rows:
+        path.unlink()
+        return
+    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step]
+    ending = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator=ending).writerows(rows[:1] + kept)
 
 
 def _cell(value: object) -> object:

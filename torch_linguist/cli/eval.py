@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.cli import corpora
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.cli.runs import find_run
+from torch_linguist.cli.runs import find_run, run_labels
 from torch_linguist.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _eval(argv: list[str]) -> int:
     from torch_linguist.run import load_run
 
     runs = [load_run(folder) for folder in folders]
-    evaluator = _Evaluator(runs, _labels(folders), arguments)
+    evaluator = _Evaluator(runs, run_labels(folders), arguments)
     if arguments.mix:
         _check_mixable(runs)
     entries = [entry for spec in dict.fromkeys(arguments.data) for entry in evaluator.entries(spec)]
@@ -267,12 +267,6 @@ class _Evaluator:
             f"{name}: {found}; the best of {len(tried)} on the first {tokens:,} tokens of valid "
             f"(loss {min(losses):.4f}; the worst {max(losses):.4f})"
         )
-
-
-def _labels(folders: Sequence[Path]) -> list[str]:
-    """What the runs are called in a table: their names, or their whole paths where two share one."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
 
 
 def _check_mixable(runs: "Sequence[LoadedRun]") -> None:

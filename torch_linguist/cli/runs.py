@@ -1,5 +1,6 @@
 """Which run is meant when none is named."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch_linguist.errors import LinguistError
@@ -49,10 +50,16 @@ def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
     return named
 
 
+def run_labels(folders: Sequence[Path]) -> list[str]:
+    """What runs are called side by side: their names, or their whole paths where two share one."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
 def _date(folder: Path) -> int:
     """When a run last told of itself, in nanoseconds: at its end, or else at its start."""
     marks = [folder / "summary.json", folder / "config.yaml"]
     return max((mark.stat().st_mtime_ns for mark in marks if mark.is_file()), default=0)
 
 
-__all__ = ["find_run", "list_runs", "newest_run"]
+__all__ = ["find_run", "list_runs", "newest_run", "run_labels"]

@@ -33,8 +33,7 @@ def new_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figu
         height: in inches.
         width: in inches.
     """
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+    fonts = font_families("DejaVu Sans")
     # A word of the corpus such as `$` is no formula.
     own = {"font.family": fonts, "text.parse_math": False, "legend.fontsize": 9, "axes.titlesize": 11}
     with mpl.rc_context(STYLE | own), warnings.catch_warnings():
@@ -44,6 +43,12 @@ def new_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figu
         yield figure
         with whole_file(path) as temporary:
             figure.savefig(temporary, format="png")
+
+
+def font_families(first: str) -> list[str]:
+    """A font and those that stand in for it where it lacks a sign."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [first, *(name for name in FALLBACK_FONTS if name in installed)]
 
 
 def colour(index: int) -> str:

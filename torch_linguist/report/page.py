@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from torch_linguist.report.coloured import coloured_html, draw_coloured
 from torch_linguist.report.section import Drawing, Section, Table
 from torch_linguist.trainer.run_folder import whole_file, write_text
 
@@ -42,6 +43,10 @@ th { color: var(--soft); font-weight: 600; }
 th.text, td.text { text-align: left; }
 td.text { white-space: normal; max-width: 40ch; overflow-wrap: break-word; }
 .card > p { max-width: 48ch; }
+.wide { width: 100%; margin: 14px 0; }
+.wide > p { max-width: none; }
+p.coloured { line-height: 1.9; margin: 2px 0 10px; }
+p.coloured span { padding: 2px 0; border-radius: 2px; }
 code { font-size: .88em; background: #eceff4; padding: 1px 4px; border-radius: 4px; }
 footer { margin-top: 40px; padding-bottom: 40px; }
 """
@@ -71,6 +76,8 @@ def write_page(folder: Path, title: str, subtitle: str, sections: Sequence[Secti
     for drawing in (drawing for section in sections for drawing in section.drawings):
         figures[drawing.name] = folder / "figures" / f"{drawing.name}.png"
         drawing.draw(figures[drawing.name])
+    for text in (text for section in sections for text in section.coloured):
+        draw_coloured(folder / "figures" / f"{text.name}.png", text)
     write_text(folder / PAGE, render_page(title, subtitle, sections, figures, footer))
     return folder / PAGE
 
@@ -129,6 +136,7 @@ def _section(section: Section, figures: Mapping[str, Path]) -> str:
             for entry in section.excerpts
         )
         parts.append(f'<div class="grid">{quotes}</div>')
+    parts += [coloured_html(text) for text in section.coloured]
     first = [table for table in section.tables if table.rows and not section.drawings]
     later = [table for table in section.tables if table not in first]
     parts += _tables(first)

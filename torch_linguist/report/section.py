@@ -1,6 +1,6 @@
 """What a page consists of: sections with text, figures and tables; nothing here draws or writes yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,44 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
+class ColouredRow:
+    """A text whose pieces carry a value each.
+
+    Attributes:
+        label: before it: whose values they are.
+        pieces: of the text, with their blanks.
+        values: of the pieces; not a number for none.
+        hints: shown as one points at a piece, one a piece; none for none.
+        limit: the value of the strongest colour, positive.
+        signed: whether values may be negative and get another colour then.
+    """
+
+    label: str
+    pieces: Sequence[str]
+    values: Sequence[float]
+    hints: Sequence[str] = ()
+    limit: float = 1.0
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class ColouredText:
+    """A text whose background tells a value of each word: on the page as text, as PNG beside it.
+
+    Attributes:
+        name: of the file, without its ending.
+        title: above it.
+        caption: below it.
+        rows: the text under one value or several.
+    """
+
+    name: str
+    title: str
+    caption: str
+    rows: Sequence[ColouredRow]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -71,6 +109,7 @@ class Section:
         drawings: figures.
         tables: tables.
         excerpts: pieces of text.
+        coloured: coloured texts.
     """
 
     name: str
@@ -79,3 +118,4 @@ class Section:
     drawings: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     excerpts: list[Excerpt] = field(default_factory=list)
+    coloured: list[ColouredText] = field(default_factory=list)

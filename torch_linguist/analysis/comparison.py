@@ -1,0 +1,172 @@
+"""The section on two runs: where one beats the other."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from torch_linguist.analysis.figures import draw_intervals
+from torch_linguist.analysis.heatmaps import PASSAGE, passages
+from torch_linguist.analysis.settings import AnalysisSettings
+from torch_linguist.analysis.subject import Subject
+from torch_linguist.evaluation.slices import Grouping, on_lines, slice_table
+from torch_linguist.evaluation.uncertainty import Parts, paired_difference
+from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
+
+LEAST_TOKENS = 100
+"""Smaller groups are not among those with the largest difference."""
+
+MOST_GROUPS = 12
+"""Of each side, in the figure."""
+
+STRONGEST_NATS = 3.0
+"""Difference of the strongest colour."""
+
+Floats = NDArray[np.float64]
+
+
+def comparison(first: Subject, second: Subject, settings: AnalysisSettings) -> Section:
+    """Where one run beats the other, token by token where they share a tokenizer, else line by line.
+
+    Args:
+        first: a run.
+        second: another on the same text.
+        settings: of the samples.
+    """
+    title = f"{first.label} and {second.label}"
+    if first.shares_tokens(second):
+        differences = second.evaluation.nll - first.evaluation.nll
+        parts = first.evaluation.parts
+        section = _section(first, second, differences, parts, first.groupings, "token", settings)
+        section.tables.append(_words_won(first, second, differences))
+        section.coloured.extend(_coloured(first, second, settings))
+        return section
+    if first.stream.num_lines != second.stream.num_lines or first.stream.num_documents != second.stream.num_documents:
+        return Section("comparison", title, ["The two read different texts: there is nothing to compare."])
+    lines = [_line_nats(subject) for subject in (first, second)]
+    groupings = [on_lines(grouping, first.stream) for grouping in first.groupings if grouping.of_lines]
+    section = _section(first, second, lines[1] - lines[0], _line_parts(first), groupings, "line", settings)
+    section.text.append("The two have different tokenizers, so that they are compared line by line.")
+    section.tables.append(_lines_won(first, second, lines))
+    return section
+
+
+def _section(
+    first: Subject,
+    second: Subject,
+    differences: Floats,
+    parts: Parts,
+    groupings: Sequence[Grouping],
+    unit: str,
+    settings: AnalysisSettings,
+) -> Section:
+    table = slice_table(differences, groupings, parts, seed=settings.seed)
+    table = table.rename(columns={"loss": "difference"}).drop(columns="share_of_loss")
+    sums = parts.sums(differences)
+    whole = paired_difference(sums, np.zeros_like(sums), len(differences), seed=settings.seed)
+    better, worse = (first, second) if whole.mean > 0 else (second, first)
+    text = [
+        f"{better.label} needs {abs(whole.mean):.4f} nats a {unit} less than {worse.label} (95% interval of the "
+        f"difference {whole.interval.low:+.4f} to {whole.interval.high:+.4f}, paired bootstrap over {len(parts)} "
+        f"{parts.kind}; randomisation test p = {whole.p_value:.2g}).",
+        f"Below, positive means that {first.label} is better: so many nats a {unit} less than {second.label}.",
+    ]
+    found = _largest(table)
+    drawings = [
+        Drawing(
+            "differences",
+            "The largest differences",
+            f"Groups of {LEAST_TOKENS} {unit}s and more, furthest from the difference of all (dashed). Beside the "
+            f"names: {unit}s.",
+            partial(
+                draw_intervals,
+                tables={"difference": found},
+                xlabel=f"nats a {unit} that {second.label} needs more",
+                reference=whole.mean,
+            ),
+        )
+    ]
+    shown = table.rename(columns={"tokens": f"{unit}s"})
+    caption = f"difference: nats a {unit} of {second.label} less those of {first.label}."
+    tables = [Table("differences", "By slice", shown, caption, rows=0)]
+    return Section("comparison", f"Where {first.label} and {second.label} differ", text, drawings, tables)
+
+
+def _largest(table: pd.DataFrame) -> pd.DataFrame:
+    """The groups with the largest differences on both sides, as `draw_intervals` takes them."""
+    own = table[table["tokens"] >= LEAST_TOKENS]
+    own = (own if len(own) else table).sort_values("difference", kind="stable")
+    chosen = own if len(own) <= 2 * MOST_GROUPS else pd.concat([own.head(MOST_GROUPS), own.tail(MOST_GROUPS)])
+    named = chosen.assign(value=chosen["slice"] + ": " + chosen["value"], loss=chosen["difference"])
+    return named.drop_duplicates("value").iloc[::-1]
+
+
+def _words_won(first: Subject, second: Subject, differences: Floats) -> Table:
+    """The words by which most is won and lost."""
+    size = first.tokenizer.vocab_size
+    totals, counts = np.bincount(first.ids, differences, size), np.bincount(first.ids, minlength=size)
+    order = np.argsort(-totals, kind="stable")
+    chosen = [*order[:10].tolist(), *order[-10:].tolist()] if size > 20 else order.tolist()
+    rows = [
+        (
+            first.pieces[token].strip(),
+            int(counts[token]),
+            float(totals[token]),
+            float(totals[token] / counts[token]),
+        )
+        for token in chosen
+        if counts[token]
+    ]
+    names = ["word", "occurrences", "nats in all", "nats each"]
+    caption = f"Positive: {first.label} needs less for it than {second.label}. The ten largest on both sides."
+    return Table("words_won", "Words", pd.DataFrame(rows, columns=names), caption, rows=20)
+
+
+def _coloured(first: Subject, second: Subject, settings: AnalysisSettings) -> list[ColouredText]:
+    found = []
+    both = zip(passages(first, settings), passages(second, settings), strict=True)
+    for number, (own, other) in enumerate(both, 1):
+        # Of a text of one's own each may have read another end.
+        size = min(len(own.ids), len(other.ids), PASSAGE)
+        differences = other.nll[-size:] - own.nll[-size:]
+        pieces = [first.pieces[token] for token in own.ids[-size:]]
+        hints = [f"{value:+.2f} nats" for value in differences]
+        row = ColouredRow("", pieces, differences.tolist(), hints, STRONGEST_NATS, signed=True)
+        caption = (
+            f"Orange: {first.label} expected the word more; blue: {second.label} did. Strongest colour from "
+            f"{STRONGEST_NATS:g} nats; in all {differences.sum():+.1f}."
+        )
+        found.append(ColouredText(f"difference_{number}", own.source, caption, [row]))
+    return found
+
+
+def _line_nats(subject: Subject) -> Floats:
+    offsets = np.asarray(subject.stream.line_offsets)
+    return Parts("lines", offsets).sums(subject.evaluation.nll)
+
+
+def _line_parts(subject: Subject) -> Parts:
+    """The parts that are resampled, counted in lines."""
+    lines, parts = np.asarray(subject.stream.line_offsets), subject.evaluation.parts
+    if np.isin(parts.offsets, lines).all():
+        return Parts(parts.kind, np.searchsorted(lines, parts.offsets))
+    return Parts("lines", np.arange(len(lines)))
+
+
+def _lines_won(first: Subject, second: Subject, nats: Sequence[Floats]) -> Table:
+    """The lines by which most is won and lost, by bits a word."""
+    offsets = np.asarray(first.stream.line_offsets)
+    differences = nats[1] - nats[0]
+    order = np.argsort(-differences, kind="stable")
+    rows = []
+    for line in dict.fromkeys([*order[:6].tolist(), *order[-6:].tolist()]):
+        text = first.tokenizer.decode(first.ids[offsets[line] : offsets[line + 1] - 1].tolist())
+        rows.append((line + 1, text, *(float(own[line]) for own in nats), float(differences[line])))
+    names = ["line", "text", f"nats {first.label}", f"nats {second.label}", "difference"]
+    frame = pd.DataFrame(rows, columns=names)
+    return Table("lines_won", "Lines", frame, f"Positive: {first.label} needs less.", rows=12)
+
+
+__all__ = ["comparison"]

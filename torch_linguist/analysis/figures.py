@@ -1,0 +1,297 @@
+"""The kinds of figures of an analysis."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from torch_linguist.report.drawing import colour, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.plots import MUTED
+
+Floats = NDArray[np.float64]
+
+DIVERGING = "RdBu_r"
+
+
+def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, reference: float | None = None) -> None:
+    """A point and its interval for each group, a colour a run.
+
+    Args:
+        path: of the PNG.
+        tables: for each run the rows of one slice: `value`, `loss`, `low`, `high`, `tokens`.
+        xlabel: what the points are.
+        reference: a dashed line; None for none.
+    """
+    first = next(iter(tables.values()))
+    names = list(dict.fromkeys(value for table in tables.values() for value in table["value"]))
+    known = dict(zip(first["value"], first["tokens"], strict=True))
+    step = 0.62 / len(tables)
+    with new_figure(path, 1.0 + (0.2 + 0.08 * len(tables)) * len(names) + 0.3 * (len(tables) > 1)) as figure:
+        axes = figure.subplots()
+        for index, (label, table) in enumerate(tables.items()):
+            rows = np.array([names.index(value) for value in table["value"]])
+            places = -rows - step * (index - (len(tables) - 1) / 2)
+            axes.hlines(places, table["low"], table["high"], color=colour(index), linewidth=2, alpha=0.55)
+            axes.plot(table["loss"], places, "o", color=colour(index), markersize=4.5, label=label)
+        if reference is not None:
+            axes.axvline(reference, color=MUTED, linestyle="--", linewidth=1, zorder=0)
+        labels = [
+            f"{printable(name, 30)} ({known[name]:,})" if name in known else printable(name, 30) for name in names
+        ]
+        axes.set_yticks(-np.arange(len(names)), labels)
+        axes.tick_params(axis="y", labelsize=9, length=0)
+        axes.set(xlabel=xlabel, ylim=(-len(names) + 0.4, 0.6))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        if len(tables) > 1:
+            figure.legend(loc="outside upper center", ncols=len(tables))
+
+
+def draw_values(path: Path, table: pd.DataFrame, label: str, signed: bool = False) -> None:
+    """A number for each pair of groups, written into its cell; empty pairs stay grey.
+
+    Args:
+        path: of the PNG.
+        table: numbers; the names of index and columns become labels.
+        label: of the numbers.
+        signed: whether zero is the middle of the colours.
+    """
+    values = table.to_numpy(np.float64)
+    rows, columns = values.shape
+    finite = values[np.isfinite(values)]
+    most = float(np.abs(finite).max()) if len(finite) else 1.0
+    turned = columns > 5 or any(len(str(name)) > 9 for name in table.columns)
+    with new_figure(path, 1.5 + 0.32 * rows + (0.8 if turned else 0.0)) as figure:
+        axes = figure.subplots()
+        axes.set_facecolor("#eef0f3")
+        norm = TwoSlopeNorm(0, -most or -1, most or 1) if signed else None
+        image = axes.imshow(
+            np.ma.masked_invalid(values), cmap=DIVERGING if signed else "YlOrBr", aspect="auto", norm=norm
+        )
+        axes.set_xticks(range(columns), [printable(name, 20) for name in table.columns])
+        axes.set_yticks(range(rows), [printable(name, 24) for name in table.index])
+        axes.tick_params(axis="both", length=0, labelsize=9)
+        if turned:
+            axes.tick_params(axis="x", rotation=40)
+            for tick in axes.get_xticklabels():
+                tick.set(ha="right", rotation_mode="anchor")
+        axes.set(xlabel=str(table.columns.name), ylabel=str(table.index.name))
+        axes.grid(visible=False)
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                red, green, blue, _ = image.cmap(image.norm(value))
+                dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+                written = f"{value:.2f}"
+                axes.text(
+                    column, row, written, ha="center", va="center", fontsize=8.5, color="white" if dark else "black"
+                )
+        figure.colorbar(image, ax=axes, label=label, shrink=0.9)
+
+
+def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
+    """Perplexity against the length of the context, with its interval and the score of the whole stream.
+
+    Args:
+        path: of the PNG.
+        curves: of each run, as `context_curve` gives them.
+    """
+    lengths = sorted({int(length) for curve in curves.values() for length in curve["context"] if length})
+    with new_figure(path, 3.8) as figure:
+        axes = figure.subplots()
+        for index, (label, curve) in enumerate(curves.items()):
+            own, scored = curve[curve["context"] > 0], curve[curve["context"] == 0].iloc[0]
+            axes.plot(own["context"], own["perplexity"], "o-", color=colour(index), markersize=4, label=label)
+            low, high = (np.exp(own[edge] + scored["loss"]) for edge in ("low", "high"))
+            axes.fill_between(own["context"], low, high, color=colour(index), alpha=0.15, linewidth=0)
+            axes.axhline(scored["perplexity"], color=colour(index), linestyle="--", linewidth=1)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(lengths))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        everything = np.concatenate([curve["perplexity"] for curve in curves.values()])
+        log_axis(axes.yaxis, float(everything.min()), float(everything.max()))
+        axes.set(xlabel="tokens of context", ylabel="perplexity")
+        axes.legend(title="dashed: as scored")
+
+
+def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """How much the loss rises as the context is shuffled beyond a distance, and as a share of it is damaged.
+
+    Args:
+        path: of the PNG.
+        tables: of each run, as `damage_table` gives them.
+    """
+    with new_figure(path, 6.6) as figure:
+        above, below = figure.subplots(2, 1)
+        styles = {"drop": "o-", "swap": "s--", "misspell": "^:"}
+        for index, (label, table) in enumerate(tables.items()):
+            shuffled = table[table["change"] == "shuffle"]
+            _band(above, shuffled["amount"], shuffled, colour(index), "o-", label)
+            for change, style in styles.items():
+                own = table[table["change"] == change]
+                name = change if len(tables) == 1 else f"{label}: {change}"
+                paint = colour(index) if len(tables) > 1 else colour(list(styles).index(change))
+                _band(below, own["amount"], own, paint, style, name)
+        distances = sorted({float(value) for table in tables.values() for value in _shuffled(table)["amount"]})
+        above.set_xscale("symlog", base=2, linthresh=1)
+        above.xaxis.set_major_locator(FixedLocator(distances))
+        above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        above.xaxis.set_minor_locator(NullLocator())
+        above.set(xlabel="tokens next to the target that keep their order", ylabel="nats above the whole context")
+        above.set_title("shuffled beyond a distance")
+        below.xaxis.set_major_formatter(FuncFormatter(percent))
+        below.set(xlabel="share of the context", ylabel="nats above the whole context")
+        below.set_title("a share dropped, swapped with a neighbour, misspelled")
+        for axes in (above, below):
+            axes.axhline(0, color=MUTED, linewidth=1, zorder=0)
+            axes.legend(fontsize=8.5)
+
+
+def _shuffled(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["change"] == "shuffle"]
+
+
+def _band(axes: Axes, x: pd.Series, table: pd.DataFrame, paint: str, style: str, label: str) -> None:
+    axes.plot(x, table["increase"], style, color=paint, markersize=4, label=label)
+    axes.fill_between(x, table["low"], table["high"], color=paint, alpha=0.13, linewidth=0)
+
+
+def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """The divergence of the prediction against the distance of the word that was changed.
+
+    Args:
+        path: of the PNG.
+        tables: of each run, as `word_changes` gives them.
+    """
+    with new_figure(path, 3.6) as figure:
+        axes = figure.subplots()
+        for index, (label, table) in enumerate(tables.items()):
+            grouped = table.groupby("distance")["js"]
+            mean = grouped.mean()
+            axes.plot(mean.index, mean, "o-", color=colour(index), markersize=4, label=f"{label}: mean")
+            axes.plot(grouped.max().index, grouped.max(), "^:", color=colour(index), markersize=4, label="largest")
+        axes.axhline(math.log(2), color=MUTED, linewidth=1, linestyle="--", zorder=0)
+        axes.set_ylim(-0.02, math.log(2) * 1.12)
+        axes.text(1, math.log(2) * 1.02, "ln 2, the most there can be", fontsize=8, color="#5b6472")
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.set(xlabel="distance of the changed word from the target", ylabel="Jensen–Shannon divergence (nats)")
+        axes.legend(ncols=len(tables), fontsize=8.5, loc="upper right", bbox_to_anchor=(1, 0.92))
+
+
+def draw_matrix(path: Path, matrix: Floats, columns: Sequence[str], rows: Sequence[str], label: str) -> None:
+    """Predicted tokens against the tokens before them.
+
+    Args:
+        path: of the PNG.
+        matrix: a number a pair, not a number where there is none.
+        columns: the tokens that are left out.
+        rows: the tokens that are predicted.
+        label: of the numbers.
+    """
+    finite = np.abs(matrix[np.isfinite(matrix)])
+    # A single strong pair must not make all others look empty.
+    most = max(float(np.quantile(finite, 0.98)) if len(finite) else 1.0, 1e-6)
+    with new_figure(path, 1.6 + 0.2 * len(rows)) as figure:
+        axes = figure.subplots()
+        norm = TwoSlopeNorm(0, -most, most)
+        image = axes.imshow(np.ma.masked_invalid(matrix), cmap=DIVERGING, norm=norm, aspect="auto")
+        axes.set_xticks(range(len(columns)), [printable(piece.strip(), 14) for piece in columns], rotation=90)
+        axes.set_yticks(range(len(rows)), [printable(piece.strip(), 16) for piece in rows])
+        axes.tick_params(axis="both", length=0, labelsize=7.5)
+        axes.set(xlabel="left out", ylabel="predicted")
+        axes.grid(visible=False)
+        figure.colorbar(image, ax=axes, label=label, shrink=0.8, extend="both")
+
+
+def draw_attention(path: Path, maps: Floats, pieces: Sequence[str]) -> None:
+    """The attention maps of all layers and heads.
+
+    Args:
+        path: of the PNG.
+        maps: [L, A, T, T].
+        pieces: the T tokens.
+    """
+    layers, heads = maps.shape[:2]
+    shown = min(heads, 4)
+    with new_figure(path, 0.9 + layers * -(-heads // shown) * 1.85) as figure:
+        grid = figure.subplots(layers * -(-heads // shown), shown, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        image = None
+        for layer in range(layers):
+            for head in range(heads):
+                axes = grid[layer * -(-heads // shown) + head // shown, head % shown]
+                axes.set_axis_on()
+                image = axes.imshow(np.sqrt(maps[layer, head]), cmap="Blues", vmin=0, vmax=1)
+                axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
+                axes.set_xticks(range(len(pieces)), [printable(piece.strip(), 9) for piece in pieces], rotation=90)
+                axes.set_yticks(range(len(pieces)), [printable(piece.strip(), 9) for piece in pieces])
+                axes.tick_params(axis="both", length=0, labelsize=3.6)
+                axes.grid(visible=False)
+        if image is not None:
+            bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01)
+            bar.set_ticks([0, math.sqrt(0.1), math.sqrt(0.5), 1], labels=["0", "0.1", "0.5", "1"])
+
+
+def draw_map(path: Path, table: pd.DataFrame) -> None:
+    """Words in the plane, a colour a class.
+
+    Args:
+        path: of the PNG.
+        table: as `WordVectors.map` gives it.
+    """
+    with new_figure(path, 6.4) as figure:
+        axes = figure.subplots()
+        for index, (kind, own) in enumerate(table.groupby("class", sort=True)):
+            axes.plot(own["tsne_1"], own["tsne_2"], ".", color=colour(index), markersize=4, alpha=0.5, label=str(kind))
+            for row in own.itertuples():
+                axes.annotate(
+                    printable(row.word, 14), (row.tsne_1, row.tsne_2), fontsize=5.5, color=colour(index),
+                    ha="center", va="bottom",
+                )  # fmt: skip
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        figure.legend(loc="outside upper center", ncols=5)
+
+
+def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """How often the first choice comes true against how sure it was, and how many predictions there are of each kind.
+
+    Args:
+        path: of the PNG.
+        tables: of each run, as `reliability` gives them.
+    """
+    with new_figure(path, 5.2) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="as sure as right")
+        for index, (label, table) in enumerate(tables.items()):
+            above.errorbar(
+                table["confidence"], table["accuracy"], yerr=1.96 * table["error"], fmt="o-", color=colour(index),
+                markersize=4, linewidth=1.4, elinewidth=1, label=label,
+            )  # fmt: skip
+            below.stairs(
+                _per_bin(table), np.linspace(0, 1, len(_per_bin(table)) + 1), color=colour(index), linewidth=1.5
+            )
+        above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+        below.set(xlabel="probability of the first choice", ylabel="predictions", yscale="log")
+        for axis in (above.xaxis, above.yaxis):
+            axis.set_major_formatter(FuncFormatter(percent))
+        low = max(1.0, float(min(table["predictions"].min() for table in tables.values())))
+        high = float(max(table["predictions"].max() for table in tables.values()))
+        log_axis(below.yaxis, low, high)
+        below.yaxis.set_major_formatter(FuncFormatter(short_number))
+        above.legend(loc="upper left")
+
+
+def _per_bin(table: pd.DataFrame) -> Floats:
+    """Predictions of every bin, empty ones included."""
+    width = float((table["high"] - table["low"]).iloc[0])
+    counts = np.zeros(round(1 / width))
+    counts[np.round(table["low"] / width).astype(int)] = table["predictions"]
+    return counts

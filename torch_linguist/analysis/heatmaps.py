@@ -1,0 +1,291 @@
+"""The sections with coloured texts: the surprisal of passages, and what single predictions rest on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from torch_linguist.analysis.figures import draw_attention, draw_matrix
+from torch_linguist.analysis.settings import AnalysisSettings
+from torch_linguist.analysis.subject import Subject, neural
+from torch_linguist.evaluation.attention import attention_maps
+from torch_linguist.evaluation.attribution import (
+    gradient_attribution,
+    has_captum,
+    mean_embedding,
+    occlusion,
+    occlusion_matrix,
+)
+from torch_linguist.evaluation.probing import contexts_at, evaluating, next_log_probabilities
+from torch_linguist.explore.texts import file_name
+from torch_linguist.model import Transformer, device_of
+from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+PASSAGE = 160
+"""Tokens of a passage at most."""
+
+CONTEXT = 40
+"""Tokens of context that a prediction of the heatmaps is given."""
+
+MATRIX = 28
+"""Tokens of the passage whose predictions are all explained."""
+
+ATTENDED = 20
+"""Tokens of the passage of the attention maps."""
+
+STRONGEST_BITS = 14.0
+"""Surprisal of the strongest colour."""
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """A stretch of text with the surprisal of its tokens.
+
+    Attributes:
+        source: where it comes from.
+        ids: of its tokens [T].
+        nll: nats of each [T].
+    """
+
+    source: str
+    ids: Ids
+    nll: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A prediction that is explained.
+
+    Attributes:
+        source: where it comes from.
+        context: ids before it [T].
+        target: the id that is predicted.
+        probability: that the model gives it.
+    """
+
+    source: str
+    context: Ids
+    target: int
+    probability: float
+
+
+def surprisal(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+    """Passages coloured by the surprisal of every token."""
+    coloured, frames, text = [], [], []
+    for subject in subjects:
+        for number, passage in enumerate(passages(subject, settings), 1):
+            row = _surprisal_row(subject, passage, "")
+            of = f", {subject.label}" if len(subjects) > 1 else ""
+            name = f"surprisal_{number}" + (f"_{file_name(subject.label)}" if of else "")
+            caption = f"Perplexity of the passage {math.exp(min(700.0, passage.nll.mean())):,.1f}."
+            coloured.append(ColouredText(name, f"{passage.source}{of}", caption, [row]))
+            frames.append(_surprisal_frame(subject, passage, number))
+    if coloured:
+        text.append(
+            f"The darker a word, the less it was expected; the strongest colour stands for {STRONGEST_BITS:.0f} bits "
+            "and more. Passages of the split are as scored, with all that the model had read before."
+        )
+    tables = [Table("surprisal", "Surprisal", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
+    return Section("surprisal", "Surprisal", text, tables=tables, coloured=coloured)
+
+
+def passages(subject: Subject, settings: AnalysisSettings) -> list[Passage]:
+    """A text of one's own, if there is one, and lines of the split drawn with a seed."""
+    found = [] if settings.text is None else [own_passage(subject, settings.text)]
+    offsets = np.asarray(subject.stream.line_offsets)
+    lengths = np.diff(offsets)
+    # Lines of a paragraph's length, where there are any, tell more than headings.
+    least = min(40, int(lengths.max()))
+    lines = np.flatnonzero(lengths >= least)
+    chosen = np.random.default_rng(settings.seed).permutation(lines)[: settings.passages]
+    for line in sorted(chosen.tolist()):
+        begin, end = int(offsets[line]), int(min(offsets[line + 1], offsets[line] + PASSAGE))
+        source = f"{subject.split}, line {line + 1:,}"
+        found.append(Passage(source, subject.ids[begin:end], subject.evaluation.nll[begin:end]))
+    return found
+
+
+@torch.inference_mode()
+def own_passage(subject: Subject, text: str) -> Passage:
+    """A text of one's own, read from the initial state; of a long one the end, as much as fits."""
+    ids = np.array(subject.tokenizer.encode(text.strip()), np.int64)
+    most = min(PASSAGE, subject.model.context_length or PASSAGE)
+    source = "your text" if len(ids) <= most else f"your text, its last {most} of {len(ids):,} tokens"
+    ids = ids[-most:]
+    inputs = torch.from_numpy(np.concatenate([[subject.tokenizer.eos_id], ids[:-1]]))[None].to(device_of(subject.model))
+    with evaluating(subject.model):
+        targets = torch.from_numpy(ids)[None].to(inputs.device)
+        nll, _ = subject.model.nll(inputs, targets, subject.model.initial_state(1))
+    return Passage(source, ids, nll[0].double().cpu().numpy())
+
+
+def _surprisal_row(subject: Subject, passage: Passage, label: str) -> ColouredRow:
+    bits = passage.nll / math.log(2)
+    hints = [
+        f"{cost:.1f} bits, probability {math.exp(-nats):.2g}" for cost, nats in zip(bits, passage.nll, strict=True)
+    ]
+    pieces = [subject.pieces[token] for token in passage.ids]
+    return ColouredRow(label, pieces, bits.tolist(), hints, STRONGEST_BITS)
+
+
+def _surprisal_frame(subject: Subject, passage: Passage, number: int) -> pd.DataFrame:
+    pieces = [subject.pieces[token].strip() for token in passage.ids]
+    frame = pd.DataFrame({"token": pieces, "nats": passage.nll, "bits": passage.nll / math.log(2)})
+    return frame.assign(passage=number, source=passage.source, run=subject.label)
+
+
+def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+    """What single predictions rest on, for each run by all methods that it has."""
+    text = [
+        "Orange words made the prediction more likely, blue ones less. Occlusion: how many nats the prediction loses "
+        "without the word, what stands before it moving up. Integrated gradients (Sundararajan et al. 2017; path "
+        "from the mean embedding of train, 64 points) and input × gradient: nats by captum, summed over the features. "
+        f"Each prediction is given its last {CONTEXT} tokens at most, from the initial state."
+    ]
+    coloured, drawings, frames = [], [], []
+    for subject in subjects:
+        of = f", {subject.label}" if len(subjects) > 1 else ""
+        suffix = f"_{file_name(subject.label)}" if of else ""
+        text += [f"{subject.label}: {note}" for note in _lacking(subject)]
+        for number, prediction in enumerate(predictions(subject, settings), 1):
+            values = _methods(subject, prediction)
+            coloured.append(_coloured(subject, prediction, values, f"attribution_{number}{suffix}", of))
+            frames.append(_attribution_frame(subject, prediction, values, number))
+        drawings += _passage_figures(subject, settings, suffix, of)
+    tables = [Table("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
+    return Section("heatmaps", "What predictions rest on", text, drawings, tables, coloured=coloured)
+
+
+def _lacking(subject: Subject) -> list[str]:
+    notes = []
+    if neural(subject.model) is None:
+        notes.append(f"{subject.family} has no embeddings, so that it has no gradients: occlusion alone.")
+    elif not has_captum():
+        notes.append('attribution by gradients needs captum: pip install "torch-linguist[analyze]".')
+    if not isinstance(subject.model, Transformer):
+        notes.append(f"{subject.family} has no attention to draw.")
+    return notes
+
+
+def predictions(subject: Subject, settings: AnalysisSettings) -> list[Prediction]:
+    """The next word after a text of one's own, and words of the split that the model half expected."""
+    found = []
+    if settings.text is not None:
+        ids = np.concatenate([[subject.tokenizer.eos_id], own_passage(subject, settings.text).ids])[-CONTEXT:]
+        log_prob = next(next_log_probabilities(subject.model, ids[None]))[0]
+        best = int(log_prob.argmax())
+        found.append(Prediction("after your text, the likeliest", ids, best, float(log_prob[best].exp())))
+    width = min(CONTEXT, subject.model.context_length or CONTEXT, len(subject.stream))
+    positions = _telling(subject, width, settings)
+    contexts, targets = contexts_at(subject.stream, positions, width) if len(positions) else ((), ())
+    for position, context, target in zip(positions, contexts, targets, strict=True):
+        log_prob = next(next_log_probabilities(subject.model, context[None]))[0]
+        source = f"{subject.split}, token {position + 1:,}"
+        found.append(Prediction(source, context, int(target), float(log_prob[target].exp())))
+    return found
+
+
+def _telling(subject: Subject, width: int, settings: AnalysisSettings) -> Ids:
+    """Places deep in a line whose word carries a meaning and was neither certain nor hopeless, drawn with a seed."""
+    classes, nll = subject.words.token_classes(), subject.evaluation.nll
+    lines = np.asarray(subject.stream.line_offsets)
+    in_line = np.arange(len(nll)) - np.repeat(lines[:-1], np.diff(lines))
+    able = np.arange(len(nll)) >= width - 1
+    for wanted in (
+        (classes >= 1) & (classes <= 3) & (nll > 0.05) & (nll < 3.0) & (in_line >= min(16, width // 2)),
+        np.ones(len(nll), bool),
+    ):
+        candidates = np.flatnonzero(able & wanted)
+        if len(candidates) >= settings.examples:
+            break
+    drawn = np.random.default_rng(settings.seed).permutation(candidates)[: settings.examples]
+    return np.sort(drawn).astype(np.int64)
+
+
+def _methods(subject: Subject, prediction: Prediction) -> dict[str, Floats]:
+    """The value of each token of the context, by method."""
+    model = neural(subject.model)
+    found: dict[str, Floats] = {}
+    if model is not None and has_captum():
+        baseline = mean_embedding(model, subject.counts)
+        by_gradient = gradient_attribution(model, prediction.context, prediction.target, baseline)
+        error = f"sum {by_gradient.integrated.sum():+.2f} of {by_gradient.difference:+.2f}"
+        found[f"integrated gradients ({error} nats)"] = by_gradient.integrated
+        found["input × gradient"] = by_gradient.input_x_gradient
+    if len(prediction.context) >= 2:
+        found["occlusion"] = occlusion(subject.model, prediction.context, prediction.target)
+    if isinstance(subject.model, Transformer):
+        maps = attention_maps(subject.model, prediction.context)
+        found["attention of the last token, mean of all heads"] = maps[:, :, -1].mean(dim=(0, 1)).numpy()
+    return found
+
+
+def _coloured(subject: Subject, prediction: Prediction, values: dict[str, Floats], name: str, of: str) -> ColouredText:
+    pieces = [subject.pieces[token] for token in prediction.context]
+    target = subject.pieces[prediction.target].strip()
+    rows = []
+    for label, own in values.items():
+        most = max(float(np.abs(own).max()), 1e-9)
+        signed = not label.startswith("attention")
+        shown = f"{label}; strongest colour {most:.2f}{' nats' if signed else ''}"
+        hints = [f"{value:+.3f}" for value in own]
+        rows.append(
+            ColouredRow(shown, [*pieces, f" → {target}"], [*own.tolist(), math.nan], [*hints, ""], most, signed)
+        )
+    caption = f"The word after the arrow is predicted, with probability {prediction.probability:.2g}."
+    return ColouredText(name, f"“{target}” ({prediction.source}{of})", caption, rows)
+
+
+def _attribution_frame(
+    subject: Subject, prediction: Prediction, values: dict[str, Floats], number: int
+) -> pd.DataFrame:
+    frame = pd.DataFrame({"token": [subject.pieces[token].strip() for token in prediction.context]})
+    for label, own in values.items():
+        frame[label.split(" (")[0].split(" of ")[0].replace(" ", "_").replace("×", "x")] = own
+    return frame.assign(
+        prediction=number,
+        source=prediction.source,
+        target=subject.pieces[prediction.target].strip(),
+        probability=prediction.probability,
+        run=subject.label,
+    )
+
+
+def _passage_figures(subject: Subject, settings: AnalysisSettings, suffix: str, of: str) -> list[Drawing]:
+    """All predictions of a passage against all words before them, and the attention maps of its beginning."""
+    passage = passages(subject, settings)[:1]
+    if not passage or len(passage[0].ids) < 2:
+        return []
+    bound = subject.model.context_length or MATRIX
+    ids = passage[0].ids[: min(MATRIX, bound)]
+    pieces = [subject.pieces[token] for token in ids]
+    matrix = occlusion_matrix(subject.model, ids, subject.tokenizer.eos_id)
+    drawings = [
+        Drawing(
+            f"occlusion{suffix}",
+            f"Occlusion: every word of a passage{of}",
+            f"{passage[0].source}. Nats that the word of the row loses without the word of the column; read from the "
+            "initial state.",
+            partial(draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats"),
+        )
+    ]
+    if isinstance(subject.model, Transformer):
+        ids = ids[:ATTENDED]
+        maps = attention_maps(subject.model, ids).numpy()
+        drawings.append(
+            Drawing(
+                f"attention{suffix}",
+                f"Attention maps{of}",
+                f"{passage[0].source}. The row looks at the columns; each row adds up to one.",
+                partial(draw_attention, maps=maps, pieces=[subject.pieces[token] for token in ids]),
+            )
+        )
+    return drawings

@@ -1,0 +1,112 @@
+"""The sections on the embeddings and on the calibration."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+
+from torch_linguist.analysis.figures import draw_map, draw_reliability
+from torch_linguist.analysis.settings import AnalysisSettings
+from torch_linguist.analysis.subject import Subject, neural
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.calibration import BINS, predictions, reliability
+from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
+from torch_linguist.explore.texts import file_name
+from torch_linguist.report.section import Drawing, Section, Table
+
+QUERIES = 16
+"""Words whose neighbours are shown."""
+
+
+def embeddings(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+    """Neighbours, analogies and the map, for the runs that have embeddings."""
+    text = [
+        f"Of words that occur {LEAST_COUNT} times and more in train, by cosine; the mean of their embeddings is taken "
+        "away first."
+    ]
+    drawings: list[Drawing] = []
+    tables: list[Table] = []
+    for subject in subjects:
+        of = f", {subject.label}" if len(subjects) > 1 else ""
+        suffix = f"_{file_name(subject.label)}" if of else ""
+        model = neural(subject.model)
+        if model is None:
+            text.append(f"{subject.label}: {subject.family} has no embeddings.")
+            continue
+        try:
+            vectors = WordVectors(model, subject.tokenizer, subject.counts)
+        except LinguistError as error:
+            text.append(f"{subject.label}: {error}.")
+            continue
+        tables.append(_neighbours(vectors, suffix, of))
+        analogies = vectors.analogies()
+        if len(analogies):
+            tables.append(_analogy_table(analogies, suffix, of))
+        else:
+            text.append(f"{subject.label}: the vocabulary has no four words of any analogy.")
+        if has_sklearn():
+            drawings += [_map(vectors, settings, suffix, of, tables)]
+        else:
+            text.append('The map needs scikit-learn: pip install "torch-linguist[analyze]".')
+    return Section("embeddings", "Embeddings", text, drawings, tables)
+
+
+def _neighbours(vectors: WordVectors, suffix: str, of: str) -> Table:
+    found = vectors.neighbours(vectors.typical_words(QUERIES))
+    found["shown"] = found["neighbour"] + " " + found["cosine"].map("{:.2f}".format)
+    wide = found.groupby(["word", "occurrences"], sort=False)["shown"].agg(", ".join).reset_index(name="neighbours")
+    caption = "The most frequent words that carry a meaning; beside each neighbour the cosine."
+    return Table(f"neighbours{suffix}", f"Nearest neighbours{of}", wide, caption, rows=QUERIES)
+
+
+def _analogy_table(found: pd.DataFrame, suffix: str, of: str) -> Table:
+    right, ten = float((found["rank"] == 1).mean()), float((found["rank"] <= 10).mean())
+    caption = (
+        f"a is to b as c is to …: {right:.1%} of {len(found):,} right, {ten:.1%} among the first ten. Pairs of the "
+        "relation whose words are all there."
+    )
+    best = found.sort_values("rank", kind="stable")
+    return Table(f"analogies{suffix}", f"Analogies{of}", best, caption, rows=12)
+
+
+def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str, tables: list[Table]) -> Drawing:
+    plane = vectors.map(settings.map_words, settings.seed)
+    tables.append(Table(f"map{suffix}", "Map", plane, rows=0))
+    return Drawing(
+        f"map{suffix}",
+        f"The {len(plane)} most frequent words{of}",
+        f"By t-SNE (cosine, seed {settings.seed}): neighbours stay neighbours, distances between clusters mean little. "
+        f"Two principal components, also in the table, hold {plane.attrs['explained']:.0%} of the variance.",
+        partial(draw_map, table=plane),
+    )
+
+
+def calibration(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+    """Whether the models' confidence can be believed."""
+    rows, tables, together = [], {}, []
+    for subject in subjects:
+        found = predictions(subject.model, subject.stream, settings.predictions, settings.seed)
+        rows.append({"run": subject.label, **found.facts()})
+        tables[subject.label] = reliability(found.confidence, found.correct)
+        together.append(tables[subject.label].assign(run=subject.label))
+    sizes = ", ".join(f"{row['predictions']:,} of {row['run']}" for row in rows)
+    text = [
+        f"From {sizes}: stretches of {subjects[0].split} drawn with seed {settings.seed}. Entropy and loss agree where "
+        "a model knows how much it does not know; a loss above the entropy means that it is too sure."
+    ]
+    drawing = Drawing(
+        "reliability",
+        "Reliability of the first choice",
+        f"{BINS} bins as wide as each other; bars are 95% intervals of the accuracy. Below: how many predictions.",
+        partial(draw_reliability, tables=tables),
+    )
+    caption = (
+        f"ECE: expected calibration error, |accuracy − confidence| over {BINS} bins of equal width, weighted by their "
+        "predictions (Naeini et al. 2015)."
+    )
+    shares = ("accuracy", "in the first 5", "in the first 10", "mean confidence", "ECE", "ECE, bins of equal size")
+    written = [
+        Table("calibration", "Calibration", pd.DataFrame(rows), caption, shares=shares),
+        Table("reliability", "Reliability", pd.concat(together, ignore_index=True), rows=0),
+    ]
+    return Section("calibration", "Calibration", text, [drawing], written)

@@ -1,0 +1,128 @@
+"""The sections on the scores: all of them, and by slice."""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from torch_linguist.analysis.figures import draw_intervals, draw_values
+from torch_linguist.analysis.subject import MOST_CROSSED, Subject
+from torch_linguist.evaluation.slices import RESAMPLES, Grouping, crossed, slice_table, with_perplexity
+from torch_linguist.explore.texts import file_name
+from torch_linguist.report.section import Drawing, Section, Table
+
+CAPTIONS = {
+    "frequency in train": "How often the token that is to be predicted occurs in the training split.",
+    "word class": "Of the word that is to be predicted. Function words are a closed list of English; capitalised are "
+    "all others with a capital, those that begin a sentence included; number: with a digit.",
+    "special tokens": "<unk> stands for a word outside the vocabulary, <eos> closes each line.",
+    "position in line": "Counted in tokens from the beginning of the line, which is 1.",
+    "position in document": "Counted in tokens from the beginning of the document, which is 1.",
+    "part of the document": "The tenth of the document in which the middle of the token's line lies.",
+    "sentence length": "Words of the sentence that the token is in; a full stop, ! or ? or the end of the line closes "
+    "a sentence, so abbreviations cut some short.",
+    "line length": "Tokens of the line that the token is in, <eos> included.",
+}
+
+
+def overview(subjects: Sequence[Subject]) -> Section:
+    """The score of each run, as `tl-eval` has it."""
+    rows = []
+    for subject in subjects:
+        found = subject.evaluation.row()
+        own = {"run": subject.label, "model": subject.family, "tokenizer": subject.tokenizer.kind}
+        names = ("tokens", "loss", "perplexity", "perplexity_low", "perplexity_high", "word_perplexity",
+                 "bits_per_byte", "oov_rate", "perplexity_without_unknown", "resampled")  # fmt: skip
+        rows.append(own | {name: found[name] for name in names} | {"read": subject.reading})
+    frame = pd.DataFrame(rows)
+    caption = "Every token scored once, <eos> included. Low and high: 95% by bootstrap over what the table names."
+    table = Table("overview", "Scores", frame, caption, shares=("oov_rate",))
+    return Section("overview", "Scores", tables=[table])
+
+
+def slices(subjects: Sequence[Subject], seed: int) -> Section:
+    """Loss by what a token is and where it stands."""
+    tables = {
+        subject.label: slice_table(subject.evaluation.nll, subject.groupings, subject.evaluation.parts, seed=seed)
+        for subject in subjects
+    }
+    # Two tokenizers cut the same text into other tokens; what there is of each is in the table.
+    names = list(dict.fromkeys(name for table in tables.values() for name in table["slice"]))
+    reference = subjects[0].evaluation.score.loss if len(subjects) == 1 else None
+    drawings = [
+        Drawing(
+            f"loss_by_{file_name(name)}",
+            f"By {name}",
+            CAPTIONS.get(name, f"The metadata column {name} of the document."),
+            partial(draw_intervals, tables=_of_slice(tables, name), xlabel="nats per token", reference=reference),
+        )
+        for name in names
+    ]
+    several, pairs = len(subjects) > 1, {}
+    for subject in subjects:
+        if crossings := _pairs(subject):
+            evaluation = subject.evaluation
+            both = [crossed(one, other) for one, other in crossings]
+            found = slice_table(evaluation.nll, both, evaluation.parts, seed=seed)
+            pairs[subject.label] = found
+            drawings += [_crossed_drawing(subject.label, found, one, other, several) for one, other in crossings]
+    written = [Table("slices", "Loss by slice", _joined(tables), rows=0)]
+    if pairs:
+        written.append(Table("slices_pairs", "Loss by pairs of columns", _joined(pairs), rows=0))
+    written.append(_costs(tables[subjects[0].label], subjects[0].label))
+    return Section("slices", "Loss by slice", _notes(subjects), drawings, written)
+
+
+def _notes(subjects: Sequence[Subject]) -> list[str]:
+    parts = subjects[0].evaluation.parts
+    whose = f" of {subjects[0].label}" if len(subjects) > 1 else ""
+    text = [
+        f"The groups of each figure hold every token of {subjects[0].split} once: their losses, weighted by their "
+        f"tokens, add up to the score. Beside the names: tokens{whose}. Intervals are 95%, by bootstrap over {len(parts)} {parts.kind} ({RESAMPLES:,} resamples, percentiles); a "
+        "group that stands in fewer than five of them has none."
+    ]
+    if not len(subjects[0].metadata.columns):
+        return [*text, "The documents carry no metadata to slice by."]
+    return text + subjects[0].columns[1]
+
+
+def _of_slice(tables: dict[str, pd.DataFrame], name: str) -> dict[str, pd.DataFrame]:
+    return {label: table[table["slice"] == name] for label, table in tables.items() if (table["slice"] == name).any()}
+
+
+def _joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([with_perplexity(table).assign(run=label) for label, table in tables.items()], ignore_index=True)
+
+
+def _costs(table: pd.DataFrame, label: str) -> Table:
+    """Where most of the loss is lost: groups whose share of the loss is far above their share of the tokens."""
+    own = with_perplexity(table)
+    order = (own["share_of_loss"] - own["share"]).sort_values(ascending=False).index
+    own = own.loc[order, ["slice", "value", "tokens", "share", "share_of_loss", "loss", "low", "high", "perplexity"]]
+    caption = f"Of {label}: groups whose share of the loss is furthest above their share of the tokens."
+    return Table("costly_slices", "Where the loss is lost", own, caption, rows=12, shares=("share", "share_of_loss"))
+
+
+def _pairs(subject: Subject) -> list[tuple[Grouping, Grouping]]:
+    own = [subject.column_grouping(column, MOST_CROSSED) for column in subject.columns[0]]
+    return list(itertools.combinations(own, 2))
+
+
+def _crossed_drawing(label: str, table: pd.DataFrame, one: Grouping, other: Grouping, several: bool) -> Drawing:
+    """The heatmap of a pair of columns, the one with more groups downwards."""
+    both = crossed(one, other)
+    own = table[table["slice"] == both.name].set_index("value")["loss"]
+    losses = np.array([own.get(name, np.nan) for name in both.labels]).reshape(len(one.labels), len(other.labels))
+    index, columns = pd.Index(one.labels, name=one.name), pd.Index(other.labels, name=other.name)
+    wide = pd.DataFrame(losses, index, columns).dropna(how="all").dropna(axis=1, how="all")
+    if wide.shape[1] > wide.shape[0]:
+        wide = wide.T
+    of = f", {label}" if several else ""
+    return Drawing(
+        f"loss_by_{file_name(one.name)}_and_{file_name(other.name)}" + (f"_{file_name(label)}" if several else ""),
+        f"By {one.name} × {other.name}{of}",
+        "Nats per token; the tokens and intervals of each pair are in the table.",
+        partial(draw_values, table=wide, label="nats per token"),
+    )

@@ -1,0 +1,176 @@
+"""Which tokens of its context a prediction rests on: by occlusion for every model, by gradients for the neural ones.
+
+Shape legend: B batch, T tokens of a context, D embedding, V vocabulary.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.probing import Ids, evaluating, target_nll
+from torch_linguist.model import LanguageModel, device_of
+from torch_linguist.model.neural import NeuralLanguageModel
+
+STEPS = 64
+"""Points of the path that integrated gradients are computed at."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GradientAttribution:
+    """What each token of a context adds to the log-probability of the target, in nats.
+
+    Attributes:
+        integrated: integrated gradients, float64 [T].
+        input_x_gradient: embedding times gradient, float64 [T].
+        difference: log-probability of the target after the context less that after the baseline; what the integrated
+            gradients add up to but for the error of the integral.
+        delta: that error, as captum gives it.
+    """
+
+    integrated: Floats
+    input_x_gradient: Floats
+    difference: float
+    delta: float
+
+
+def has_captum() -> bool:
+    """Whether the library for attribution by gradients is installed."""
+    return importlib.util.find_spec("captum") is not None
+
+
+def occlusion(model: LanguageModel, context: Ids, target: int) -> Floats:
+    """How much less likely the target becomes as each token of its context is left out, in nats.
+
+    The token is taken away and what stands before it moves up: no token has to stand in for "nothing", which a model
+    may never have seen. What an n-gram model does not look at has exactly 0.
+
+    Args:
+        model: any model.
+        context: at least two ids [T].
+        target: the id that follows.
+
+    Returns:
+        log p(target | context) - log p(target | context without the token), [T].
+
+    Raises:
+        LinguistError: the context has less than two tokens.
+    """
+    size = len(context)
+    if size < 2:
+        raise LinguistError(f"a context of {size} tokens: occlusion takes at least 2")
+    without = np.array([np.delete(context, place) for place in range(size)])
+    whole = target_nll(model, context[None], np.array([target]))
+    return target_nll(model, without, np.full(size, target)) - whole
+
+
+@torch.inference_mode()
+def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
+    """Occlusion for every prediction of a passage at once.
+
+    Args:
+        model: any model.
+        ids: the passage, at least two tokens [T]; the first is predicted from `<eos>`.
+        eos_id: of `<eos>`.
+
+    Returns:
+        [T, T]: in row t, column s < t how many nats token t costs more without token s before it; else not a number.
+
+    Raises:
+        LinguistError: the passage has less than two tokens.
+    """
+    size = len(ids)
+    if size < 2:
+        raise LinguistError(f"a passage of {size} tokens: occlusion takes at least 2")
+    inputs, device = np.concatenate([[eos_id], ids[:-1]]).astype(np.int64), device_of(model)
+
+    def nll(rows: Ids, targets: Ids) -> Floats:
+        tokens, wanted = (torch.from_numpy(part).to(device) for part in (rows, targets))
+        found, _ = model.nll(tokens, wanted, model.initial_state(len(rows)))
+        return np.asarray(found.double().cpu().numpy())
+
+    # Without input i (token i - 1) the one before it predicts token i, and all later predictions stay where they are.
+    rows = np.array([np.delete(inputs, place) for place in range(1, size)])
+    targets = np.array([np.delete(ids, place - 1) for place in range(1, size)])
+    with evaluating(model):
+        whole = nll(inputs[None], ids[None].astype(np.int64))[0]
+        without = nll(rows, targets.astype(np.int64))
+    matrix = np.full((size, size), np.nan)
+    for place in range(1, size):
+        matrix[place:, place - 1] = without[place - 1, place - 1 :] - whole[place:]
+    return matrix
+
+
+def log_probability(model: NeuralLanguageModel, embedded: Tensor, target: int) -> Tensor:
+    """Log-probability [B] of the target after embedded contexts [B, T, D]."""
+    hidden, _ = model.encode(embedded, model.initial_state(len(embedded)))
+    targets = torch.full((len(embedded),), target, device=embedded.device)
+    return -model.output.nll(hidden[:, -1], targets)
+
+
+def mean_embedding(model: NeuralLanguageModel, counts: NDArray[np.int64]) -> Tensor:
+    """The embedding of the average token of train [D]: the baseline that integrated gradients start from."""
+    weight = model.embedding.weight.detach()
+    shares = torch.from_numpy(counts / counts.sum()).to(weight)
+    return shares @ weight
+
+
+def gradient_attribution(
+    model: NeuralLanguageModel, context: Ids, target: int, baseline: Tensor, steps: int = STEPS
+) -> GradientAttribution:
+    """Integrated gradients (Sundararajan et al. 2017) and input × gradient, both by captum.
+
+    Args:
+        model: a model with embeddings; it is left in the mode it was in.
+        context: ids [T].
+        target: the id that follows.
+        baseline: embedding [D] that stands for "no word in particular" at every place.
+        steps: points of the integral (Gauss–Legendre).
+
+    Raises:
+        LinguistError: captum is not installed.
+    """
+    if not has_captum():
+        raise LinguistError('attribution by gradients needs captum: pip install "torch-linguist[analyze]"')
+    from captum.attr import InputXGradient, IntegratedGradients
+
+    def forward(embedded: Tensor) -> Tensor:
+        return log_probability(model, embedded, target)
+
+    tokens = torch.from_numpy(np.asarray(context, np.int64))[None].to(device_of(model))
+    embedded = model.embedding(tokens).detach()
+    start = baseline.to(embedded).expand_as(embedded)
+    # cuDNN's recurrent layers have no backward pass in eval mode, and train mode would switch dropout on.
+    with evaluating(model), torch.backends.cudnn.flags(enabled=False), _frozen(model):
+        integrated, delta = IntegratedGradients(forward).attribute(
+            embedded, start, n_steps=steps, internal_batch_size=steps, return_convergence_delta=True
+        )
+        product = InputXGradient(forward).attribute(embedded.requires_grad_())
+        difference = float(forward(embedded.detach()) - forward(start))
+    return GradientAttribution(_by_token(integrated), _by_token(product), difference, float(delta[0]))
+
+
+def _by_token(attributions: Tensor) -> Floats:
+    """Summed over the features of each token: [1, T, D] to [T]."""
+    return np.asarray(attributions.detach().double().sum(-1)[0].cpu().numpy())
+
+
+@contextmanager
+def _frozen(model: LanguageModel) -> Iterator[None]:
+    """The weights take no gradient meanwhile: only the inputs need one."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

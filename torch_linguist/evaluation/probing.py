@@ -1,0 +1,125 @@
+"""Predictions from contexts that are given whole: what sensitivity and attribution are measured by.
+
+Shape legend: B contexts, T tokens of each, V vocabulary, N tokens of a stream.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torch_linguist.data import TokenStream
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import LanguageModel, device_of
+from torch_linguist.model.base import State
+from torch_linguist.model.neural import NeuralLanguageModel
+
+Ids = NDArray[np.int64]
+
+BATCH_TOKENS = 8192
+"""Tokens of contexts that are read at once."""
+
+DISTRIBUTIONS = 128
+"""Distributions over the vocabulary that are held at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Places of a stream, with what stands before each.
+
+    Attributes:
+        positions: of the targets in the stream, ascending [B].
+        contexts: the tokens before each target, the nearest last, int64 [B, T].
+        targets: ids [B].
+    """
+
+    positions: Ids
+    contexts: Ids
+    targets: Ids
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def draw_probes(stream: TokenStream, count: int, width: int, seed: int) -> Probes:
+    """Draws places that have enough tokens before them; the `<eos>` before the stream counts as one.
+
+    Args:
+        stream: one split.
+        count: places wanted; a short stream gives what it has.
+        width: T.
+        seed: of the draw.
+
+    Raises:
+        LinguistError: no place has so many tokens before it.
+    """
+    if not 1 <= width <= len(stream):
+        raise LinguistError(f"{stream.split}: its {len(stream)} tokens hold no context of {width}")
+    candidates = len(stream) - width + 1
+    chosen = np.random.default_rng(seed).choice(candidates, min(count, candidates), replace=False)
+    positions = np.sort(chosen).astype(np.int64) + width - 1
+    return Probes(positions, *contexts_at(stream, positions, width))
+
+
+def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, Ids]:
+    """The tokens before given positions [B, T], and what stands there [B]."""
+    ids = np.concatenate([[stream.eos_id], np.asarray(stream.ids)]).astype(np.int64)
+    assert positions.min() >= width - 1
+    rows = positions[:, None] + np.arange(1 - width, 1)[None, :]
+    return ids[rows], ids[positions + 1]
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """The model in eval mode, and afterwards in the mode it was in."""
+    mode = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
+
+
+def state_after(model: LanguageModel, tokens: Tensor) -> State:
+    """The state after tokens [B, T]; no output layer is computed where the model lets us do without."""
+    state = model.initial_state(len(tokens))
+    if tokens.shape[1] == 0:
+        return state
+    if isinstance(model, NeuralLanguageModel):
+        return model.encode(model.embedding(tokens), state)[1]
+    return model.nll(tokens, torch.cat([tokens[:, 1:], tokens[:, -1:]], dim=1), state)[1]
+
+
+@torch.inference_mode()
+def target_nll(model: LanguageModel, contexts: Ids, targets: Ids) -> NDArray[np.float64]:
+    """Nats of each target [B] after its context [B, T], read from the initial state."""
+    rows = max(1, BATCH_TOKENS // contexts.shape[1])
+    device = device_of(model)
+    found = []
+    with evaluating(model):
+        for begin in range(0, len(contexts), rows):
+            tokens = torch.from_numpy(contexts[begin : begin + rows]).to(device)
+            wanted = torch.from_numpy(targets[begin : begin + rows]).to(device)
+            nll, _ = model.nll(tokens[:, -1:], wanted[:, None], state_after(model, tokens[:, :-1]))
+            found.append(nll[:, 0].double().cpu().numpy())
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
+def next_log_probabilities(model: LanguageModel, contexts: Ids) -> Iterator[Tensor]:
+    """The distributions after contexts [B, T], a few at a time.
+
+    Yields:
+        Log-probabilities, float64 [some, V], on the CPU.
+    """
+    rows = max(1, min(DISTRIBUTIONS, BATCH_TOKENS // contexts.shape[1]))
+    device = device_of(model)
+    with evaluating(model):
+        for begin in range(0, len(contexts), rows):
+            tokens = torch.from_numpy(contexts[begin : begin + rows]).to(device)
+            logits, _ = model(tokens[:, -1:], state_after(model, tokens[:, :-1]))
+            yield torch.log_softmax(logits[:, 0].double(), dim=-1).cpu()

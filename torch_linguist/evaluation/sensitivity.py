@@ -1,0 +1,265 @@
+"""How much of its context a model uses, and how: the context cut short, damaged, or changed by one word.
+
+After Khandelwal et al. 2018, "Sharp nearby, fuzzy far away: how neural language models use context". It differs in
+that the context is given to the model from its initial state in every case, so that nothing of the stream before it is
+remembered, in that each place is measured under every change, which makes all comparisons paired, and in the
+misspellings, which are ours.
+
+Shape legend: B contexts, T tokens of each, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.probing import Ids, Probes, next_log_probabilities, target_nll
+from torch_linguist.evaluation.scoring import exp
+from torch_linguist.evaluation.words import find_words, piece_texts, token_pieces
+from torch_linguist.model import LanguageModel
+
+LONGEST = 512
+SHARES = (0.05, 0.1, 0.2, 0.5)
+"""Shares of a context that are damaged."""
+
+Floats = NDArray[np.float64]
+
+
+def context_lengths(longest: int) -> list[int]:
+    """1, 2, 4, 8, ... up to `longest`, which is itself the last."""
+    return sorted({1 << power for power in range(longest.bit_length())} | {longest})
+
+
+def context_curve(model: LanguageModel, probes: Probes, as_scored: Floats) -> pd.DataFrame:
+    """Loss against the number of tokens that the model is given.
+
+    Args:
+        model: any model.
+        probes: places with the longest context.
+        as_scored: nats of the same targets in the score of the whole stream [B].
+
+    Returns:
+        A row a length: `context`, `loss`, `perplexity`, and how far the loss is above that of the score, `above`, with
+        its 95% interval `low`, `high` (normal, over the places). The last row, of context 0, is the score itself.
+    """
+    rows = []
+    for length in context_lengths(probes.contexts.shape[1]):
+        nll = target_nll(model, probes.contexts[:, -length:], probes.targets)
+        rows.append({"context": length, **_summary(nll), **_against(nll, as_scored, "above")})
+    rows.append({"context": 0, **_summary(as_scored), **_against(as_scored, as_scored, "above")})
+    return pd.DataFrame(rows)
+
+
+def _summary(nll: Floats) -> dict[str, float]:
+    loss = float(nll.mean())
+    return {"loss": loss, "perplexity": exp(loss)}
+
+
+def _against(nll: Floats, reference: Floats, name: str) -> dict[str, float]:
+    """The mean difference and its interval over the places."""
+    differences = nll - reference
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    return {name: mean, "low": mean - 1.96 * error, "high": mean + 1.96 * error}
+
+
+def damage_table(model: LanguageModel, tokenizer: Tokenizer, probes: Probes, width: int, seed: int) -> pd.DataFrame:
+    """Loss as the context is damaged.
+
+    Args:
+        model: any model.
+        tokenizer: the one the ids come from.
+        probes: places; their contexts may be wider than `width`, which a misspelled context of fewer tokens needs.
+        width: tokens of context.
+        seed: of the damages.
+
+    Returns:
+        A row a damage: `change` (`none`, `shuffle`, `drop`, `swap`, `misspell`), `amount` (of a shuffle the distance
+        beyond which words are shuffled, else the share of the context), `loss`, `perplexity`, and `increase` over the
+        undamaged context with its 95% interval `low`, `high` (normal, over the places).
+    """
+    whole = target_nll(model, probes.contexts[:, -width:], probes.targets)
+    rows = [{"change": "none", "amount": 0.0, **_summary(whole), **_against(whole, whole, "increase")}]
+    for change, amount, contexts in damages(probes.contexts, tokenizer, width, seed):
+        nll = target_nll(model, contexts, probes.targets)
+        rows.append({"change": change, "amount": amount, **_summary(nll), **_against(nll, whole, "increase")})
+    return pd.DataFrame(rows)
+
+
+def damages(contexts: Ids, tokenizer: Tokenizer, width: int, seed: int) -> Iterator[tuple[str, float, Ids]]:
+    """Every damaged version of contexts [B, T or wider], with its name and amount."""
+    own = contexts[:, -width:]
+    for distance in [0, *context_lengths(width)]:
+        if distance < width - 1:
+            yield "shuffle", float(distance), shuffle_beyond(own, distance, np.random.default_rng([seed, 1, distance]))
+    kinds: dict[str, Callable[[float, np.random.Generator], Ids]] = {
+        "drop": lambda share, generator: drop(own, share, generator),
+        "swap": lambda share, generator: swap(own, share, generator),
+        "misspell": lambda share, generator: misspell(contexts, tokenizer, share, generator)[:, -width:],
+    }
+    for number, (kind, change) in enumerate(kinds.items()):
+        for share in SHARES:
+            yield kind, share, change(share, np.random.default_rng([seed, 2 + number, round(100 * share)]))
+
+
+def shuffle_beyond(contexts: Ids, distance: int, generator: np.random.Generator) -> Ids:
+    """Contexts [B, T] whose tokens before the last `distance` are in a random order."""
+    far = contexts.shape[1] - distance
+    return np.concatenate([generator.permuted(contexts[:, :far], axis=1), contexts[:, far:]], axis=1)
+
+
+def drop(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
+    """Contexts [B, T] without a random share of their tokens; one is always left."""
+    kept = max(1, contexts.shape[1] - round(share * contexts.shape[1]))
+    order = np.argsort(generator.random(contexts.shape), axis=1)[:, :kept]
+    return np.take_along_axis(contexts, np.sort(order, axis=1), axis=1)
+
+
+def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
+    """Contexts [B, T] in which a random share of the tokens has changed places with a neighbour."""
+    pairs = contexts.shape[1] // 2
+    swapped = contexts.copy()
+    chosen = np.argsort(generator.random((len(contexts), pairs)), axis=1)[:, : round(share * pairs)]
+    # Pairs are counted from the end, so that the token next to the target takes part.
+    right = contexts.shape[1] - 1 - 2 * chosen
+    rows = np.arange(len(contexts))[:, None]
+    swapped[rows, right], swapped[rows, right - 1] = contexts[rows, right - 1], contexts[rows, right]
+    return swapped
+
+
+def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.random.Generator) -> Ids:
+    """Contexts [B, T] in which a random share of the words of three letters and more has a typing error.
+
+    Two neighbouring letters inside the word change places, one goes, or one comes twice; the word is then tokenised
+    anew. A word tokenizer mostly knows no such word: it becomes `<unk>`. Where that gives more tokens the first
+    ones fall away, where it gives fewer the row is filled up with what it began with.
+    """
+    pieces = token_pieces(tokenizer)
+    rows = []
+    for context in contexts:
+        words = find_words(context, tokenizer)
+        ends = np.searchsorted(words.of_token, np.arange(len(words.texts) + 1))
+        able = [number for number, text in enumerate(words.texts) if len(text) > 2 and text.isalpha()]
+        chosen = set(generator.permutation(able)[: round(share * len(words.texts))].tolist())
+        row: list[int] = []
+        for number in range(len(words.texts)):
+            ids = context[ends[number] : ends[number + 1]].tolist()
+            if number in chosen:
+                text = b"".join(pieces[token] for token in ids).decode("utf-8", "replace")
+                blank = "" if tokenizer.kind == "word" else text[: len(text) - len(text.lstrip())]
+                ids = tokenizer.encode(blank + typing_error(words.texts[number], generator))
+            row.extend(ids)
+        missing = max(0, len(context) - len(row))
+        rows.append([*context[:missing].tolist(), *row][-len(context) :])
+    return np.array(rows, np.int64)
+
+
+def typing_error(word: str, generator: np.random.Generator) -> str:
+    """The word with one error after its first letter; three letters at least, another word comes out."""
+    for _ in range(8):
+        place = int(generator.integers(1, len(word) - 1))
+        kind = int(generator.integers(3))
+        if kind == 0:
+            changed = word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+        elif kind == 1:
+            changed = word[:place] + word[place + 1 :]
+        else:
+            changed = word[:place] + word[place] + word[place:]
+        if changed != word:
+            return changed
+    return word + word[-1]
+
+
+def divergences(original: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far predictions are from each other, in nats.
+
+    Args:
+        original: log-probabilities [B, V] or [1, V].
+        changed: log-probabilities [B, V].
+
+    Returns:
+        Kullback–Leibler divergence of the changed one from the original, and Jensen–Shannon divergence (at most
+        ln 2), each [B].
+    """
+    middle = torch.logaddexp(original, changed) - math.log(2)
+
+    def divergence(from_: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        terms = torch.where(from_ == -torch.inf, torch.zeros_like(to), from_.exp() * (from_ - to))
+        return terms.sum(-1).clamp(min=0)
+
+    first = divergence(original.expand_as(changed), changed)
+    return first, (divergence(original.expand_as(changed), middle) + divergence(changed, middle)) / 2
+
+
+def word_changes(
+    model: LanguageModel, tokenizer: Tokenizer, probes: Probes, counts: NDArray[np.int64], reach: int, seed: int
+) -> pd.DataFrame:
+    """What one changed word does to the prediction.
+
+    Each of the last `reach` tokens of each context is replaced, one at a time, by a word drawn by its frequency in
+    train.
+
+    Args:
+        model: any model.
+        tokenizer: the one the ids come from.
+        probes: places.
+        counts: of each token in train [V].
+        reach: tokens of each context that are replaced, one at a time.
+        seed: of the draws.
+
+    Returns:
+        A row a change, the largest Jensen–Shannon divergence first: `position` in the stream, `distance` from the
+        target (1: next to it), `word`, `replaced_by`, `js`, `kl` in nats, `target`, its probability `before` and
+        `after`, and the `context`.
+
+    Raises:
+        LinguistError: the context is shorter than the reach.
+    """
+    if not 1 <= reach <= probes.contexts.shape[1]:
+        raise LinguistError(f"reach={reach}: must lie between 1 and the context's {probes.contexts.shape[1]} tokens")
+    weights = counts.astype(np.float64)
+    weights[[tokenizer.eos_id, tokenizer.unk_id]] = 0
+    generator, texts = np.random.default_rng(seed), piece_texts(tokenizer)
+    rows: list[dict[str, object]] = []
+    for position, context, target in zip(probes.positions, probes.contexts, probes.targets, strict=True):
+        drawn = _other_words(context[-reach:], weights, generator)
+        rows.extend(_changes_of(model, context, int(target), drawn, texts, int(position)))
+    return pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
+
+
+def _other_words(words: Ids, weights: Floats, generator: np.random.Generator) -> Ids:
+    """For each word another one, drawn by weight."""
+    drawn = generator.choice(len(weights), (8, len(words)), p=weights / weights.sum())
+    different = drawn != words
+    # Where all eight draws are the word itself, the prediction stays as it is.
+    chosen: Ids = drawn[different.argmax(axis=0), np.arange(len(words))].astype(np.int64)
+    return chosen
+
+
+def _changes_of(
+    model: LanguageModel, context: Ids, target: int, drawn: Ids, texts: Sequence[str], position: int
+) -> Iterator[dict[str, object]]:
+    places = np.arange(len(context) - len(drawn), len(context))
+    changed = np.repeat(context[None], len(drawn) + 1, axis=0)
+    changed[np.arange(1, len(drawn) + 1), places] = drawn
+    found = torch.cat(list(next_log_probabilities(model, changed)))
+    kl, js = divergences(found[:1], found[1:])
+    shown = "".join(texts[token] for token in context[-24:]).strip()
+    for number, place in enumerate(places):
+        yield {
+            "position": position,
+            "distance": len(context) - int(place),
+            "word": texts[context[place]].strip(),
+            "replaced_by": texts[drawn[number]].strip(),
+            "js": float(js[number]),
+            "kl": float(kl[number]),
+            "target": texts[target].strip(),
+            "before": float(found[0, target].exp()),
+            "after": float(found[number + 1, target].exp()),
+            "context": shown,
+        }

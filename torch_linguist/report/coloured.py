@@ -1,0 +1,139 @@
+"""Coloured texts: the background of each word tells a value, as HTML and as a figure."""
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from torch_linguist.report.drawing import WIDTH, font_families, new_figure, printable
+from torch_linguist.report.section import ColouredRow, ColouredText
+
+HIGH = (226, 110, 60)
+"""The strongest colour of positive values: orange on which black text is read with a contrast above 6."""
+
+LOW = (88, 148, 222)
+"""That of negative values: blue, told from orange by the colour-blind too."""
+
+COLUMNS = 78
+"""Characters of a line of the figure."""
+
+LINE = 0.185
+"""Height of such a line, in inches."""
+
+Cell = tuple[int, int, str, float]
+"""Line and column of a piece, its text and its value."""
+
+
+def shade(value: float, limit: float, signed: bool) -> str | None:
+    """The background of a value, as a colour of HTML; None where there is none to see.
+
+    Args:
+        value: of a piece.
+        limit: the value of the strongest colour; larger ones get no stronger one.
+        signed: whether negative values have a colour.
+    """
+    if not math.isfinite(value) or limit <= 0 or (value < 0 and not signed):
+        return None
+    strength = min(1.0, abs(value) / limit)
+    if strength < 0.03:
+        return None
+    mixed = (round(255 + (full - 255) * strength) for full in (HIGH if value > 0 else LOW))
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def coloured_html(text: ColouredText) -> str:
+    """A coloured text as a card of the page."""
+    rows = "".join(
+        (f'<p class="soft">{escape(row.label)}</p>' if row.label else "") + f'<p class="coloured">{_spans(row)}</p>'
+        for row in text.rows
+    )
+    return (
+        f'<div class="card wide" id="{escape(text.name)}"><h3>{escape(text.title)}</h3>{rows}'
+        f'<p class="soft">{escape(text.caption)} Also as <code>figures/{escape(text.name)}.png</code></p></div>'
+    )
+
+
+def _spans(row: ColouredRow) -> str:
+    parts = []
+    hints: Sequence[str] = row.hints or [""] * len(row.pieces)
+    for piece, value, hint in zip(row.pieces, row.values, hints, strict=True):
+        colour = shade(value, row.limit, row.signed)
+        style = f' style="background:{colour}"' if colour else ""
+        said = f' title="{escape(_clean(hint))}"' if hint else ""
+        blank = " " if piece[:1].isspace() else ""
+        shown = escape(_clean(piece.strip(" \n")))
+        parts.append(f"{blank}<span{style}{said}>{shown}</span>" if shown else blank)
+        if piece.endswith("\n"):
+            parts.append("<br>")
+    return "".join(parts)
+
+
+def _clean(text: str) -> str:
+    return printable(text, most=200)
+
+
+def draw_coloured(path: Path, text: ColouredText) -> None:
+    """A coloured text as a figure.
+
+    Args:
+        path: of the PNG.
+        text: what is drawn.
+    """
+    blocks = [(row, *_laid_out(row)) for row in text.rows]
+    lines = sum(height + (1.3 if row.label else 0.4) for row, _, height in blocks)
+    with new_figure(path, 0.15 + LINE * (lines + 0.5)) as figure:
+        figure.set_layout_engine("none")
+        top = 0.5
+        for row, cells, height in blocks:
+            if row.label:
+                _write(figure, top, 0, row.label, size=8.5, colour="#5b6472", mono=False)
+                top += 1.1
+            for line, column, piece, value in cells:
+                _paint(figure, top + line, column, piece, shade(value, row.limit, row.signed))
+            top += height + (0.2 if row.label else 0.4)
+
+
+def _laid_out(row: ColouredRow) -> tuple[list[Cell], int]:
+    """Where each piece goes, and how many lines there are."""
+    cells: list[Cell] = []
+    line = column = 0
+    for piece, value in zip(row.pieces, row.values, strict=True):
+        shown = _clean(piece.strip(" \n"))
+        column += 1 if piece[:1].isspace() and column else 0
+        for part in _cut(shown):
+            if column + len(part) > COLUMNS and column:
+                line, column = line + 1, 0
+            cells.append((line, column, part, value))
+            column += len(part)
+        if piece.endswith("\n"):
+            line, column = line + 1, 0
+    return cells, line + (1 if column else 0)
+
+
+def _cut(shown: str) -> Iterator[str]:
+    for begin in range(0, len(shown), COLUMNS):
+        yield shown[begin : begin + COLUMNS]
+
+
+def _place(figure: Figure, line: float, column: float) -> tuple[float, float]:
+    width, height = figure.get_size_inches()
+    return (0.12 + column * (WIDTH - 0.24) / COLUMNS) / width, 1 - (line * LINE + 0.1) / height
+
+
+def _paint(figure: Figure, line: float, column: int, piece: str, colour: str | None) -> None:
+    if colour:
+        x, y = _place(figure, line + 0.5, column)
+        right, top = _place(figure, line - 0.4, column + len(piece))
+        patch = Rectangle((x, y), right - x, top - y, transform=figure.transFigure, facecolor=colour, linewidth=0)
+        figure.add_artist(patch)
+    _write(figure, line, column, piece, size=8.2, colour="#1f2430", mono=True)
+
+
+def _write(figure: Figure, line: float, column: float, text: str, *, size: float, colour: str, mono: bool) -> None:
+    x, y = _place(figure, line, column)
+    font: dict[str, Any] = {"family": font_families("DejaVu Sans Mono")} if mono else {}
+    figure.text(x, y, text, fontsize=size, color=colour, va="center_baseline", **font)

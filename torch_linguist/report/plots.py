@@ -121,6 +121,8 @@ def plot_grid(table: Path, path: Path) -> None:
     """
     frame = _read(table, ["lr", "weight_decay", "valid_loss"], ["status"])
     frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
+    statuses = frame.pivot_table(index="weight_decay", columns="lr", values="status", aggfunc="last", dropna=False)
+    words = statuses.to_numpy()
     grid = frame.pivot_table(index="weight_decay", columns="lr", values="valid_loss", dropna=False)
     values = grid.to_numpy()
     with _figure(path, 2.6 + 1.5 * values.shape[1], 1.9 + 0.6 * values.shape[0]) as figure:
@@ -133,7 +135,8 @@ def plot_grid(table: Path, path: Path) -> None:
         finite = values[np.isfinite(values)]
         middle = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
         for (row, column), value in np.ndenumerate(values):
-            text = f"{value:.4f}" if np.isfinite(value) else "diverged"
+            # A point that was stopped early has a loss, but not one to compare.
+            text = f"{value:.4f}" if np.isfinite(value) else str(words[row, column])
             shade = "white" if np.isfinite(value) and value > middle else "black"
             axes.text(column, row, text, ha="center", va="center", color=shade)
         if len(finite):

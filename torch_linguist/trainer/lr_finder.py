@@ -20,6 +20,9 @@ from torch_linguist.trainer.suggestions import suggest
 from torch_linguist.trainer.table import Table
 from torch_linguist.trainer.trial import Trial, run_trial
 
+MOST_SKIPPED = 5
+"""Updates that a test may skip for a loss or gradient that is not finite before it takes the model for diverged."""
+
 MOST_EXTRA_TRIALS = 3
 """How far the trials may walk on when the best lies at the edge of those tried."""
 
@@ -69,7 +72,8 @@ def range_test(
 ) -> RangeTest:
     """Raises the learning rate from `start` to `end` by a constant factor an update, and watches the loss.
 
-    The loss at each point is that of the batch before its update. The test ends early where the smoothed loss exceeds
+    The loss at each point is that of the batch (of all `accumulate` batches) before its update; an update that is
+    skipped is no point. The test ends early where the smoothed loss exceeds
     its best by `diverged`, or is not finite. Data shorter than the test are cycled.
 
     Args:
@@ -83,15 +87,21 @@ def range_test(
         The curve and its suggestion.
     """
     rows = Table(table, ["step", "lr", "loss", "smoothed"]) if table else None
-    rates, losses, smoothed = [], [], []
-    average = 0.0
-    best = math.inf
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    average, best, skipped = 0.0, math.inf, 0
     with own_randomness(setup.seed):
         loop = setup.loop(untrained_copy(model), settings.start, 0.0)
-        for step in range(settings.steps):
+        while len(rates) < settings.steps and skipped < MOST_SKIPPED:
+            step = len(rates)
             lr = settings.start * (settings.end / settings.start) ** (step / (settings.steps - 1))
             set_learning_rate(loop.optimizer, lr)
             loss = float(loop.update())
+            if loop.skipped:
+                # The weights did not move: the next update is tried at the same learning rate.
+                skipped += 1
+                continue
             if not math.isfinite(loss):
                 break
             average = settings.smoothing * average + (1 - settings.smoothing) * loss
@@ -155,7 +165,7 @@ def find_learning_rate(
 
     Returns:
         The learning rate, by the lowest validation loss; the suggestion itself without trials; `settings.default`
-        where the test suggests nothing and no trial converges.
+        where the test suggests nothing or no trial converges.
     """
     planned = len(settings.trial_factors) if settings.trial_steps else 0
     whole = settings.steps + planned * settings.trial_steps
@@ -166,9 +176,10 @@ def find_learning_rate(
 
     test = range_test(model, setup, settings, folder / "lr_finder.csv", stretch(settings.steps))
     done += settings.steps
-    centre = test.suggestion or settings.default
-    if not planned:
-        return LRFindResult(centre, test, [], [centre])
+    centre = test.suggestion
+    if centre is None or not planned:
+        chosen = settings.default if centre is None else centre
+        return LRFindResult(chosen, test, [], [chosen])
 
     rows = Table(folder / "lr_trials.csv", ROW_COLUMNS)
     trials: list[Trial] = []

@@ -12,6 +12,7 @@ Shape legend: B batch, W processes.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from torch_linguist.errors import ConfigError, TrainingError
 
@@ -91,7 +94,10 @@ def joined() -> Iterator[None]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _reachable():
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, number, size = next(rendezvous("env://", timeout=PATIENCE))
+        # After a restart the store still knows where the processes of the attempt before could be reached.
+        attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=attempt, rank=number, world_size=size, timeout=PATIENCE)
     _place.first, _place.stopping = dist.get_rank() == 0, False
     try:
         yield
@@ -323,10 +329,11 @@ def _reachable() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, dist.DistError) as error:
-        lines = str(error).strip().splitlines()
+        # gloo begins with a place in its own source, in brackets, and ends in advice.
+        lines = re.sub(r"^\[\S*\] *|\. This is typically.*", "", str(error).strip()).splitlines()
         raise TrainingError(
             f"process {os.environ.get('RANK', '0')} of {launched()}: another process of this training has ended or "
-            f"cannot be reached ({lines[0][:120] if lines else type(error).__name__}); the run goes on by resume=auto"
+            f"cannot be reached ({lines[0].strip() if lines else type(error).__name__}); the run goes on by resume=auto"
         ) from error
 
 

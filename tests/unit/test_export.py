@@ -120,7 +120,7 @@ def test_an_export_that_differs_is_thrown_away(
         other = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
         with torch.no_grad():
             other.get_parameter("output.bias")[3] += 0.01
-        return script(ExportedModel(other))
+        return script(ExportedModel(other, tiny_corpus.tokenizer))
 
     monkeypatch.setattr(torch.jit, "script", wrong)
     with pytest.raises(LinguistError, match=r"model\.jit: .*differ.*thrown away"):

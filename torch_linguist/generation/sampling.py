@@ -88,35 +88,51 @@ def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = No
     Returns:
         Logits [B, V], at most 0.
     """
-    if sampling.repetition_penalty != 1 and seen is not None:
-        log_probabilities = torch.log_softmax(logits, dim=-1)
-        penalised = log_probabilities.gather(1, seen) * sampling.repetition_penalty
-        logits = log_probabilities.scatter(1, seen, penalised)
-    if 0 < sampling.top_k < logits.shape[-1]:
-        smallest = logits.topk(sampling.top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest, -torch.inf)
+    return filter_logits(
+        logits if seen is None else penalised_logits(logits, sampling.repetition_penalty, seen),
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        sampling.typical,
+    )
+
+
+def penalised_logits(logits: Tensor, penalty: float, seen: Tensor) -> Tensor:
+    """Log-probabilities [B, V], those of the ids seen [B, P] multiplied by the penalty; TorchScript compiles it."""
+    if penalty == 1.0:
+        return logits
+    log_probabilities = torch.log_softmax(logits, dim=-1)
+    return log_probabilities.scatter(1, seen, log_probabilities.gather(1, seen) * penalty)
+
+
+def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float, typical: float) -> Tensor:
+    """The filters of `Sampling` but the penalty, in their order; TorchScript compiles it, so an export draws alike."""
+    if 0 < top_k < logits.size(-1):
+        smallest = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest, -math.inf)
     # The largest at zero, so that no temperature, however low, carries a logit past a float; a number below the
-    # smallest normal one may count as zero.
+    # smallest normal one of float32 may count as zero.
     logits = logits - logits.amax(dim=-1, keepdim=True)
-    logits = logits / max(sampling.temperature, torch.finfo(logits.dtype).tiny)
-    if sampling.top_p < 1:
-        logits = _nucleus(logits, -logits, sampling.top_p)
-    if sampling.min_p > 0:
-        logits = logits.masked_fill(logits < math.log(sampling.min_p), -torch.inf)
-    if sampling.typical < 1:
+    logits = logits / max(temperature, 1.1754943508222875e-38)
+    if top_p < 1.0:
+        logits = nucleus(logits, -logits, top_p)
+    if min_p > 0.0:
+        logits = logits.masked_fill(logits < math.log(min_p), -math.inf)
+    if typical < 1.0:
         surprisal = -torch.log_softmax(logits, dim=-1)
-        expected = torch.where(surprisal.isinf(), 0, surprisal * torch.exp(-surprisal)).sum(dim=-1, keepdim=True)
+        terms = torch.where(surprisal.isinf(), torch.zeros_like(surprisal), surprisal * torch.exp(-surprisal))
+        distance = (surprisal - terms.sum(dim=-1, keepdim=True)).abs()
         # What is excluded already must come last.
-        distance = torch.where(surprisal.isinf(), torch.inf, (surprisal - expected).abs())
-        logits = _nucleus(logits, distance, sampling.typical)
+        logits = nucleus(logits, distance.masked_fill(surprisal.isinf(), math.inf), typical)
     return logits
 
 
-def _nucleus(logits: Tensor, order: Tensor, mass: float) -> Tensor:
+def nucleus(logits: Tensor, order: Tensor, mass: float) -> Tensor:
     """Keeps the fewest tokens, by ascending `order`, that together have at least `mass`; one at least."""
-    ranked = order.argsort(dim=-1, stable=True)
+    ranked = torch.argsort(order, dim=-1, stable=True)
     probabilities = torch.softmax(logits, dim=-1).gather(1, ranked)
     before = torch.cumsum(probabilities, dim=-1) - probabilities
     surplus = before >= mass
     surplus[:, 0] = False
-    return logits.masked_fill(torch.zeros_like(surplus).scatter(1, ranked, surplus), -torch.inf)
+    return logits.masked_fill(torch.zeros_like(surplus).scatter(1, ranked, surplus), -math.inf)

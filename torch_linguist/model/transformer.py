@@ -100,7 +100,7 @@ class Transformer(NeuralLanguageModel):
         surplus = past + new - (self.context_length - 1)
         if not torch.jit.is_scripting() and exporting():  # type: ignore[attr-defined]
             # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
-            keep = torch.sym_max(0, surplus)
+            keep = torch.sym_max(0, surplus)  # type: ignore[no-untyped-call]
         else:
             keep = max(0, surplus)
         features = embedded

@@ -1,0 +1,203 @@
+"""Several processes train as one: the same losses, every token once, and what a signal or a death does to them.
+
+Four families are trained by one launch of `processes_driver.py`; the command is launched twice.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import processes_driver as driver
+import pytest
+import torch
+
+from torch_linguist.cli import train
+from torch_linguist.trainer import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+PLAIN = ["data=text", "data.path=tale.txt", "model=gru", "model.embedding_dim=16", "model.hidden_size=16"]
+PLAIN += ["model.output=full", "model.dropout=0", "trainer.precision=fp32", "experiment=debug"]
+GIVEN = ["optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc"),
+    pytest.mark.xdist_group("commands"),
+]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def column(folder: Path, name: str) -> list[float]:
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+def assert_close_weights(one: Path, other: Path, tolerance: float = 1e-4) -> None:
+    left, right = (read_checkpoint(folder / "checkpoints" / "last.pt")["weights"] for folder in (one, other))
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver's trainings, with one process and with two."""
+    folder = tmp_path_factory.mktemp("processes")
+    for case in driver.CASES:
+        driver.fit(case, folder / "one" / case, folder / "cache")
+    driver.fit("rnn", folder / "half", folder / "cache", updates=6)
+    line = [*TORCHRUN, str(Path(driver.__file__)), str(folder)]
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("case", driver.CASES)
+def test_the_same_global_batch_gives_the_same_losses(case: str, trained: Path) -> None:
+    one, two = trained / "one" / case, trained / "two" / case
+    losses = column(one, "train_loss")
+    assert len(losses) == driver.STEPS
+    assert losses[-1] < losses[0]
+    for name in ("train_loss", "gradient_norm", "valid_loss"):
+        assert column(two, name) == pytest.approx(column(one, name), rel=1e-4)
+    assert column(two, "tokens") == column(one, "tokens")
+    assert_close_weights(one, two, 1e-3 if case == "transformer" else 1e-5)
+
+
+def test_the_whole_state_is_in_the_checkpoint(trained: Path) -> None:
+    states = [read_checkpoint(trained / run / "rnn" / "checkpoints" / "last.pt")["progress"] for run in ("one", "two")]
+    assert states[0]["loop"]["batches"] == states[1]["loop"]["batches"]
+    for one, two in zip(states[0]["loop"]["carried"], states[1]["loop"]["carried"], strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    masks = states[1]["random"]["processes"]
+    assert len(masks) == 2
+    assert not torch.equal(masks[0]["torch"], masks[1]["torch"])
+
+
+def test_another_number_of_processes_goes_on(trained: Path) -> None:
+    assert_close_weights(trained / "one" / "rnn", trained / "went on with two", 1e-5)
+    half = trained / "half of two" / "checkpoints" / "last.pt"
+    driver.fit("rnn", trained / "went on with one", trained / "cache", resume=half)
+    assert_close_weights(trained / "one" / "rnn", trained / "went on with one", 1e-5)
+
+
+def test_too_few_rows_are_refused(trained: Path) -> None:
+    for number in range(2):
+        assert "batch_size=1: is divided among 2" in (trained / f"refused-{number}.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workplace")
+    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
+    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def launch(workplace: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts torchrun; whatever is left of it ends with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*line: str) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [*TORCHRUN, *line], cwd=workplace, env=environment(), stdout=pipe, stderr=pipe, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
+def workers(process: "subprocess.Popen[str]") -> dict[str, int]:
+    """The processes that torchrun has started, by their rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    found = {}
+    for child in children:
+        pairs = (entry.partition("=") for entry in Path(f"/proc/{child}/environ").read_text().split("\0"))
+        found[{name: value for name, _, value in pairs}.get("RANK", "")] = int(child)
+    return found
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 150
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return content
+
+
+def test_a_death_ends_the_others_and_a_restart_goes_on(
+    workplace: Path, launch: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ["trainer.max_steps=200", "trainer.eval_every=50", "checkpoint.every_steps=20", "trainer.log_every=20"]
+    line = [*PLAIN, *GIVEN, *steps, "name=killed", "resume=auto"]
+    process = launch("--max-restarts=1", "--no-python", sys.executable, "-m", "torch_linguist.cli.train", *line)
+    folder = workplace / "outputs" / "killed"
+    wait_for((folder / "checkpoints" / "last.pt").is_file, process)
+    os.kill(workers(process)["1"], signal.SIGKILL)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors[-3000:]
+    told = [row for row in errors.splitlines() if row.startswith("error: ")]
+    assert len(told) == 1
+    assert "process 0 of 2: another process of this training has ended" in told[0]
+    assert "going on with outputs/killed" in output
+    assert [path.name for path in (workplace / "outputs").iterdir()] == ["killed"]
+    summary = summary_of(folder)
+    assert (summary["status"], summary["processes"], summary["train"]["steps"]) == ("finished", 2, 200)
+
+    monkeypatch.chdir(workplace)
+    assert train.main([*PLAIN, *GIVEN, *steps, "name=straight"]) == 0
+    straight = workplace / "outputs" / "straight"
+    assert column(folder, "step") == column(straight, "step")
+    assert column(folder, "valid_loss") == pytest.approx(column(straight, "valid_loss"), rel=1e-3)
+    for split in ("valid", "test"):
+        assert summary[split]["tokens"] == summary_of(straight)[split]["tokens"]
+        assert summary[split]["loss"] == pytest.approx(summary_of(straight)[split]["loss"], rel=1e-3)
+
+
+def test_all_stages_and_a_signal(
+    workplace: Path, launch: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process has the signal, both heed it; one process alone then goes on."""
+    steps = ["trainer.max_steps=600", "trainer.eval_every=20", "checkpoint.every_steps=20", "overfit.max_steps=10"]
+    steps += ["lr_find.trial_factors=[1.0]", "grid.weight_decay=[0.1]", "trainer.device=cpu"]
+    process = launch("-m", "torch_linguist.cli.train", *PLAIN, *steps, "name=stopped")
+    folder = workplace / "outputs" / "stopped"
+    wait_for((folder / "checkpoints" / "last.pt").is_file, process)
+    os.kill(workers(process)["1"], signal.SIGTERM)
+    output, errors = process.communicate(timeout=200)
+    assert "Traceback" not in output
+    summary = summary_of(folder)
+    assert summary["status"] == "interrupted", errors[-3000:]
+    assert set(summary["stages"]) >= {"check", "overfit", "lr_find", "grid", "fit"}
+    assert summary["valid"]["loss"] > 0
+    stopped_at = read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["step"]
+    assert stopped_at < 600
+
+    monkeypatch.chdir(workplace)
+    assert train.main(["resume=outputs/stopped", f"trainer.max_steps={stopped_at + 40}"]) == 0
+    finished = summary_of(folder)
+    assert (finished["status"], finished["processes"], finished["train"]["steps"]) == ("finished", 1, stopped_at + 40)
+    assert (folder / "model.jit").is_file()
+    steps_written = column(folder, "step")
+    assert steps_written == sorted(set(steps_written))

@@ -80,8 +80,9 @@ def _notes(subjects: Sequence[Subject]) -> list[str]:
     whose = f" of {subjects[0].label}" if len(subjects) > 1 else ""
     text = [
         f"The groups of each figure hold every token of {subjects[0].split} once: their losses, weighted by their "
-        f"tokens, add up to the score. Beside the names: tokens{whose}. Intervals are 95%, by bootstrap over {len(parts)} {parts.kind} ({RESAMPLES:,} resamples, percentiles); a "
-        "group that stands in fewer than five of them has none."
+        f"tokens, add up to the score. Beside the names: tokens{whose}. Intervals are 95%, by bootstrap over "
+        f"{len(parts)} {parts.kind} ({RESAMPLES:,} resamples, percentiles); a group that stands in fewer than five of "
+        "them has none."
     ]
     if not len(subjects[0].metadata.columns):
         return [*text, "The documents carry no metadata to slice by."]

@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 from torch_linguist.report.drawing import WIDTH, font_families, new_figure, printable
 from torch_linguist.report.section import ColouredRow, ColouredText
 
-HIGH = (226, 110, 60)
+HIGH = (240, 145, 95)
 """The strongest colour of positive values: orange on which black text is read with a contrast above 6."""
 
-LOW = (88, 148, 222)
+LOW = (125, 175, 235)
 """That of negative values: blue, told from orange by the colour-blind too."""
 
 COLUMNS = 78

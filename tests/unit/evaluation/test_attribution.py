@@ -1,0 +1,159 @@
+"""Attributions: against brute force, the completeness of the integral, and a naive attention."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import ModelBuilder
+from torch import Tensor
+
+from torch_linguist.data import TokenizedCorpus
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.attention import attention_maps
+from torch_linguist.evaluation.attribution import (
+    gradient_attribution,
+    log_probability,
+    mean_embedding,
+    occlusion,
+    occlusion_matrix,
+)
+from torch_linguist.evaluation.probing import target_nll
+from torch_linguist.model import LSTM, LanguageModel, NGramModel, Transformer
+from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model.transformer import Block, rotate
+
+CONTEXT = np.array([0, 5, 9, 3, 17, 4, 8])
+
+
+def log_prob(model: LanguageModel, context: list[int], target: int) -> float:
+    """Straight from the logits of one pass."""
+    with torch.no_grad():
+        logits, _ = model(torch.tensor([context]), model.initial_state(1))
+    return float(torch.log_softmax(logits[0, -1].double(), 0)[target])
+
+
+@pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
+def test_occlusion_is_that_of_brute_force(build_model: ModelBuilder, family: str) -> None:
+    model = build_model(family)
+    found = occlusion(model, CONTEXT, 11)
+    whole = log_prob(model, CONTEXT.tolist(), 11)
+    for place in range(len(CONTEXT)):
+        without = [*CONTEXT[:place].tolist(), *CONTEXT[place + 1 :].tolist()]
+        assert found[place] == pytest.approx(whole - log_prob(model, without, 11), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_the_matrix_holds_the_occlusion_of_each_prediction(build_model: ModelBuilder, family: str) -> None:
+    model = build_model(family)
+    matrix = occlusion_matrix(model, CONTEXT[1:], eos_id=0)
+    for row in range(1, len(CONTEXT) - 1):
+        single = occlusion(model, CONTEXT[: row + 1], int(CONTEXT[row + 1]))
+        np.testing.assert_allclose(matrix[row, :row], single[1:], atol=1e-5)
+        assert np.isnan(matrix[row, row:]).all()
+
+
+def test_an_ngram_rests_on_nothing_beyond_its_order(tiny_corpus: TokenizedCorpus) -> None:
+    model = NGramModel(tiny_corpus.tokenizer.vocab_size, order=3)
+    model.fit_counts(tiny_corpus.train.ids, tiny_corpus.tokenizer.eos_id)
+    ids = np.asarray(tiny_corpus.valid.ids[:20]).astype(np.int64)
+    found = occlusion(model, ids[:19], int(ids[19]))
+    assert (found[:-2] == 0).all()
+    assert np.abs(found[-2:]).max() > 0
+    matrix = occlusion_matrix(model, ids, tiny_corpus.tokenizer.eos_id)
+    far = np.subtract.outer(np.arange(20), np.arange(20)) > 2
+    assert np.nanmax(np.abs(matrix[far])) < 1e-12
+
+
+@pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
+@pytest.mark.parametrize("output", ["full", "adaptive"])
+def test_integrated_gradients_are_complete(build_model: ModelBuilder, family: str, output: str) -> None:
+    model = build_model(family, output=output)
+    assert isinstance(model, NeuralLanguageModel)
+    counts = np.arange(1, 51)
+    baseline = mean_embedding(model, counts)
+    np.testing.assert_allclose(
+        baseline, np.average(model.embedding.weight.detach(), axis=0, weights=counts), rtol=1e-4, atol=1e-6
+    )
+    found = gradient_attribution(model, CONTEXT, 11, baseline)
+    start = log_probability(model, baseline.expand(1, len(CONTEXT), -1), 11).detach()
+    expected = log_prob(model, CONTEXT.tolist(), 11) - float(start)
+    assert found.difference == pytest.approx(expected, abs=1e-5)
+    assert found.integrated.sum() == pytest.approx(expected, abs=2e-3)
+    assert abs(found.delta) < 2e-3
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_input_x_gradient_is_that_of_finite_differences(build_model: ModelBuilder) -> None:
+    model = build_model("lstm").double()
+    assert isinstance(model, LSTM)
+    found = gradient_attribution(model, CONTEXT, 11, mean_embedding(model, np.ones(50, np.int64)), steps=4)
+    embedded = model.embedding(torch.from_numpy(CONTEXT))[None].detach()
+
+    def scaled(place: int, factor: float) -> float:
+        changed = embedded.clone()
+        changed[0, place] *= factor
+        with torch.no_grad():
+            return float(log_probability(model, changed, 11))
+
+    for place in range(len(CONTEXT)):
+        slope = (scaled(place, 1 + 1e-5) - scaled(place, 1 - 1e-5)) / 2e-5
+        assert found.input_x_gradient[place] == pytest.approx(slope, abs=1e-7)
+
+
+def test_without_captum_the_way_out_is_told(build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch_linguist.evaluation.attribution.has_captum", lambda: False)
+    model = build_model("lstm")
+    assert isinstance(model, NeuralLanguageModel)
+    with pytest.raises(LinguistError, match=r"torch-linguist\[analyze\]"):
+        gradient_attribution(model, CONTEXT, 11, torch.zeros(16))
+
+
+def naive_attention(block: Block, features: Tensor, model: Transformer) -> Tensor:
+    """Head by head and token by token, [A, T, T]."""
+    time, width = features.shape
+    packed = block.query_key_value(block.attention_norm(features)).view(time, 3, model.num_heads, -1)
+    angles = torch.outer(torch.arange(time, dtype=torch.float32), model.frequencies)
+    maps = torch.zeros(model.num_heads, time, time)
+    for head in range(model.num_heads):
+        query, key = (rotate(packed[None, None, :, part, head], angles.cos(), angles.sin())[0, 0] for part in (0, 1))
+        for row in range(time):
+            logits = [float(query[row] @ key[column]) / math.sqrt(width / model.num_heads) for column in range(row + 1)]
+            weights = np.exp(logits) / np.exp(logits).sum()
+            maps[head, row, : row + 1] = torch.from_numpy(weights)
+    return maps
+
+
+@torch.no_grad()
+def test_attention_maps_are_those_of_a_naive_one(build_model: ModelBuilder) -> None:
+    model = build_model("transformer")
+    assert isinstance(model, Transformer)
+    maps = attention_maps(model, CONTEXT)
+    assert maps.shape == (2, 2, 7, 7)
+    np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-12)
+    assert (maps.triu(1) == 0).all()
+    features = model.embedding(torch.from_numpy(CONTEXT))
+    # The second layer reads what the first one wrote: if that is right, the first one's map was applied as it is.
+    for layer, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        np.testing.assert_allclose(maps[layer], naive_attention(block, features, model), atol=1e-6)
+        empty = torch.zeros(1, 2, 0, 8)
+        angles = torch.outer(torch.arange(7, dtype=torch.float32), model.frequencies)
+        after, _, value = block(features[None], empty, empty, angles.cos(), angles.sin(), None)
+        attended = (maps[layer].float() @ value[0]).transpose(0, 1).reshape(7, -1)
+        own = features + block.attention_out(attended)
+        inner = block.feed_forward_in(block.feed_forward_norm(own))
+        gate, inner = inner.chunk(2, dim=-1)
+        own = own + block.feed_forward_out(torch.nn.functional.silu(gate) * inner)
+        np.testing.assert_allclose(own, after[0], atol=1e-5)
+        features = after[0]
+    with pytest.raises(LinguistError, match="the model's context"):
+        attention_maps(model, np.zeros(9, np.int64))
+
+
+def test_too_short_contexts_are_refused(build_model: ModelBuilder) -> None:
+    for refused in (lambda: occlusion(build_model("lstm"), CONTEXT[:1], 3),
+                    lambda: occlusion_matrix(build_model("lstm"), CONTEXT[:1], 0)):  # fmt: skip
+        with pytest.raises(LinguistError, match="at least 2"):
+            refused()
+    assert np.isfinite(target_nll(build_model("lstm"), CONTEXT[None, :1], np.array([3]))).all()

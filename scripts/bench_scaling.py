@@ -1,0 +1,149 @@
+"""Weak scaling of the training: one process on one thread against several, each with the same share of the work.
+
+    python scripts/bench_scaling.py                             # lstm and transformer, 1 and 2 processes
+    python scripts/bench_scaling.py --processes 1 2 4 --families gru --output scaling.json
+
+Each process has `--batch-size` rows, so that the global batch grows with the processes; the efficiency is the tokens
+a second of W processes over W times those of one. The text is made, the model one of a WikiText-2 run's size. The
+processes of one machine share its memory and caches, and each sums all gradients by gloo over the loopback device.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+WARM_UP = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=["lstm", "transformer"])
+    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batch-size", type=int, default=16, help="rows of each process")
+    parser.add_argument("--sequence-length", type=int, default=64)
+    parser.add_argument("--vocabulary", type=int, default=10_000)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3, help="launches of each kind, in turn; the fastest counts")
+    parser.add_argument("--output", type=Path, help="gets the numbers as JSON")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.worker:
+        measure(arguments)
+        return 0
+    results = [
+        launched(arguments, family, count)
+        for family in arguments.families
+        for _ in range(arguments.repeats)
+        for count in arguments.processes
+    ]
+    rows = table(results, arguments.families, arguments.processes)
+    if arguments.output:
+        facts = {"cores": os.cpu_count(), "arguments": {key: str(value) for key, value in vars(arguments).items()}}
+        arguments.output.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def launched(arguments: argparse.Namespace, family: str, count: int) -> dict[str, Any]:
+    """Tokens a second of one launch of so many processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "found.json"
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", __file__]
+        for name in ("batch_size", "sequence_length", "vocabulary", "hidden", "steps"):
+            line += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+        line += ["--families", family, "--worker", str(found)]
+        subprocess.run(line, check=True, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+        content: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return {"family": family, "processes": count, **content}
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """What one process does: a few updates, timed from when all are warm until all are done."""
+    import numpy as np
+    import torch
+
+    from torch_linguist.data import Batch
+    from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
+    from torch_linguist.trainer import processes
+    from torch_linguist.trainer.device import denormals_flushed
+    from torch_linguist.trainer.loop import Loop
+
+    class MadeBatches:
+        """Tokens of a Zipf distribution, without end."""
+
+        epoch = 0.0
+
+        def __init__(self, rows: int) -> None:
+            source = np.random.default_rng(1)
+            ranks = np.minimum(source.zipf(1.2, (rows, arguments.sequence_length + 1)), arguments.vocabulary) - 1
+            ids = torch.from_numpy(ranks.astype(np.int64))
+            self._batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), reset=False)
+
+        def next(self) -> Batch:
+            return self._batch
+
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+        def load_state_dict(self, state: Any) -> None:
+            """There is no position."""
+
+    with processes.joined(), denormals_flushed():
+        torch.set_num_threads(1)
+        torch.manual_seed(1)
+        family = arguments.families[0]
+        kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
+        sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
+        model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
+        processes.same_weights(model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        loop = Loop(model, optimizer, MadeBatches(arguments.batch_size * processes.count()))
+        for _ in range(WARM_UP):
+            loop.update()
+        processes.wait_for_all()
+        begin, tokens = time.perf_counter(), loop.tokens
+        for _ in range(arguments.steps):
+            loop.update()
+        processes.wait_for_all()
+        seconds = time.perf_counter() - begin
+        if processes.is_first():
+            found = {
+                "parameters": model.num_parameters(),
+                "tokens_per_second": (loop.tokens - tokens) / seconds,
+                "milliseconds_an_update": 1000 * seconds / arguments.steps,
+            }
+            arguments.worker.write_text(json.dumps(found), encoding="utf-8")
+
+
+def table(results: Sequence[dict[str, Any]], families: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Prints and returns the fastest launch of each kind, and how well it scales."""
+    rows: list[dict[str, Any]] = []
+    print(f"{'family':12} {'parameters':>11} {'processes':>9} {'tokens/s':>9} {'ms/update':>9} {'efficiency':>10}")
+    for family in families:
+        best = {
+            count: max(
+                (result for result in results if (result["family"], result["processes"]) == (family, count)),
+                key=lambda result: float(result["tokens_per_second"]),
+            )
+            for count in counts
+        }
+        first = best[counts[0]]
+        for count, row in best.items():
+            share = row["tokens_per_second"] / first["tokens_per_second"] * counts[0] / count
+            rows.append({**row, "efficiency": share})
+            print(
+                f"{family:12} {row['parameters']:11,} {count:9} {row['tokens_per_second']:9,.0f} "
+                f"{row['milliseconds_an_update']:9.1f} {share:10.0%}"
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -39,9 +39,8 @@ def load_jit(path: Path) -> LoadedExport:
         with quiet_torchscript():
             module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise LinguistError(
-            f"{path}: is neither a run folder nor a file of tl-export --jit ({reason}); other formats load elsewhere"
+            f"{path}: is neither a run folder nor a whole file of tl-export --jit; other formats are loaded by others"
         ) from error
     texts = {name: text.decode() if isinstance(text, bytes) else text for name, text in extra.items()}
     if not texts["tokenizer.json"] or not hasattr(module, "context_length"):

@@ -1,5 +1,6 @@
 """`resume=`: which run goes on, and with what configuration."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.nodes import targets_of
 from torch_linguist.signatures import show
 
-FIXED = ("data", "tokenizer", "model", "seed")
-"""What a run that goes on cannot change: its weights and the order of its data depend on it."""
+FIXED = ("data", "tokenizer", "model", "seed", "trainer.batch_size", "trainer.sequence_length", "trainer.batches")
+"""What a run that goes on cannot change: its weights and its place in the data depend on it."""
 
 IGNORED = ("resume", "output_dir", "name")
 """Keys that say which run is meant, not how it goes on."""
@@ -24,7 +25,7 @@ def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None
     """The run folder that `resume=` means.
 
     Args:
-        resume: None or False (a new run), True (the newest run that has a checkpoint), `auto` (the same, but a new run
+        resume: None or False (a new run), True (the newest run that can go on), `auto` (the same, but a new run
             where there is none) or a run folder.
         output_dir: where run folders are made.
         name: of the run; with True and `auto` it says which run is meant.
@@ -33,25 +34,30 @@ def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None
         The run folder, or None for a new run.
 
     Raises:
-        LinguistError: there is no such run, or it has no checkpoint.
+        LinguistError: there is no such run, or it cannot go on.
     """
     if resume is None or resume is False:
         return None
     if resume is True or resume == "auto":
-        runs = [folder for folder in list_runs(output_dir) if is_resumable(folder) and name in (None, folder.name)]
+        runs = [folder for folder in list_runs(output_dir) if is_resumable(folder)]
+        if name is not None:
+            # Where a run of this name could not begin, the next one was called NAME-2.
+            named = [folder for folder in runs if folder.name == name]
+            runs = named or [folder for folder in runs if re.fullmatch(rf"{re.escape(name)}-\d+", folder.name)]
         if not runs and resume is True:
             where = output_dir / name if name else output_dir
-            raise LinguistError(f"resume=true: {where} holds no run with a checkpoint; resume=auto would start one")
+            raise LinguistError(f"resume=true: {where} holds no run that could go on; resume=auto would start one")
         return runs[0] if runs else None
     folder = Path(str(resume))
     if not is_resumable(folder):
-        raise LinguistError(f"resume={resume}: is no run folder with config.yaml and checkpoints/last.pt")
+        raise LinguistError(f"resume={resume}: is no run folder with config.yaml and progress.json")
     return folder
 
 
 def is_resumable(folder: Path) -> bool:
-    """Whether a run folder has what is needed to go on."""
-    return (folder / "config.yaml").is_file() and (folder / "checkpoints" / "last.pt").is_file()
+    """Whether a run folder has what is needed to go on: what was to be done, and what of it is done."""
+    known = (folder / "progress.json").is_file() or (folder / "checkpoints" / "last.pt").is_file()
+    return known and (folder / "config.yaml").is_file()
 
 
 def resumed_composition(
@@ -72,6 +78,7 @@ def resumed_composition(
         ConfigError: an override would change what cannot change, or the run's configuration names foreign classes.
     """
     config, choices = read_run_config(folder, trusted=_packages(composition.config))
+    kept: dict[str, str] = {}
     for override in parse_overrides(composition.overrides):
         key, line = override.key_or_group, str(override.input_line)
         if key in ignored:
@@ -86,13 +93,46 @@ def resumed_composition(
         value = override.value()
         if exists(config, key) and to_plain(config, key) == to_plain(composition.config, key):
             continue
-        if key.partition(".")[0] in fixed:
-            kept = f"has {key}={show(to_plain(config, key))}" if exists(config, key) else "does not have it"
-            raise ConfigError(f"{key}={show(value)}: the run in {folder} {kept}, and keeps it; leave it out")
+        if key in fixed or key.partition(".")[0] in fixed:
+            kept[f"{key}={show(value)}"] = (
+                f"has {key}={show(to_plain(config, key))}" if exists(config, key) else f"has no {key}"
+            )
+            continue
         if override.is_delete():
             raise ConfigError(f"{line}: a run that goes on keeps its keys; set another value")
         OmegaConf.update(config, key, to_plain(composition.config, key), force_add=True)
+    if kept:
+        it = "it" if len(kept) == 1 else "them"
+        raise ConfigError(
+            f"{', '.join(kept)}: the run in {folder} {', '.join(kept.values())}, and keeps {it}; leave {it} out"
+        )
     return Composition(config, choices, composition.overrides)
+
+
+def changed_values(folder: Path, composition: Composition) -> list[str]:
+    """In what a run that goes on differs from what it was begun with: `trainer.max_steps: 100 → 200`."""
+    before, after = (_flat(to_plain(config)) for config in (_begun_with(folder, composition), composition.config))
+    keys = [*after, *(key for key in before if key not in after)]
+    return [
+        f"{key}: {show(before.get(key))} → {show(after.get(key))}"
+        for key in keys
+        if before.get(key) != after.get(key) and key not in IGNORED
+    ]
+
+
+def _begun_with(folder: Path, composition: Composition) -> DictConfig:
+    return read_run_config(folder, trusted=_packages(composition.config))[0]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        key: item
+        for name, inner in value.items()
+        for key, item in _flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
 
 
 def _packages(config: DictConfig) -> tuple[str, ...]:
@@ -100,4 +140,4 @@ def _packages(config: DictConfig) -> tuple[str, ...]:
     return tuple({f"{str(target).partition('.')[0]}." for _, target in targets_of(to_plain(config))})
 
 
-__all__ = ["find_resumed", "is_resumable", "read_run_config", "resumed_composition"]
+__all__ = ["changed_values", "find_resumed", "is_resumable", "read_run_config", "resumed_composition"]

@@ -13,7 +13,7 @@ from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
 from torch_linguist.cli.plan import make_plan
 from torch_linguist.cli.repeat import Repetition, repetition, split_config_dirs
-from torch_linguist.cli.resume import find_resumed, resumed_composition
+from torch_linguist.cli.resume import changed_values, find_resumed, resumed_composition
 from torch_linguist.cli.together import first_decides, own_console, own_folder, together
 from torch_linguist.config import Composition, compose_config, to_yaml
 
@@ -28,8 +28,8 @@ TEXT = CommandText(
     notes=[
         (
             "Exit codes",
-            "0 finished; 1 failed; 2 wrong usage; 130 interrupted (the first Ctrl-C saves and scores what there is, "
-            "the second stops at once)",
+            "0 finished; 1 failed; 2 wrong usage; 130 interrupted, 143 by SIGTERM (the first signal saves and scores "
+            "what there is, the second stops at once)",
         )
     ],
     examples=[
@@ -38,6 +38,7 @@ TEXT = CommandText(
         ("tl-train data=text data.path=my_book.txt model=gru", "your own text"),
         ("tl-train model=transformer optim.lr=1e-3 optim.weight_decay=0 trainer.max_minutes=10", "no search: train"),
         ("tl-train --config-dir outputs/RUN", "the same run again, from its folder: the same weights"),
+        ("tl-train resume=auto name=long trainer.max_minutes=60", "begins, or goes on where it was stopped or killed"),
         ("tl-train stages=[lr_find] model=rnn", "only look for a learning rate"),
         ("tl-grid model=lstm,gru model.hidden_size=128,256", "several runs, one row each in a CSV"),
     ],
@@ -76,9 +77,11 @@ def _train(argv: list[str]) -> int:
 def _carry_out(composition: Composition, again: Repetition | None) -> int:
     config = composition.config
     found = first_decides(lambda: _found(config))
+    changes: list[str] = []
     if found is not None:
         composition = resumed_composition(Path(found), composition)
-    plan = make_plan(composition.config, composition.choices)
+        changes = changed_values(Path(found), composition)
+    plan = replace(make_plan(composition.config, composition.choices), changes=changes)
 
     from torch_linguist import pipeline
     from torch_linguist.trainer.pace import read_pace

@@ -136,6 +136,7 @@ class Loop:
             "tokens": self.tokens,
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
+            "gradient_norm": None if self.gradient_norm is None else float(self.gradient_norm),
             "carried": None if carried is None else [tensor.cpu() for tensor in carried],
         }
 
@@ -144,7 +145,8 @@ class Loop:
         self.step, self.tokens = int(state["step"]), int(state["tokens"])
         load_optimizer(self.optimizer, state["optimizer"])
         self.batches.load_state_dict(state["batches"])
-        carried = state["carried"]
+        norm, carried = state["gradient_norm"], state["carried"]
+        self.gradient_norm = None if norm is None else torch.tensor(norm)
         if carried is None:
             self._state = None
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torch_linguist.cli.resume import find_resumed, read_run_config, resumed_composition
+from torch_linguist.cli.resume import changed_values, find_resumed, read_run_config, resumed_composition
 from torch_linguist.cli.runs import find_run, list_runs, newest_run
 from torch_linguist.config import check_types, compose_config, to_plain, to_yaml
 from torch_linguist.errors import ConfigError, LinguistError
@@ -56,10 +56,18 @@ def test_what_resume_means(tmp_path: Path) -> None:
     assert find_resumed("auto", tmp_path, "older") == older
     assert find_resumed("auto", tmp_path, "other") is None
     assert find_resumed(str(older), tmp_path, None) == older
-    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run with a checkpoint"):
+    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run that could go on"):
         find_resumed(True, tmp_path, "other")
-    with pytest.raises(LinguistError, match=r"is no run folder with config\.yaml and checkpoints/last\.pt"):
+    with pytest.raises(LinguistError, match=r"is no run folder with config\.yaml and progress\.json"):
         find_resumed(str(tmp_path / "newest"), tmp_path, None)
+
+
+def test_a_run_that_has_only_begun_goes_on_too(tmp_path: Path) -> None:
+    begun = make_run(tmp_path / "name-2", 1000, checkpoint=False)
+    (tmp_path / "name").mkdir()  # Killed before it had written anything.
+    assert find_resumed("auto", tmp_path, "name") is None
+    (begun / "progress.json").write_text("{}")
+    assert find_resumed("auto", tmp_path, "name") == begun
 
 
 def test_the_runs_own_command_line_goes_on_with_it(tmp_path: Path) -> None:
@@ -74,21 +82,29 @@ def test_the_runs_own_command_line_goes_on_with_it(tmp_path: Path) -> None:
 
 def test_limits_and_rates_may_change(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 1000)
-    line = ["resume=true", "trainer.max_steps=50", "optim.lr=0.01", "stages=[fit]"]
+    line = ["resume=true", "trainer.max_steps=60", "optim.lr=0.01", "stages=[fit]"]
     before, after = to_plain(read_run_config(run)[0]), to_plain(resumed_composition(run, compose_config(line)).config)
-    assert (after["trainer"]["max_steps"], after["optim"]["lr"], after["stages"]) == (50, 0.01, ["fit"])
+    assert (after["trainer"]["max_steps"], after["optim"]["lr"], after["stages"]) == (60, 0.01, ["fit"])
     for name in ("model", "data", "tokenizer", "schedule", "seed"):
         assert after[name] == before[name]
+    changes = changed_values(run, resumed_composition(run, compose_config(line)))
+    assert changes[0] == "stages: [check,overfit,lr_find,grid,fit,export] → [fit]"
+    assert changes[1:] == ["optim.lr: auto → 0.01", "trainer.max_steps: 5 → 60"]
+    with pytest.raises(
+        ConfigError, match=r"seed=9, model\.hidden_size=9: .* has seed=1, has model\.hidden_size=8, and"
+    ):
+        resumed_composition(run, compose_config(["resume=true", "seed=9", "model.hidden_size=9"]))
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("model.hidden_size=9", "model.hidden_size=9: the run in .* has model.hidden_size=8, and keeps it"),
+        ("trainer.batch_size=9", "trainer.batch_size=9: the run in .* has trainer.batch_size=8, and keeps it"),
         ("seed=9", "seed=9: the run in .* has seed=1, and keeps it"),
         ("model=lstm", "model=lstm: the run in .* has model=gru, and keeps it"),
         ("optim=sgd", "optim=sgd: the run in .* has optim=adamw, and keeps it"),
-        ("~trainer.batch_size", "a run that goes on keeps its keys"),
+        ("~trainer.log_every", "a run that goes on keeps its keys"),
     ],
 )
 def test_what_the_weights_depend_on_may_not_change(tmp_path: Path, override: str, message: str) -> None:

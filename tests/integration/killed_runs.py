@@ -1,0 +1,240 @@
+"""Runs that are killed at seeded points and taken up again; each must end as the run that nobody killed.
+
+    python killed_runs.py FOLDER POINTS SEED
+
+The parent imports everything once and forks: a child that works, is killed by SIGKILL at the n-th event, another child
+that goes on. Events are updates, rows, renames, the middle of a checkpoint's write, and the like, in every stage.
+"""
+
+import csv
+import functools
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from conftest import made_text
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer
+from torch_linguist.model import LSTM, LanguageModel
+from torch_linguist.pipeline import Plan, run
+from torch_linguist.pipeline.progress import Progress
+from torch_linguist.trainer import (
+    CheckpointSettings,
+    GridSettings,
+    LRFindSettings,
+    OneCycle,
+    OverfitSettings,
+    SampleSettings,
+    ScoreSettings,
+    TrainerSettings,
+    read_checkpoint,
+)
+from torch_linguist.trainer.loop import Loop
+from torch_linguist.trainer.run_folder import whole_file
+from torch_linguist.trainer.table import Table
+
+# By name: `torch_linguist.pipeline.run` is also a function of that package.
+RUN, TUNING = (importlib.import_module(f"torch_linguist.pipeline.{name}") for name in ("run", "tuning"))
+TIMED = {"seconds", "training_seconds", "checkpoint_seconds", "tokens_per_second"}
+
+
+class Events:
+    """Counts what happens, and pulls the plug at one of them."""
+
+    def __init__(self, deadly: int | None) -> None:
+        self.deadly, self.stage = deadly, "prepare"
+        self.seen: list[tuple[str, str]] = []
+
+    def happened(self, name: str) -> None:
+        self.seen.append((self.stage, name))
+        if len(self.seen) - 1 == self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, owner: Any, name: str) -> None:
+        """An event before and one after each call."""
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            self.happened(f"before {name}")
+            result = inner(*arguments, **options)
+            self.happened(f"after {name}")
+            return result
+
+        setattr(owner, name, wrapper)
+
+    def watch(self) -> None:
+        """Puts the hooks in place."""
+        for owner, name in ((Loop, "update"), (Path, "replace"), (Table, "add"), (Progress, "begin")):
+            self.around(owner, name)
+        for name in ("score_splits", "export_jit"):
+            self.around(RUN, name)
+        save, stage = torch.save, Progress.stage
+
+        def half_saved(content: Any, file: Any) -> None:
+            save(content, file)
+            if hasattr(file, "truncate"):
+                self.happened("middle of a checkpoint")
+
+        def in_stage(progress: Progress, name: str, about: str) -> Any:
+            self.stage = name
+            return stage(progress, name, about)
+
+        torch.save = half_saved
+        Progress.stage = in_stage  # type: ignore[method-assign]
+
+
+def plan_of(folder: Path, corpus: MemoryCorpus, resume: bool) -> Plan:
+    return Plan(
+        folder=folder,
+        corpus=corpus,
+        tokenizer_trainer=WordTokenizerTrainer(min_frequency=1),
+        make_model=functools.partial(LSTM, embedding_dim=8, hidden_size=8, dropout=0.2, output="full"),
+        make_optimizer=torch.optim.AdamW,
+        schedule=OneCycle(),
+        trainer=TrainerSettings(
+            batch_size=4,
+            sequence_length=8,
+            max_steps=14,
+            eval_every=4,
+            eval_tokens=60,
+            log_every=3,
+            device="cpu",
+            precision="fp32",
+            average="ema",
+            sample_every=0,
+        ),
+        checkpoint=CheckpointSettings(every_steps=5),
+        overfit=OverfitSettings(max_steps=4),
+        lr_find=LRFindSettings(steps=10, trial_steps=2, eval_tokens=40),
+        grid=GridSettings(steps=2, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
+        score=ScoreSettings(baseline_order=0),
+        sample=SampleSettings(tokens=2, prompts=["the"]),
+        names={"model": "lstm", "data": "made", "tokenizer": "word"},
+        config_text="seed: 1\n",
+        resume=resume,
+    )
+
+
+def quick_export(model: LanguageModel, tokenizer: Any, path: Path, settings: Any = None) -> Any:
+    """In the place of `export_jit`, whose compiler takes longer than all the rest of a run."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(b"exported")
+    return SimpleNamespace(path=path, mebibytes=0.0, difference=0.0)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Carries out work in a fork; its wait status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def carry_out(folder: Path, corpus: MemoryCorpus, deadly: int | None) -> None:
+    folder.mkdir(exist_ok=True)
+    events = Events(deadly)
+    with (folder.parent / "console.txt").open("a") as console:
+        if deadly is not None or folder.name == "straight":
+            events.watch()
+        run(plan_of(folder, corpus, (folder / "progress.json").is_file()), Console(file=console, width=100))
+    if folder.name == "straight":
+        (folder.parent / "events.json").write_text(json.dumps(events.seen))
+
+
+def choose(events: list[tuple[str, str]], points: int, seed: int) -> list[int]:
+    """So many events, of every stage, and some in the middle of a checkpoint."""
+    source = random.Random(seed)
+    groups: dict[str, list[int]] = {}
+    for index, (stage, name) in enumerate(events):
+        groups.setdefault("checkpoint" if name == "middle of a checkpoint" else stage, []).append(index)
+    assert groups.keys() >= {"prepare", "check", "overfit", "lr_find", "grid", "fit", "export", "checkpoint"}, groups
+    chosen = {source.choice(group) for group in groups.values()}
+    while len(chosen) < points:
+        chosen.add(source.choice(groups[source.choice(["fit", "fit", "checkpoint", "grid", *groups])]))
+    return sorted(chosen)
+
+
+def plain(value: Any) -> Any:
+    """A content without times, comparable bit for bit."""
+    if isinstance(value, torch.Tensor):
+        return (str(value.dtype), value.tolist())
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items() if key not in TIMED}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All of a run that must not depend on whether it was killed."""
+    found: dict[str, Any] = {
+        name: plain(read_checkpoint(folder / "checkpoints" / name)) for name in ("best.pt", "last.pt")
+    }
+    tables = ("metrics.csv", "overfit.csv", "lr_finder.csv", "lr_trials.csv", "grid.csv")
+    found |= {name: rows(folder / name) for name in tables}
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    kept = ("status", "lr", "weight_decay", "valid", "test")
+    found["summary"] = {key: summary[key] for key in kept} | {"stages": list(summary["stages"])}
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
+        if "per_second" not in tag:
+            found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    return found
+
+
+def main(folder: Path, points: int, seed: int) -> int:
+    torch.set_num_threads(1)
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # The first one imports a compiler; forks have it then.
+    os.environ["TORCH_LINGUIST_CACHE"] = str(folder / "cache")
+    for module in (RUN, TUNING):
+        for name in [name for name in vars(module) if name.startswith("plot_")]:
+            setattr(module, name, lambda *arguments: None)
+    RUN.export_jit = quick_export  # type: ignore[attr-defined]
+    texts = {"train": [made_text(100, 1)], "valid": [made_text(20, 2)], "test": [made_text(20, 3)]}
+    corpus = MemoryCorpus(texts, name="made", tokenised=True)
+    assert in_child(lambda: carry_out(folder / "straight", corpus, None)) == 0
+    events = [tuple(event) for event in json.loads((folder / "events.json").read_text())]
+    expected = outcome(folder / "straight")
+    failures = 0
+    for deadly in choose(events, points, seed):
+        place, killed = f"{events[deadly][0]}: {events[deadly][1]}", folder / f"killed-{deadly}"
+        status = in_child(lambda killed=killed, deadly=deadly: carry_out(killed, corpus, deadly))  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), f"{place}: was not killed"
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        status = in_child(lambda killed=killed: carry_out(killed, corpus, None))  # type: ignore[misc]
+        found = outcome(killed) if status == 0 else {}
+        differing = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
+        failures += bool(differing)
+        verdict = f"differs in {sorted(differing)}" if differing else "equal"
+        sys.stdout.write(f"{deadly:4d} {place}: {verdict}\n")
+    return failures
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))

@@ -106,14 +106,12 @@ def _joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _largest(changed: dict[str, pd.DataFrame]) -> Table:
     names = ["run", "context", "word", "replaced_by", "distance", "js", "kl", "target", "before", "after"]
-    tops = [table.head(200).assign(run=label) for label, table in changed.items()]
+    tops = [table.drop_duplicates("position").assign(run=label) for label, table in changed.items()]
     top = pd.concat(tops).sort_values("js", ascending=False, kind="stable")[names]
     if len(changed) == 1:
         top = top.drop(columns="run")
     caption = (
-        "The largest divergences. The word at the distance from the target is replaced; js and kl in nats; before and "
-        "after: probability of the word that came."
+        "The largest divergence at each place. The word at the distance from the target is replaced; js and kl in "
+        "nats; before and after: probability of the word that came."
     )
-    return Table(
-        "changed_word_largest", "One changed word: the largest", top, caption, rows=12, shares=("before", "after")
-    )
+    return Table("changed_word_largest", "One changed word: the largest", top, caption, rows=12)

@@ -247,17 +247,34 @@ def draw_map(path: Path, table: pd.DataFrame) -> None:
     """
     with new_figure(path, 6.4) as figure:
         axes = figure.subplots()
-        for index, (kind, own) in enumerate(table.groupby("class", sort=True)):
-            axes.plot(own["tsne_1"], own["tsne_2"], ".", color=colour(index), markersize=4, alpha=0.5, label=str(kind))
-            for row in own.itertuples():
-                axes.annotate(
-                    printable(row.word, 14), (row.tsne_1, row.tsne_2), fontsize=5.5, color=colour(index),
-                    ha="center", va="bottom",
-                )  # fmt: skip
+        paint = {str(kind): colour(index) for index, kind in enumerate(sorted(table["class"].unique()))}
+        for kind, own in table.groupby("class", sort=True):
+            axes.plot(own["tsne_1"], own["tsne_2"], ".", color=paint[str(kind)], markersize=4, alpha=0.5, label=kind)
+        for row in _without_overlaps(table).itertuples():
+            axes.annotate(
+                printable(row.word, 14), (row.tsne_1, row.tsne_2), fontsize=6, color=paint[str(row[3])],
+                ha="center", va="bottom",
+            )  # fmt: skip
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)
         figure.legend(loc="outside upper center", ncols=5)
+
+
+def _without_overlaps(table: pd.DataFrame) -> pd.DataFrame:
+    """The words whose labels fit beside those of more frequent ones, which come first."""
+    span = [max(float(np.ptp(table[axis])), 1e-9) for axis in ("tsne_1", "tsne_2")]
+    # In shares of the figure, for letters of six points on some six inches.
+    height = 0.0145 * span[1]
+    placed: list[tuple[float, float, float]] = []
+    kept = []
+    points = table[["tsne_1", "tsne_2"]].to_numpy(np.float64).tolist()
+    for place, (word, (x, y)) in enumerate(zip(table["word"], points, strict=True)):
+        half = 0.0046 * len(printable(word, 14)) * span[0]
+        if all(abs(x - other) > half + wide or abs(y - below) > height for other, below, wide in placed):
+            placed.append((x, y, half))
+            kept.append(place)
+    return table.iloc[kept]
 
 
 def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:

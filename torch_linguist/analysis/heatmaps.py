@@ -155,7 +155,9 @@ def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section
         of = f", {subject.label}" if len(subjects) > 1 else ""
         suffix = f"_{file_name(subject.label)}" if of else ""
         text += [f"{subject.label}: {note}" for note in _lacking(subject)]
-        for number, prediction in enumerate(predictions(subject, settings), 1):
+        # Runs that share their tokens are looked at in the same places, those that the first one half expected.
+        chooser = subjects[0] if subject.shares_tokens(subjects[0]) else subject
+        for number, prediction in enumerate(predictions(subject, settings, chooser), 1):
             values = _methods(subject, prediction)
             coloured.append(_coloured(subject, prediction, values, f"attribution_{number}{suffix}", of))
             frames.append(_attribution_frame(subject, prediction, values, number))
@@ -175,16 +177,23 @@ def _lacking(subject: Subject) -> list[str]:
     return notes
 
 
-def predictions(subject: Subject, settings: AnalysisSettings) -> list[Prediction]:
-    """The next word after a text of one's own, and words of the split that the model half expected."""
+def predictions(subject: Subject, settings: AnalysisSettings, chooser: Subject) -> list[Prediction]:
+    """The next word after a text of one's own, and words of the split that the model half expected.
+
+    Args:
+        subject: the run.
+        settings: how many.
+        chooser: whose half-expected words are taken: the run itself, or another on the same tokens.
+    """
     found = []
     if settings.text is not None:
         ids = np.concatenate([[subject.tokenizer.eos_id], own_passage(subject, settings.text).ids])[-CONTEXT:]
         log_prob = next(next_log_probabilities(subject.model, ids[None]))[0]
+        log_prob[[subject.tokenizer.eos_id, subject.tokenizer.unk_id]] = -math.inf
         best = int(log_prob.argmax())
-        found.append(Prediction("after your text, the likeliest", ids, best, float(log_prob[best].exp())))
+        found.append(Prediction("after your text, the likeliest word", ids, best, float(log_prob[best].exp())))
     width = min(CONTEXT, subject.model.context_length or CONTEXT, len(subject.stream))
-    positions = _telling(subject, width, settings)
+    positions = _telling(chooser, min(CONTEXT, len(subject.stream)), settings)
     contexts, targets = contexts_at(subject.stream, positions, width) if len(positions) else ((), ())
     for position, context, target in zip(positions, contexts, targets, strict=True):
         log_prob = next(next_log_probabilities(subject.model, context[None]))[0]
@@ -206,8 +215,13 @@ def _telling(subject: Subject, width: int, settings: AnalysisSettings) -> Ids:
         candidates = np.flatnonzero(able & wanted)
         if len(candidates) >= settings.examples:
             break
-    drawn = np.random.default_rng(settings.seed).permutation(candidates)[: settings.examples]
-    return np.sort(drawn).astype(np.int64)
+    drawn = np.random.default_rng(settings.seed).permutation(candidates)
+    # Another word each time, as far as there are others: a weak model half expects few of them.
+    _, firsts = np.unique(subject.ids[drawn], return_index=True)
+    different = np.sort(firsts)
+    again = np.setdiff1d(np.arange(len(drawn)), different)
+    order = np.concatenate([different, again])[: settings.examples]
+    return np.sort(drawn[order]).astype(np.int64)
 
 
 def _methods(subject: Subject, prediction: Prediction) -> dict[str, Floats]:

@@ -75,7 +75,8 @@ def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str,
     return Drawing(
         f"map{suffix}",
         f"The {len(plane)} most frequent words{of}",
-        f"By t-SNE (cosine, seed {settings.seed}): neighbours stay neighbours, distances between clusters mean little. "
+        f"By t-SNE (cosine, seed {settings.seed}): neighbours stay neighbours, distances between clusters mean little; "
+        "labels that would cover others are left out. "
         f"Two principal components, also in the table, hold {plane.attrs['explained']:.0%} of the variance.",
         partial(draw_map, table=plane),
     )

@@ -11,6 +11,7 @@ from torch_linguist.analysis.figures import draw_intervals, draw_values
 from torch_linguist.analysis.subject import MOST_CROSSED, Subject
 from torch_linguist.evaluation.slices import RESAMPLES, Grouping, crossed, slice_table, with_perplexity
 from torch_linguist.explore.texts import file_name
+from torch_linguist.report.page import cell_text
 from torch_linguist.report.section import Drawing, Section, Table
 
 CAPTIONS = {
@@ -26,6 +27,19 @@ CAPTIONS = {
     "line length": "Tokens of the line that the token is in, <eos> included.",
 }
 
+SCORES = (
+    "tokens",
+    "loss",
+    "perplexity",
+    "perplexity_low",
+    "perplexity_high",
+    "word_perplexity",
+    "bits_per_byte",
+    "oov_rate",
+    "perplexity_without_unknown",
+    "resampled",
+)
+
 
 def overview(subjects: Sequence[Subject]) -> Section:
     """The score of each run, as `tl-eval` has it."""
@@ -33,13 +47,19 @@ def overview(subjects: Sequence[Subject]) -> Section:
     for subject in subjects:
         found = subject.evaluation.row()
         own = {"run": subject.label, "model": subject.family, "tokenizer": subject.tokenizer.kind}
-        names = ("tokens", "loss", "perplexity", "perplexity_low", "perplexity_high", "word_perplexity",
-                 "bits_per_byte", "oov_rate", "perplexity_without_unknown", "resampled")  # fmt: skip
-        rows.append(own | {name: found[name] for name in names} | {"read": subject.reading})
+        rows.append(own | {name: found[name] for name in SCORES} | {"read": subject.reading})
     frame = pd.DataFrame(rows)
     caption = "Every token scored once, <eos> included. Low and high: 95% by bootstrap over what the table names."
-    table = Table("overview", "Scores", frame, caption, shares=("oov_rate",))
-    return Section("overview", "Scores", tables=[table])
+    # A run a column: two of them fit the screen of a phone, all their numbers side by side do not.
+    turned = pd.DataFrame(
+        [
+            (name.replace("_", " "), *(cell_text(value, share=name == "oov_rate") for value in frame[name]))
+            for name in frame.columns[1:]
+        ],
+        columns=["", *frame["run"]],
+    )
+    tables = [Table("overview", "Scores", turned, caption, rows=20), Table("scores", "Scores", frame, rows=0)]
+    return Section("overview", "Scores", tables=tables)
 
 
 def slices(subjects: Sequence[Subject], seed: int) -> Section:
@@ -60,19 +80,25 @@ def slices(subjects: Sequence[Subject], seed: int) -> Section:
         )
         for name in names
     ]
-    several, pairs = len(subjects) > 1, {}
+    several, pairs, text = len(subjects) > 1, {}, _notes(subjects)
     for subject in subjects:
         if crossings := _pairs(subject):
             evaluation = subject.evaluation
             both = [crossed(one, other) for one, other in crossings]
             found = slice_table(evaluation.nll, both, evaluation.parts, seed=seed)
             pairs[subject.label] = found
-            drawings += [_crossed_drawing(subject.label, found, one, other, several) for one, other in crossings]
+            telling = [(one, other) for one, other in crossings if not _nested(one, other)]
+            drawings += [_crossed_drawing(subject.label, found, one, other, several) for one, other in telling]
+            if subject is subjects[0] and len(telling) < len(crossings):
+                nested = [f"{one.name} × {other.name}" for one, other in crossings if _nested(one, other)]
+                text.append(
+                    f"Pairs without a figure, since one of the two says all in this split: {', '.join(nested)}."
+                )
     written = [Table("slices", "Loss by slice", _joined(tables), rows=0)]
     if pairs:
         written.append(Table("slices_pairs", "Loss by pairs of columns", _joined(pairs), rows=0))
     written.append(_costs(tables[subjects[0].label], subjects[0].label))
-    return Section("slices", "Loss by slice", _notes(subjects), drawings, written)
+    return Section("slices", "Loss by slice", text, drawings, written)
 
 
 def _notes(subjects: Sequence[Subject]) -> list[str]:
@@ -109,6 +135,12 @@ def _costs(table: pd.DataFrame, label: str) -> Table:
 def _pairs(subject: Subject) -> list[tuple[Grouping, Grouping]]:
     own = [subject.column_grouping(column, MOST_CROSSED) for column in subject.columns[0]]
     return list(itertools.combinations(own, 2))
+
+
+def _nested(one: Grouping, other: Grouping) -> bool:
+    """Whether each group of one lies within a single group of the other, so that crossing them tells nothing new."""
+    both = len(np.unique(crossed(one, other).codes))
+    return both == max(len(np.unique(one.codes)), len(np.unique(other.codes)))
 
 
 def _crossed_drawing(label: str, table: pd.DataFrame, one: Grouping, other: Grouping, several: bool) -> Drawing:

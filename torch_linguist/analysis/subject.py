@@ -16,6 +16,9 @@ from torch_linguist.explore.texts import choose_columns
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.neural import NeuralLanguageModel
 
+MOST_INTERVALS = 8
+"""Intervals that a column of numbers is cut into, such as years into eras."""
+
 MOST_CROSSED = 12
 """Groups of a column that is crossed with another."""
 
@@ -89,8 +92,13 @@ class Subject:
 
     @cached_property
     def columns(self) -> tuple[list[Column], list[str]]:
-        """The metadata columns that group the documents, and sentences on the others."""
-        return choose_columns(describe_columns(self.metadata, self.metadata.columns))
+        """The metadata columns that group the documents, and sentences on the others.
+
+        All splits together tell what kind a column is: of a few documents each may have a value of its own.
+        """
+        everything = pd.DataFrame([row for stream in self.corpus.streams.values() for row in stream.metadata])
+        described = describe_columns(everything, everything.columns)
+        return choose_columns([column for column in described if column.name in self.metadata])
 
     @cached_property
     def groupings(self) -> list[Grouping]:
@@ -100,6 +108,7 @@ class Subject:
 
     def column_grouping(self, column: Column, most: int = 20) -> Grouping:
         """The tokens by a metadata column; the rarest values of more than `most` become one."""
+        most = min(most, MOST_INTERVALS) if column.kind == "number" else most
         found = groups(self.metadata, column, most)
         return by_document(column.name, [str(name) for name in found.cat.categories], found.cat.codes, self.stream)
 

@@ -27,6 +27,9 @@ LONGEST = 512
 SHARES = (0.05, 0.1, 0.2, 0.5)
 """Shares of a context that are damaged."""
 
+SHOWN = 16
+"""Tokens of a context that a table shows, those next to the target: changes further away tell themselves apart."""
+
 Floats = NDArray[np.float64]
 
 
@@ -249,7 +252,7 @@ def _changes_of(
     changed[np.arange(1, len(drawn) + 1), places] = drawn
     found = torch.cat(list(next_log_probabilities(model, changed)))
     kl, js = divergences(found[:1], found[1:])
-    shown = "".join(texts[token] for token in context[-24:]).strip()
+    shown = "".join(texts[token] for token in context[-SHOWN:]).strip()
     for number, place in enumerate(places):
         yield {
             "position": position,

@@ -28,6 +28,9 @@ HUGE_PAGES = "1"
 """Whether torch asks the kernel for huge pages (THP_MEM_ALLOC_ENABLE): it spares a page fault for each 4 KiB of the
 tens of megabytes that a training step allocates anew; a step of the LSTM took 1.1 to 1.5 times as long without."""
 
+LONGEST_LINE = 800
+"""Characters of an error that are shown."""
+
 Command = Callable[[list[str]], int]
 
 
@@ -92,7 +95,9 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
 def describe(error: Exception) -> str:
     """An error as one line for a person: ours as they are, others with their type and the way to the traceback."""
     if isinstance(error, LinguistError):
-        return " ".join(str(error).split("\n"))
+        line = " ".join(str(error).split("\n"))
+        # A damaged file may be quoted; what is wrong stands at the beginning, the way out at the end.
+        return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
         return f"{named}{error.strerror}"

@@ -112,6 +112,11 @@ def survives(path: Path, damage: Damage, read: Callable[[], object]) -> None:
     assert len(message) < 1000
 
 
+def go_on(folder: Path) -> object:
+    drop_rows_after(folder / "metrics.csv", 20)
+    return read_pace(folder)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "checkpoints/best.pt": load_run,
     "checkpoints/last.pt": lambda folder: read_checkpoint(folder / "checkpoints" / "last.pt"),
@@ -120,7 +125,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "config.yaml": lambda folder: check_types(read_run_config(folder)[0]),
     "grid.csv": lambda folder: plot_grid(folder / "grid.csv", folder / "grid.png"),
     "grid.csv, to go on": lambda folder: read_points(folder / "grid.csv", [(0.001, 0.0), (0.001, 0.1)], 20),
-    "metrics.csv": lambda folder: (drop_rows_after(folder / "metrics.csv", 20), read_pace(folder)),
+    "metrics.csv": go_on,
     "pace.csv": read_pace,
     "progress.json": lambda folder: Progress(folder, Observer(), {}, resume=True),
     "sweep.json": read_record,

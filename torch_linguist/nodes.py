@@ -36,7 +36,7 @@ PLACES: Mapping[str, tuple[str, str]] = {
 INJECTED: Mapping[str, frozenset[str]] = {"model": frozenset({"vocab_size"}), "optim": frozenset({"params"})}
 """Arguments of a node's class that the program itself passes."""
 
-OWN: Mapping[str, Mapping[str, Any]] = {"optim": {"decay_all": bool}}
+OWN: Mapping[str, Mapping[str, Any]] = {"optim": {"decay_all": bool, "fallback_lr": float}}
 """Keys of a node that the program reads itself, and their types; the class never sees them."""
 
 AUTO: Mapping[str, bool] = {"optim.lr": False, "optim.weight_decay": True}

@@ -28,6 +28,7 @@ from torch_linguist.trainer import (
     OverfitSettings,
     SampleSettings,
     TrainerSettings,
+    load_model,
 )
 
 SCORE = {"tokens", "words", "bytes", "oov_rate", "loss", "perplexity", "word_perplexity", "bits_per_byte"}
@@ -102,6 +103,26 @@ def test_all_artifacts_are_there(finished: tuple[Path, dict[str, Any], str]) -> 
         assert (folder / path).exists()
     assert sorted(path.suffix == ".final" for path in (folder / "tensorboard").glob("events.*")) == [False, True]
     assert (folder / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_searching_first_leaves_no_trace_in_the_weights(
+    finished: tuple[Path, dict[str, Any], str], source_corpus: MemoryCorpus, tmp_path: Path
+) -> None:
+    folder, summary, _ = finished
+    given = {"lr": summary["lr"], "weight_decay": summary["weight_decay"]}
+    run(plan_of(tmp_path / "given", source_corpus, stages=["fit"], **given), quiet())
+    for name in ("best.pt", "last.pt"):
+        searched, alone = (load_model(place / "checkpoints" / name) for place in (folder, tmp_path / "given"))
+        pairs = zip(searched.state_dict().items(), alone.state_dict().items(), strict=True)
+        assert all(one == other and torch.equal(mine, yours) for (one, mine), (other, yours) in pairs)
+
+
+def test_the_best_point_is_printed_as_a_command(finished: tuple[Path, dict[str, Any], str]) -> None:
+    _, summary, output = finished
+    flat = " ".join(output.split())
+    point = f"optim.lr={summary['lr']!r} optim.weight_decay={summary['weight_decay']!r}"
+    assert "tl-train --config-dir " in flat
+    assert point.replace(" ", "") in flat.replace(" ", "")
 
 
 def test_the_summary_has_the_fields_of_the_design(

@@ -1,5 +1,6 @@
 """The stages before the long training: what is known of the model, and which rates it shall be trained with."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -126,7 +127,7 @@ class Tuning:
         if result.test.suggestion is None:
             self._observer.noted(
                 f"lr_find: the range test suggests nothing ({result.test.reason}); "
-                f"the trials went around lr_find.default={settings.default}"
+                f"taking lr_find.default={settings.default:g}, which comes from optim.fallback_lr"
             )
 
     def _grid(self) -> None:
@@ -136,7 +137,9 @@ class Tuning:
         lrs = self._ranked or [self.learning_rate()]
         points = len(settings.weight_decay) * min(len(lrs), settings.learning_rates)
         with self._progress.stage("grid", f"{points} short trainings: weight decay x learning rate") as finish:
-            result = run_grid(self._model, self._setup, settings, lrs, table, self._report_loss("grid"))
+            result = run_grid(
+                self._model, self._setup, settings, lrs, table, self._report_loss("grid"), resume=self._plan.resume
+            )
             plot_grid(table, self._folder / "grid.png")
             if result.best is None:
                 finish(f"all {points} points diverged", {"lr": None, "weight_decay": None}, done=False)
@@ -145,5 +148,9 @@ class Tuning:
                 verdict = f"best: optim.lr={self.lr:.3g} optim.weight_decay={self.weight_decay:g}"
                 facts = {"lr": self.lr, "weight_decay": self.weight_decay, "points": points}
                 finish(f"{verdict}, valid loss {result.best.valid_loss:.4f}", facts)
+        if result.best is not None and self._plan.config_text:
+            line = shlex.join(["tl-train", "--config-dir", str(self._folder)])
+            best = f"optim.lr={result.best.lr!r} optim.weight_decay={result.best.weight_decay!r}"
+            self._observer.noted(f"grid: the best point by itself: {line} {best}")
         if result.best is None:
             raise LinguistError("grid: every point diverged (grid.csv); lower optim.lr or trainer.gradient_clip")

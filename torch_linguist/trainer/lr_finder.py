@@ -153,6 +153,7 @@ def find_learning_rate(
     settings: LRFindSettings,
     folder: Path,
     progressed: Callable[[float, float], None] = lambda fraction, loss: None,
+    test: RangeTest | None = None,
 ) -> LRFindResult:
     """Range test, then trials around its suggestion; where the best trial lies at an edge, further ones beyond it.
 
@@ -162,6 +163,7 @@ def find_learning_rate(
         settings: of the test and of the trials.
         folder: gets `lr_finder.csv` and `lr_trials.csv`.
         progressed: told the share of the stage done and the loss.
+        test: a range test with these settings that is there already; None makes one.
 
     Returns:
         The learning rate, by the lowest validation loss; the suggestion itself without trials; `settings.default`
@@ -174,7 +176,7 @@ def find_learning_rate(
     def stretch(part: int) -> Callable[[float, float], None]:
         return lambda fraction, loss: progressed(min(1.0, (done + fraction * part) / whole), loss)
 
-    test = range_test(model, setup, settings, folder / "lr_finder.csv", stretch(settings.steps))
+    test = test or range_test(model, setup, settings, folder / "lr_finder.csv", stretch(settings.steps))
     done += settings.steps
     centre = test.suggestion
     if centre is None or not planned:

@@ -5,8 +5,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from torch_linguist.catalogue import find_groups
-from torch_linguist.cli.expand import expand, split_own
+from torch_linguist.cli.expand import expand, search_space, split_own, with_seeds
 from torch_linguist.errors import ConfigError
+from torch_linguist.sweep.search import Choices, Interval
 
 GROUPS = find_groups()
 
@@ -83,3 +84,46 @@ def test_the_grids_own_keys_are_taken_out() -> None:
     assert others == ["seed=1,2"]
     with pytest.raises(ConfigError, match=r"^jobs=1,2: takes one value"):
         split_own(["jobs=1,2"], ["jobs"])
+
+
+def test_each_point_gets_its_seeds() -> None:
+    points = expand(["model=lstm,gru", "seed=7"], GROUPS)
+    groups = with_seeds(points, 2, [7, 7])
+    assert [[point.overrides for point in group] for group in groups] == [
+        [("model=lstm", "seed=7"), ("model=lstm", "seed=8")],
+        [("model=gru", "seed=7"), ("model=gru", "seed=8")],
+    ]
+    assert dict(groups[1][1].swept) == {"model": "gru", "seed": "8"}
+    with pytest.raises(ConfigError, match=r"^seeds=2: the seed is swept already"):
+        with_seeds(expand(["seed=1,2"], GROUPS), 2, [1, 2])
+
+
+def test_the_axes_of_a_search() -> None:
+    lines = ["model=glob([l*,g*])", "a=interval(0,1)", "b=tag(log,interval(1e-4,1e-2))", "c=int(interval(16,128))"]
+    lines += [
+        "d=range(1,10,2)",
+        "e=range(0.1,0.5,0.2)",
+        "+f=x,[y]",
+        "g=3",
+        "a=tag(log,int(interval(2,9)))",
+        "h=1,2",
+        "h=1",
+    ]
+    fixed, axes = search_space(lines, GROUPS)
+    assert fixed == ("g=3", "h=1")
+    assert axes == {
+        "model": Choices(("gru", "lstm")),
+        "b": Interval(1e-4, 1e-2, log=True),
+        "c": Interval(16, 128, whole=True),
+        # Hydra's range leaves its end out.
+        "d": Interval(1, 9, step=2, whole=True),
+        "e": Choices(("0.1", "0.30000000000000004")),
+        "+f": Choices(("x", "[y]")),
+        "a": Interval(2, 9, log=True, whole=True),
+    }
+    assert axes["c"].examples == ("16", "128")
+    assert axes["b"].examples == ("0.0001", "0.01")
+    with pytest.raises(ConfigError, match="nothing to search"):
+        search_space(["seed=3"], GROUPS)
+    with pytest.raises(ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithm needs ends above 0"):
+        search_space(["a=tag(log,interval(0,1))"], GROUPS)

@@ -13,8 +13,9 @@ import torch
 
 from torch_linguist.data import TokenizedCorpus, Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export import ExportedModel, compare, export_jit
-from torch_linguist.model import LanguageModel
+from torch_linguist.export import ExportedModel, compare, export_jit, load_jit, perplexities
+from torch_linguist.generation import generate
+from torch_linguist.model import LanguageModel, Mixture, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -42,7 +43,10 @@ for folder in sys.argv[1:]:
         for tokens in calls:
             logits, state = model(torch.tensor(tokens), state)
             results.append(torch.log_softmax(logits, -1).tolist())
-    json.dump({"results": results, "context_length": model.context_length}, open(folder + "/found.json", "w"))
+    text = model.generate("the king sees", 12, 1.0, 0, 0.9, 5)
+    found = {"results": results, "context_length": model.context_length, "text": text}
+    found["greedy"] = model.generate("", 6, 0.0, stop_at_eos=True)
+    json.dump(found, open(folder + "/found.json", "w"))
 """
 
 
@@ -51,6 +55,7 @@ def test_it_runs_where_the_package_is_not(
 ) -> None:
     tokenizer = tiny_corpus.tokenizer
     expected: dict[str, list[torch.Tensor]] = {}
+    texts: dict[str, str] = {}
     for family, options in CASES:
         model = build_model(family, tokenizer.vocab_size, **options)
         model.prepare_vocabulary(torch.from_numpy(tiny_corpus.token_counts()))
@@ -68,6 +73,8 @@ def test_it_runs_where_the_package_is_not(
         (folder / "given.json").write_text(json.dumps([[tokens.tolist() for tokens in calls] for calls in given]))
         expected[family] = []
         model.eval()
+        # The same filters and the same draws: the same words.
+        texts[family] = generate(model, tokenizer, "the king sees", max_tokens=12, top_p=0.9, seed=5)[0]
         with torch.no_grad():
             for calls in given:
                 state = model.initial_state(len(calls[0]))
@@ -84,6 +91,8 @@ def test_it_runs_where_the_package_is_not(
     for family, _ in CASES:
         found = json.loads((tmp_path / family / "found.json").read_text())
         assert found["context_length"] == (8 if family == "transformer" else 0)
+        assert found["text"] == texts[family]
+        assert "\n" not in found["greedy"]
         for one, other in zip(found["results"], expected[family], strict=True):
             torch.testing.assert_close(torch.tensor(one), other, atol=1e-5, rtol=0)
 
@@ -162,3 +171,20 @@ def test_compare_measures_the_largest_difference(build_model: ModelBuilder) -> N
     share = float(torch.softmax(logits, -1)[0, 0, 4])
     expected = 0.5 - math.log(1 + share * (math.exp(0.5) - 1))
     assert compare(model, other) == pytest.approx(expected, abs=0.02)
+
+
+def test_counted_and_mixed_models_are_files_too(
+    build_model: ModelBuilder, tiny_corpus: TokenizedCorpus, tmp_path: Path
+) -> None:
+    tokenizer = tiny_corpus.tokenizer
+    ngram = NGramModel(tokenizer.vocab_size, 3)
+    ngram.fit_counts(tiny_corpus.train.ids, tokenizer.eos_id)
+    mixture = Mixture([ngram, build_model("lstm", tokenizer.vocab_size)], [0.4, 0.6]).eval()
+    for name, model in (("ngram", ngram), ("mixture", mixture)):
+        path = tmp_path / f"{name}.jit"
+        assert export_jit(model, tokenizer, path).difference < 1e-5
+        loaded = load_jit(path)
+        eager, other = perplexities(model, loaded.model, tiny_corpus.test, 150)
+        assert other == pytest.approx(eager, rel=1e-5)
+        said = generate(model, tokenizer, "the old", max_tokens=6, greedy=True)[0]
+        assert loaded.model.module.generate("the old", 6, 0.0).strip("\n") == said

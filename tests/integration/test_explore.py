@@ -1,13 +1,12 @@
 """`tl-explore` as a person runs it: the folder, the page in a browser, and what goes wrong."""
 
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from browser import show
 
 from torch_linguist.cli.explore import main
 from torch_linguist.data import BPETokenizerTrainer, Document, MemoryCorpus, WikiTextCorpus, WordTokenizerTrainer
@@ -129,36 +128,8 @@ def test_wikitext2_has_the_published_counts(shared_wikitext2: Path) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page(explored: Exploration, tmp_path: Path, width: int) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs chromium to show the page")
-    # The page, told to report its own width and pictures; a frame, since a window cannot be as narrow as a phone.
-    report = (
-        "<script>addEventListener('load', () => parent.postMessage([document.documentElement.scrollWidth, innerWidth,"
-        " [...document.images].filter(i => i.naturalWidth > 0).length, document.images.length].join(' '), '*'))"
-        "</script>"
-    )
-    page = explored.page.read_text(encoding="utf-8")
-    (tmp_path / "page.html").write_text(page.replace("</body>", f"{report}</body>"), encoding="utf-8")
-    (tmp_path / "frame.html").write_text(
-        "<body><p id=said></p><script>onmessage = event => { said.textContent = event.data };"
-        "console.log('control line')</script>"
-        f"<iframe src=page.html style='border:0;width:{width}px;height:3000px'></iframe>",
-        encoding="utf-8",
-    )
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000"]
-    address = (tmp_path / "frame.html").as_uri()
-    shown = subprocess.run(
-        [browser, *flags, "--dump-dom", address], capture_output=True, text=True, timeout=200, check=True
-    )
-    said = re.search(r'<p id="said">([\d ]+)</p>', shown.stdout)
-    assert said is not None, shown.stdout[:500]
-    needed, available, loaded, pictures = map(int, said[1].split())
-    assert available == width
-    assert needed <= available
-    assert loaded == pictures > 15
-    logged = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
-    assert len(logged) == 1, logged
-    assert "control line" in logged[0]
+    shown = show(explored.page, tmp_path, width)
+    assert shown.available == width
+    assert shown.needed <= shown.available
+    assert shown.loaded == shown.pictures > 15
+    assert shown.logged == []

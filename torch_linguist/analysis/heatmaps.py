@@ -186,13 +186,14 @@ def predictions(subject: Subject, settings: AnalysisSettings, chooser: Subject) 
         chooser: whose half-expected words are taken: the run itself, or another on the same tokens.
     """
     found = []
+    bound = min(CONTEXT, subject.model.context_length or CONTEXT)
     if settings.text is not None:
-        ids = np.concatenate([[subject.tokenizer.eos_id], own_passage(subject, settings.text).ids])[-CONTEXT:]
-        log_prob = next(next_log_probabilities(subject.model, ids[None]))[0]
+        ids = np.concatenate([[subject.tokenizer.eos_id], own_passage(subject, settings.text).ids])[-bound:]
+        log_prob = next(next_log_probabilities(subject.model, ids[None]))[0].clone()
         log_prob[[subject.tokenizer.eos_id, subject.tokenizer.unk_id]] = -math.inf
         best = int(log_prob.argmax())
         found.append(Prediction("after your text, the likeliest word", ids, best, float(log_prob[best].exp())))
-    width = min(CONTEXT, subject.model.context_length or CONTEXT, len(subject.stream))
+    width = min(bound, len(subject.stream))
     positions = _telling(chooser, min(CONTEXT, len(subject.stream)), settings)
     contexts, targets = contexts_at(subject.stream, positions, width) if len(positions) else ((), ())
     for position, context, target in zip(positions, contexts, targets, strict=True):

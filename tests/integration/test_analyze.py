@@ -1,0 +1,164 @@
+"""`tl-analyze` as a person runs it: the folder, the numbers against the score, the page in a browser, bad input."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import show
+from conftest import made_text
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--probes", "8", "--passages", "1", "--examples", "1", "--predictions", "300"]
+FIT = ["optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]", "trainer.max_steps=15", "trainer.device=cpu"]
+TINY = ["model.embedding_dim=16", "trainer.batch_size=4", "trainer.sequence_length=16", "trainer.precision=fp32"]
+
+pytestmark = pytest.mark.xdist_group("analyze")
+
+
+def run(command: str, *arguments: str, folder: Path) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    line = [sys.executable, "-m", f"torch_linguist.cli.{command}", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An otherwise empty folder with a small corpus with metadata and three runs on it."""
+    folder = tmp_path_factory.mktemp("workplace")
+    rows = [
+        {"text": made_text(12, seed), "party": ["Whig", "Tory"][seed % 2], "year": 1800 + 5 * seed, "kind": seed // 20}
+        for seed in range(40)
+    ]
+    (folder / "tales.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    corpus = ["data=text", "data.path=tales.jsonl", "data.valid_fraction=0.3"]
+    for arguments in (
+        ["model=transformer", "model.num_heads=2", "model.context_length=32", *TINY, *FIT, "name=transformer"],
+        ["model=gru", "model.hidden_size=16", "tokenizer=bpe", "tokenizer.vocab_size=300", *TINY, *FIT, "name=gru"],
+        ["model=ngram", "model.order=3", "name=ngram"],
+    ):
+        code, output, errors = run("train", *corpus, *arguments, folder=folder)
+        assert code == 0, output + errors
+    return folder
+
+
+@pytest.fixture(scope="module")
+def analysed(workplace: Path) -> Path:
+    """Two runs side by side, with a text of one's own that the vocabulary does not hold."""
+    text = "the zyx king sees " * 30
+    arguments = ["outputs/transformer", "outputs/ngram", "--text", text, "--name", "both", *SMALL]
+    code, output, errors = run("analyze", *arguments, folder=workplace)
+    assert code == 0, output + errors
+    assert "outputs/both/index.html" in output
+    assert "Traceback" not in errors
+    return workplace / "outputs" / "both"
+
+
+def test_the_folder_holds_the_page_and_all_that_it_shows(analysed: Path) -> None:
+    page = (analysed / "index.html").read_text(encoding="utf-8")
+    figures = {path.stem for path in (analysed / "figures").glob("*.png")}
+    pictures = set(re.findall(r'<figure id="([^"]+)"', page))
+    coloured = set(re.findall(r'<div class="card wide" id="([^"]+)"', page))
+    assert pictures | coloured == figures
+    assert {"context_length", "changed_word", "reliability", "loss_by_party_and_kind_transformer"} <= pictures
+    assert {"attention_transformer", "occlusion_ngram", "differences", "map_transformer"} <= pictures
+    assert {"attribution_1_ngram", "surprisal_1_transformer", "difference_1"} <= coloured
+    assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)
+    assert "<script" not in page
+    assert "NGramModel has no attention to draw" in page
+    assert "its last 32 of 120 tokens" in page
+    assert not list(analysed.rglob(".*"))
+
+
+def test_the_tables_agree_with_the_score_of_the_run(analysed: Path, workplace: Path) -> None:
+    slices = pd.read_csv(analysed / "tables" / "slices.csv")
+    pairs = pd.read_csv(analysed / "tables" / "slices_pairs.csv")
+    for name in ("transformer", "ngram"):
+        valid = json.loads((workplace / "outputs" / name / "summary.json").read_text())["valid"]
+        for table in (slices, pairs):
+            for _, own in table[table["run"] == name].groupby("slice"):
+                assert own["tokens"].sum() == valid["tokens"]
+                assert np.average(own["loss"], weights=own["tokens"]) == pytest.approx(valid["loss"], rel=1e-6)
+        context = pd.read_csv(analysed / "tables" / "context_length.csv").query("run == @name")
+        assert context["context"].max() == (32 if name == "transformer" else 512)
+    assert {"party", "year", "kind", "word class", "frequency in train"} <= set(slices["slice"])
+    assert {"party × kind", "party × year"} <= set(pairs["slice"])
+    differences = pd.read_csv(analysed / "tables" / "differences.csv")
+    losses = slices.pivot_table(index=["slice", "value"], columns="run", values="loss")
+    for row in differences.itertuples():
+        own = losses.loc[(row.slice, row.value)]
+        assert row.difference == pytest.approx(own["ngram"] - own["transformer"], abs=1e-6)
+    attributions = pd.read_csv(analysed / "tables" / "attributions.csv")
+    counted = attributions[(attributions["run"] == "ngram") & (attributions["source"].str.startswith("valid"))]
+    assert (counted["occlusion"].iloc[:-2] == 0).all()
+    assert {"integrated_gradients", "input_x_gradient", "attention"} <= set(attributions.columns)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page(analysed: Path, tmp_path: Path, width: int) -> None:
+    shown = show(analysed / "index.html", tmp_path, width)
+    assert shown.available == width
+    assert shown.needed <= shown.available
+    assert shown.loaded == shown.pictures > 15
+    assert shown.logged == []
+
+
+def test_runs_of_two_tokenizers_are_compared_line_by_line(workplace: Path) -> None:
+    arguments = ["outputs/gru", "outputs/ngram", "--parts", "comparison", "embeddings", "--name", "lines"]
+    code, output, errors = run("analyze", *arguments, folder=workplace)
+    assert code == 0, output + errors
+    folder = workplace / "outputs" / "lines"
+    assert "different tokenizers" in (folder / "index.html").read_text(encoding="utf-8")
+    differences = pd.read_csv(folder / "tables" / "differences.csv")
+    lines = differences.groupby("slice")["lines"].sum()
+    assert lines.nunique() == 1
+    losses = {}
+    for name in ("gru", "ngram"):
+        valid = json.loads((workplace / "outputs" / name / "summary.json").read_text())["valid"]
+        losses[name] = valid["loss"] * valid["tokens"]
+    own = differences[differences["slice"] == "party"]
+    whole = np.average(own["difference"], weights=own["lines"]) * own["lines"].sum()
+    assert whole == pytest.approx(losses["ngram"] - losses["gru"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["outputs/ngram", "outputs/gru", "outputs/ngram"], 2, "one, or two side by side"),
+        (["outputs/ngram", "--parts", "colours"], 2, "invalid choice: 'colours'"),
+        (["outputs/ngram", "--text", " "], 2, "--text: the text is empty"),
+        (["outputs/ngram", "--probes", "1"], 2, "probes=1: must be at least 2"),
+        (["outputs/none"], 1, "no such run folder"),
+        (["outputs/unfinished"], 1, "checkpoint"),
+        (["outputs/transformer", "--stride", "99"], 1, "score.stride=99"),
+        (["outputs/ngram", "--data", "text:none.txt"], 1, "no such file"),
+        (["outputs/ngram", "--name", "a/b"], 2, "must be the name of a folder"),
+    ],
+)
+def test_mistakes_are_one_line(
+    workplace: Path,
+    arguments: list[str],
+    code: int,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch_linguist.cli.analyze import main
+
+    monkeypatch.chdir(workplace)
+    unfinished = Path("outputs/unfinished")
+    if not unfinished.is_dir():
+        unfinished.mkdir()
+        for name in ("config.yaml", "tokenizer.json"):
+            (unfinished / name).write_bytes((Path("outputs/gru") / name).read_bytes())
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1

@@ -3,9 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable
+from copy import copy as copy_of
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +25,7 @@ from torch_linguist.report import plot_grid
 from torch_linguist.run import load_run
 from torch_linguist.sweep.record import read_record
 from torch_linguist.sweep.runs import read_summary
-from torch_linguist.trainer import Observer, read_checkpoint, save_checkpoint
+from torch_linguist.trainer import Fit, Observer, Setup, read_checkpoint, save_checkpoint
 from torch_linguist.trainer.grid import COLUMNS, read_points
 from torch_linguist.trainer.pace import read_pace
 from torch_linguist.trainer.randomness import random_state
@@ -174,3 +177,46 @@ def test_a_damaged_arpa_file_ends_in_one_line(damage: Damage, tmp_path: Path) ->
 @pytest.mark.parametrize("name", [name for name in READERS if not name.startswith("grid.csv")])
 def test_any_bytes_at_all(name: str, content: bytes, copy: Path) -> None:
     survives(copy / name.partition(",")[0], lambda _: content, lambda: READERS[name](copy))
+
+
+def leaves(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """The places of everything in nested dicts and lists, the inner nodes too."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, child in items for place in leaves(child, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[object, ...], odd: object) -> Any:
+    if not path:
+        return odd
+    changed = copy_of(value)
+    changed[path[0]] = replaced(value[path[0]], path[1:], odd)
+    return changed
+
+
+ODD_VALUES: list[Any] = [None, -1, 10**18, 1.5, float("nan"), "x", [], {}, [None], torch.zeros(0), torch.zeros(3)]
+
+
+def test_a_state_with_odd_values_is_taken_up_or_named(
+    make_setup: Callable[..., Setup], build_model: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    """Whole files by their checksums, whose values are not those of a training."""
+    setup = make_setup(max_steps=2, average="ema", sample_every=0)
+    model = build_model("lstm", setup.corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    Fit(model, setup, 0.01, 0.0, tmp_path).run()
+    path = tmp_path / "checkpoints" / "last.pt"
+    content = read_checkpoint(path)
+    places = [place for place in leaves(content) if place and place[:2] != ("progress", "random")]
+    places += [("progress", "random", key) for key in content["progress"]["random"]]
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=LENIENT)
+    @given(place=st.sampled_from(places), odd=st.sampled_from(ODD_VALUES))
+    def check(place: tuple[object, ...], odd: object) -> None:
+        torch.save(replaced(content, place, odd), path)
+        message = ""
+        try:
+            Fit(model, setup, 0.01, 0.0, tmp_path, resume=path)
+        except LinguistError as error:
+            message = str(error)
+        assert "\n" not in message
+
+    check()

@@ -39,6 +39,7 @@ TEXT = CommandText(
         ("tl-train model=transformer optim.lr=1e-3 optim.weight_decay=0 trainer.max_minutes=10", "no search: train"),
         ("tl-train --config-dir outputs/RUN", "the same run again, from its folder: the same weights"),
         ("tl-train resume=auto name=long trainer.max_minutes=60", "begins, or goes on where it was stopped or killed"),
+        ("torchrun --standalone --nproc-per-node=2 --no-python tl-train", "two processes, as one training"),
         ("tl-train stages=[lr_find] model=rnn", "only look for a learning rate"),
         ("tl-grid model=lstm,gru model.hidden_size=128,256", "several runs, one row each in a CSV"),
     ],

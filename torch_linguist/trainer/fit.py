@@ -24,6 +24,7 @@ from torch_linguist.trainer.limits import Spent, progress, remaining_seconds
 from torch_linguist.trainer.optimizers import load_optimizer, set_learning_rate
 from torch_linguist.trainer.pace import Pace
 from torch_linguist.trainer.randomness import random_state, restore_random_state, seed_everything
+from torch_linguist.trainer.rebuild import naming_damage
 from torch_linguist.trainer.setup import Setup
 from torch_linguist.trainer.validation import validation_loss
 
@@ -118,9 +119,12 @@ class Fit:
         seed_everything(setup.seed)
         saved = None if resume is None else self._resume(resume)
         timed = settings.max_minutes is not None or pace is not None
-        self.journal = Journal(folder, self.observer, timed, None if saved is None else self.loop.step)
-        if saved is not None:
-            self.journal.load_state_dict(saved["journal"])
+        if saved is None:
+            self.journal = Journal(folder, self.observer, timed, None)
+        else:
+            with naming_damage(resume or self.last_path):
+                self.journal = Journal(folder, self.observer, timed, self.loop.step, int(saved["journal"]["rows"]))
+                self.journal.load_state_dict(saved["journal"])
         self.begin = time.perf_counter()
 
     def run(self) -> FitResult:
@@ -135,13 +139,16 @@ class Fit:
         if settings.on_nan == "rollback" and self.loop.step == 0:
             self._save()
         # A resumed training may have come to its end already.
-        while not self._is_out_of_patience() and (done := self._progress()) < 1:
+        done = self._progress()
+        while not self._is_out_of_patience() and done < 1:
             self._update(done)
             if self._is_due():
                 self._validate()
             elif self.loop.step % settings.log_every == 0:
                 self._log()
-            if processes.agreed(self.keeper.is_due(self.loop.step)):
+            done = self._progress()
+            # At the end the state is written when the last validation is in it.
+            if done < 1 and processes.agreed(self.keeper.is_due(self.loop.step)):
                 self._save()
             if self.stop():
                 status, reason = "interrupted", "interrupted"
@@ -298,6 +305,7 @@ class Fit:
         self.next_validation = (math.floor(self._progress() * VALIDATIONS) + 1) / VALIDATIONS
         self.validations += 1
         self.validated_at = self.loop.step
+        self.keeper.outdate()
         self.schedule.observe(loss)
         self.waited += 1
         judged = self._judged()
@@ -354,7 +362,12 @@ class Fit:
     def _resume(self, path: Path) -> dict[str, Any]:
         """Takes up the state of a checkpoint and returns what it says of the training."""
         content = read_checkpoint(path)
-        saved: dict[str, Any] = content["progress"]
+        with naming_damage(path):
+            saved: dict[str, Any] = content["progress"]
+            self._take_up(content, saved, path)
+        return saved
+
+    def _take_up(self, content: dict[str, Any], saved: dict[str, Any], path: Path) -> None:
         if "loop" not in saved:
             raise TrainingError(f"{path}: holds a model but not its training; resume from last.pt")
         if differing := differing_arguments(self.model, content):
@@ -363,24 +376,20 @@ class Fit:
                 "a new run"
             )
         load_weights(self.model, content, path)
-        try:
-            self.loop.load_state_dict(saved["loop"])
-            self.schedule.load_state_dict(saved["schedule"])
-            if self.average is not None and saved["average"] is not None:
-                self.average.load_state_dict(saved["average"])
-            self.seconds_before = float(saved["seconds"])
-            self.training_seconds = float(saved["training_seconds"])
-            self.best_loss, self.best_step = float(saved["best_loss"]), int(saved["best_step"])
-            self.validations, self.waited = int(saved["validations"]), int(saved["waited"])
-            self.next_validation = float(saved["next_validation"])
-            self.validated_at = int(saved["validated_at"])
-            self.skipped, self.rollbacks = int(saved["skipped"]), int(saved["rollbacks"])
-            self.keeper.begin_at(self.loop.step, float(saved["checkpoint_seconds"]), path)
-            restore_random_state(saved["random"])
-            self._join(saved["random"].get("processes", []))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"{path}: its training is not whole; start a new run") from error
-        return saved
+        self.loop.load_state_dict(saved["loop"])
+        self.schedule.load_state_dict(saved["schedule"])
+        if self.average is not None and saved["average"] is not None:
+            self.average.load_state_dict(saved["average"])
+        self.seconds_before = float(saved["seconds"])
+        self.training_seconds = float(saved["training_seconds"])
+        self.best_loss, self.best_step = float(saved["best_loss"]), int(saved["best_step"])
+        self.validations, self.waited = int(saved["validations"]), int(saved["waited"])
+        self.next_validation = float(saved["next_validation"])
+        self.validated_at = int(saved["validated_at"])
+        self.skipped, self.rollbacks = int(saved["skipped"]), int(saved["rollbacks"])
+        self.keeper.begin_at(self.loop.step, float(saved["checkpoint_seconds"]), path)
+        restore_random_state(saved["random"])
+        self._join(saved["random"].get("processes", []))
 
     def _join(self, states: list[dict[str, Tensor]]) -> None:
         """Takes up this process's own random numbers, and says where the training goes on with other processes."""

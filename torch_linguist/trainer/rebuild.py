@@ -1,14 +1,15 @@
 """Building the model of a checkpoint, perhaps a stranger's: only what its weights bear out is built."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_linguist.errors import TrainingError
+from torch_linguist.errors import LinguistError, TrainingError
 from torch_linguist.model import CountedModel, LanguageModel
 
 SMALLEST_BOUND = 1 << 16
@@ -50,6 +51,21 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(f"{path}: {target} does not take its arguments ({first_line(error)})") from error
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turns whatever values of wrong kinds raise, as they are taken up, into an error that names their checkpoint.
+
+    Args:
+        path: of the checkpoint.
+    """
+    try:
+        yield
+    except LinguistError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
+        raise TrainingError(f"{path}: its training is not whole ({first_line(error)}); start a new run") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -106,4 +122,4 @@ def _check_fit(
         )
 
 
-__all__ = ["build_model", "first_line"]
+__all__ = ["build_model", "first_line", "naming_damage"]

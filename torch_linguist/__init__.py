@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     )
     from torch_linguist.errors import LinguistError
     from torch_linguist.evaluation import Score, score, stream_nll
-    from torch_linguist.export import export_jit
-    from torch_linguist.generation import generate
+    from torch_linguist.export import export_jit, load_jit
+    from torch_linguist.generation import Sampling, continue_prompt, generate
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Mixture, NGramModel, Transformer
     from torch_linguist.run import LoadedRun, load_run
     from torch_linguist.trainer import train
@@ -54,8 +54,8 @@ _ROOMS = {
     ),
     "errors": ("LinguistError",),
     "evaluation": ("Score", "score", "stream_nll"),
-    "export": ("export_jit",),
-    "generation": ("generate",),
+    "export": ("export_jit", "load_jit"),
+    "generation": ("Sampling", "continue_prompt", "generate"),
     "model": ("GRU", "LSTM", "RNN", "LanguageModel", "Mixture", "NGramModel", "Transformer"),
     "run": ("LoadedRun", "load_run"),
     "trainer": ("train",),
@@ -74,6 +74,7 @@ __all__ = [
     "LoadedRun",
     "Mixture",
     "NGramModel",
+    "Sampling",
     "Score",
     "SotuCorpus",
     "TextCorpus",
@@ -83,8 +84,10 @@ __all__ = [
     "Transformer",
     "WikiTextCorpus",
     "WordTokenizerTrainer",
+    "continue_prompt",
     "export_jit",
     "generate",
+    "load_jit",
     "load_run",
     "prepare",
     "score",

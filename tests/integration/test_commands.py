@@ -59,7 +59,7 @@ def trained(workplace: Path) -> Path:
     return workplace / "outputs" / "first"
 
 
-@pytest.mark.parametrize("command", ["train", "grid", "export"])
+@pytest.mark.parametrize("command", ["train", "grid", "export", "eval", "generate"])
 def test_help_needs_no_torch(command: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"

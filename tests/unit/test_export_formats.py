@@ -114,7 +114,7 @@ def test_what_cannot_be_exported_is_named(
     counted, tokenizer = NGramModel(tiny_corpus.tokenizer.vocab_size, 2), tiny_corpus.tokenizer
     for export, message in ((export_pt2, "--pt2"), (export_onnx, "--onnx"), (export_int8, "--quantize")):
         with pytest.raises(LinguistError, match=f"^{message}: a NGramModel"):
-            export(counted, tokenizer, tmp_path / "x")  # type: ignore[operator]
+            export(counted, tokenizer, tmp_path / "x")
     model = build_model("rnn", tokenizer.vocab_size)
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(LinguistError, match=r'pip install "torch-linguist\[onnx\]"'):

@@ -24,9 +24,9 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from conftest import made_text
+from conftest import made_text  # type: ignore[import-not-found]
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer
 from torch_linguist.model import LSTM, LanguageModel
@@ -94,8 +94,8 @@ class Events:
             self.stage = name
             return stage(progress, name, about)
 
-        torch.save = half_saved
-        Progress.stage = in_stage  # type: ignore[method-assign]
+        setattr(torch, "save", half_saved)  # noqa: B010 - of another signature
+        setattr(Progress, "stage", in_stage)  # noqa: B010
 
 
 def plan_of(folder: Path, corpus: MemoryCorpus, resume: bool) -> Plan:

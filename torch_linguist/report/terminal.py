@@ -4,8 +4,11 @@ Where the output is no terminal (a pipe, a log file) the same facts come as plai
 """
 
 import math
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -22,6 +25,18 @@ PLAIN_SECONDS = 10.0
 """Without a terminal, a stage says how it stands so often."""
 
 
+class EnduringConsole(Console):
+    """A console whose reader may leave (`tl-train | head`, a lost connection): the run goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        """Writes to nowhere from now on, and says so once where errors go."""
+        self.quiet = True
+        # The interpreter's own flush at its end must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            os.write(2, b"nobody reads the output any more; the run goes on, see its folder\n")
+
+
 class TerminalObserver(Observer):
     """Shows a run on a console.
 
@@ -30,7 +45,7 @@ class TerminalObserver(Observer):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or EnduringConsole(highlight=False, soft_wrap=True)
         self._live = self.console.is_terminal
         self._progress: Progress | None = None
         self._last_line = 0.0

@@ -68,17 +68,21 @@ class Journal:
         observer: is told each row.
         timed: whether the pace is kept.
         resumed_at: the update from which the training goes on; None for a new one.
+        rows: how many rows there were then; an update may have one that the checkpoint does not know.
     """
 
-    def __init__(self, folder: Path, observer: Observer, timed: bool, resumed_at: int | None) -> None:
+    def __init__(
+        self, folder: Path, observer: Observer, timed: bool, resumed_at: int | None, rows: int | None = None
+    ) -> None:
         self._observer = observer
         self._pending: list[Update] = []
         self._losses: list[float] = []
         self._tokens, self._seconds = 0, 0.0
+        self._rows = 0
         self._watch = LossWatch()
         if resumed_at is not None:
-            for name in (METRICS, PACE):
-                drop_rows_after(folder / name, resumed_at)
+            drop_rows_after(folder / METRICS, resumed_at, rows)
+            drop_rows_after(folder / PACE, resumed_at)
         self._table = Table(folder / METRICS, COLUMNS, append=resumed_at is not None)
         self._paces = PaceTable(folder / PACE, append=resumed_at is not None) if timed else None
 
@@ -143,6 +147,7 @@ class Journal:
         if valid_loss is not None:
             row |= {"valid_loss": valid_loss, "valid_perplexity": exp(valid_loss)}
         self._table.add(row)
+        self._rows += 1
         self._observer.logged({key: float(value) for key, value in row.items() if key != "step"}, spent.steps)
         return row
 
@@ -156,6 +161,7 @@ class Journal:
         """What belongs to the next row; the losses must be read."""
         assert not self._pending
         return {
+            "rows": self._rows,
             "losses": list(self._losses),
             "tokens": self._tokens,
             "seconds": self._seconds,
@@ -164,6 +170,7 @@ class Journal:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes up what `state_dict` gave."""
+        self._rows = int(state["rows"])
         self._losses = [float(loss) for loss in state["losses"]]
         self._tokens, self._seconds = int(state["tokens"]), float(state["seconds"])
         self._watch.load_state_dict(state["watch"])

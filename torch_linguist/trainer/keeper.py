@@ -77,6 +77,7 @@ class Keeper:
         self._best: dict[str, Any] | None = None
         self._written_at = time.monotonic()
         self._written_step = -1
+        self._outdated = False
 
     def is_due(self, step: int) -> bool:
         """Whether an interval since the last write is over."""
@@ -101,7 +102,7 @@ class Keeper:
         begin = time.monotonic()
         self.write_best()
         self._write(self.last_path, checkpoint_content(model, progress), self._line[1:])
-        self._written_at, self._written_step = time.monotonic(), step
+        self._written_at, self._written_step, self._outdated = time.monotonic(), step, False
         self.seconds += self._written_at - begin
 
     def write_best(self) -> None:
@@ -110,9 +111,13 @@ class Keeper:
             self._write(self.best_path, self._best)
             self._best = None
 
+    def outdate(self) -> None:
+        """There is something to keep that the last write knows nothing of, though no update was made."""
+        self._outdated = True
+
     def is_current(self, step: int) -> bool:
         """Whether all there is to keep at this update lies on the disk."""
-        return self._best is None and self._written_step == step
+        return not self._outdated and self._best is None and self._written_step == step
 
     def begin_at(self, step: int, seconds: float, path: Path) -> None:
         """Goes on for a training that is taken up again from a checkpoint.

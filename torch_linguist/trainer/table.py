@@ -44,12 +44,13 @@ class Table:
             os.fsync(file.fileno())
 
 
-def drop_rows_after(path: Path, step: int) -> None:
+def drop_rows_after(path: Path, step: int, most: int | None = None) -> None:
     """Removes the rows of updates that a resumed training will do again, and a row that was cut off.
 
     Args:
         path: of a CSV file whose first column is the update; nothing happens where it is not there.
         step: the last update that is kept.
+        most: how many rows are kept at most; None for all up to that update.
     """
     if not path.is_file():
         return
@@ -62,7 +63,7 @@ def drop_rows_after(path: Path, step: int) -> None:
     kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step]
     ending = "\r\n" if lines[0].endswith("\r\n") else "\n"
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator=ending).writerows(rows[:1] + kept)
+        csv.writer(file, lineterminator=ending).writerows(rows[:1] + kept[:most])
 
 
 def _cell(value: object) -> object:

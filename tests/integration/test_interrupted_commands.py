@@ -1,0 +1,106 @@
+"""Runs that are interrupted, watched by nobody, or taken up twice, as processes from a person's folder."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_commands import GIVEN, SMALL, environment, run
+
+from torch_linguist.trainer import read_checkpoint
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+LINE = [
+    "experiment=debug", "data=text", "data.path=tale.txt", *SMALL, "model.dropout=0.2", "trainer.max_steps=40",
+    "trainer.eval_every=10", "trainer.eval_tokens=300", "checkpoint.every_steps=7", "stages=[check,overfit,grid,fit]",
+    "optim.lr=0.01", "score.baseline_order=0", "sample.tokens=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
+    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def begin(folder: Path, *arguments: str, **options: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, "-m", "torch_linguist.cli.train", *LINE, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=folder, env=environment() | options, stdout=pipe, stderr=pipe, text=True)
+
+
+def signal_at(process: "subprocess.Popen[str]", text: str, number: int) -> tuple[int, str]:
+    """Sends a signal when the output says this; the exit code and what went to standard error."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            process.send_signal(number)
+            break
+    _, errors = process.communicate(timeout=120)
+    return process.returncode, errors
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return content
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {key: value for key, value in row.items() if key not in ("seconds", "tokens_per_second")}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_interrupted_twice_and_without_its_cache_a_run_ends_as_if_nothing_had_been(folder: Path) -> None:
+    code, _, errors = run("train", *LINE, "name=straight", folder=folder)
+    assert code == 0, errors
+    cache = folder / "cache"
+    own = {"TORCH_LINGUIST_CACHE": str(cache)}
+
+    code, errors = signal_at(begin(folder, "name=cut", **own), "[overfit]", signal.SIGINT)
+    cut = folder / "outputs" / "cut"
+    assert (code, summary(cut)["status"], summary(cut)["signal"]) == (130, "interrupted", signal.SIGINT), errors
+    assert "Traceback" not in errors
+    assert list(json.loads((cut / "progress.json").read_text())["stages"]) == ["check"]
+
+    process = begin(folder, "name=cut", "resume=auto", **own)
+    code, errors = signal_at(process, "valid loss", signal.SIGTERM)
+    assert (code, summary(cut)["status"]) == (143, "interrupted"), errors
+    assert summary(cut)["train"]["steps"] < 40
+    assert summary(cut)["valid"]["tokens"] > 0
+    shutil.rmtree(cache)
+
+    code, output, errors = run("train", "resume=true", "name=cut", folder=folder)
+    assert code == 0, errors
+    for stage in ("check", "overfit", "grid"):
+        assert f"[{stage}] " not in output
+    straight = folder / "outputs" / "straight"
+    for name in ("best.pt", "last.pt"):
+        one, other = (read_checkpoint(place / "checkpoints" / name)["weights"] for place in (straight, cut))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert rows(cut / "metrics.csv") == rows(straight / "metrics.csv")
+    for key in ("valid", "test", "lr", "weight_decay", "status"):
+        assert summary(cut)[key] == summary(straight)[key]
+    assert list(summary(cut)["stages"]) == list(summary(straight)["stages"])
+
+
+def test_a_run_outlives_its_reader(folder: Path) -> None:
+    process = begin(folder, "name=watched", *GIVEN)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()  # As `| head -1` does.
+    told = process.stderr.read()
+    assert (process.wait(), summary(folder / "outputs" / "watched")["status"]) == (0, "finished"), told
+    assert told == "nobody reads the output any more; the run goes on, see its folder\n"

@@ -23,7 +23,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.scoring import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 
-LEARNING_RATES = (1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 DECAYS = (0.001, 0.01)
 SEGMENT = 64
 
@@ -144,7 +144,6 @@ class _Learner:
     def __init__(self, model: LanguageModel, segment: int) -> None:
         if segment < 1:
             raise LinguistError(f"--segment={segment}: must be at least 1")
-        # Not by copy.copy: the caller's model must not learn.
         self.model = copy.deepcopy(model).eval()
         self.parameters: list[Tensor] = [weight for weight in self.model.parameters() if weight.requires_grad]
         if not self.parameters:

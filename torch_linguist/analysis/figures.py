@@ -208,34 +208,30 @@ def draw_matrix(path: Path, matrix: Floats, columns: Sequence[str], rows: Sequen
         figure.colorbar(image, ax=axes, label=label, shrink=0.8, extend="both")
 
 
-def draw_attention(path: Path, maps: Floats, pieces: Sequence[str]) -> None:
-    """The attention maps of all layers and heads.
+def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]) -> None:
+    """Attention maps, two beside each other.
 
     Args:
         path: of the PNG.
-        maps: [L, A, T, T].
+        maps: [T, T] by title.
         pieces: the T tokens.
     """
-    layers, heads = maps.shape[:2]
-    shown = min(heads, 4)
-    with new_figure(path, 0.9 + layers * -(-heads // shown) * 1.85) as figure:
-        grid = figure.subplots(layers * -(-heads // shown), shown, squeeze=False, sharex=True, sharey=True)
-        for axes in grid.flat:
+    names = [printable(piece.strip(), 9) for piece in pieces]
+    rows = -(-len(maps) // 2)
+    with new_figure(path, 0.6 + 2.75 * rows) as figure:
+        grid = figure.subplots(rows, 2, squeeze=False)
+        for axes in grid.flat[len(maps) :]:
             axes.set_axis_off()
-        image = None
-        for layer in range(layers):
-            for head in range(heads):
-                axes = grid[layer * -(-heads // shown) + head // shown, head % shown]
-                axes.set_axis_on()
-                image = axes.imshow(np.sqrt(maps[layer, head]), cmap="Blues", vmin=0, vmax=1)
-                axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
-                axes.set_xticks(range(len(pieces)), [printable(piece.strip(), 9) for piece in pieces], rotation=90)
-                axes.set_yticks(range(len(pieces)), [printable(piece.strip(), 9) for piece in pieces])
-                axes.tick_params(axis="both", length=0, labelsize=3.6)
-                axes.grid(visible=False)
-        if image is not None:
-            bar = figure.colorbar(image, ax=grid, shrink=0.5, pad=0.01)
-            bar.set_ticks([0, math.sqrt(0.1), math.sqrt(0.5), 1], labels=["0", "0.1", "0.5", "1"])
+        for axes, (title, weights) in zip(grid.flat, maps.items(), strict=False):
+            # The square root: a token that is looked at a little should be seen.
+            image = axes.imshow(np.sqrt(weights), cmap="Blues", vmin=0, vmax=1)
+            axes.set_title(title, fontsize=9)
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+            axes.tick_params(axis="both", length=0, labelsize=6.5)
+            axes.grid(visible=False)
+        bar = figure.colorbar(image, ax=grid, shrink=0.4, pad=0.01)
+        bar.set_ticks([0, math.sqrt(0.1), math.sqrt(0.5), 1], labels=["0", "0.1", "0.5", "1"])
 
 
 def draw_map(path: Path, table: pd.DataFrame) -> None:

@@ -38,8 +38,11 @@ CONTEXT = 40
 MATRIX = 28
 """Tokens of the passage whose predictions are all explained."""
 
-ATTENDED = 20
+ATTENDED = 14
 """Tokens of the passage of the attention maps."""
+
+MOST_MAPS = 16
+"""Attention maps of single heads that are drawn; of more heads the mean of each layer."""
 
 STRONGEST_BITS = 14.0
 """Surprisal of the strongest colour."""
@@ -150,7 +153,10 @@ def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section
         "from the mean embedding of train, 64 points) and input × gradient: nats by captum, summed over the features. "
         f"Each prediction is given its last {CONTEXT} tokens at most, from the initial state."
     ]
-    coloured, drawings, frames = [], [], []
+    coloured: list[ColouredText] = []
+    drawings: list[Drawing] = []
+    tables: list[Table] = []
+    frames = []
     for subject in subjects:
         of = f", {subject.label}" if len(subjects) > 1 else ""
         suffix = f"_{file_name(subject.label)}" if of else ""
@@ -161,8 +167,11 @@ def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section
             values = _methods(subject, prediction)
             coloured.append(_coloured(subject, prediction, values, f"attribution_{number}{suffix}", of))
             frames.append(_attribution_frame(subject, prediction, values, number))
-        drawings += _passage_figures(subject, settings, suffix, of)
-    tables = [Table("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
+        figures, written = _passage_figures(subject, settings, suffix, of)
+        drawings += figures
+        tables += written
+    if frames:
+        tables.append(Table("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
     return Section("heatmaps", "What predictions rest on", text, drawings, tables, coloured=coloured)
 
 
@@ -250,7 +259,7 @@ def _coloured(subject: Subject, prediction: Prediction, values: dict[str, Floats
     for label, own in values.items():
         most = max(float(np.abs(own).max()), 1e-9)
         signed = not label.startswith("attention")
-        shown = f"{label}; strongest colour {most:.2f}{' nats' if signed else ''}"
+        shown = f"{label}; strongest colour {most:.2g}{' nats' if signed else ''}"
         hints = [f"{value:+.3f}" for value in own]
         rows.append(
             ColouredRow(shown, [*pieces, f" → {target}"], [*own.tolist(), math.nan], [*hints, ""], most, signed)
@@ -274,33 +283,64 @@ def _attribution_frame(
     )
 
 
-def _passage_figures(subject: Subject, settings: AnalysisSettings, suffix: str, of: str) -> list[Drawing]:
+def _passage_figures(
+    subject: Subject, settings: AnalysisSettings, suffix: str, of: str
+) -> tuple[list[Drawing], list[Table]]:
     """All predictions of a passage against all words before them, and the attention maps of its beginning."""
     passage = passages(subject, settings)[:1]
     if not passage or len(passage[0].ids) < 2:
-        return []
+        return [], []
     bound = subject.model.context_length or MATRIX
-    ids = passage[0].ids[: min(MATRIX, bound)]
+    ids, source = passage[0].ids[: min(MATRIX, bound)], passage[0].source
     pieces = [subject.pieces[token] for token in ids]
     matrix = occlusion_matrix(subject.model, ids, subject.tokenizer.eos_id)
-    drawings = [
-        Drawing(
-            f"occlusion{suffix}",
-            f"Occlusion: every word of a passage{of}",
-            f"{passage[0].source}. Nats that the word of the row loses without the word of the column; read from the "
-            "initial state.",
-            partial(draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats"),
-        )
-    ]
-    if isinstance(subject.model, Transformer):
-        ids = ids[:ATTENDED]
-        maps = attention_maps(subject.model, ids).numpy()
-        drawings.append(
-            Drawing(
-                f"attention{suffix}",
-                f"Attention maps{of}",
-                f"{passage[0].source}. The row looks at the columns; each row adds up to one.",
-                partial(draw_attention, maps=maps, pieces=[subject.pieces[token] for token in ids]),
-            )
-        )
-    return drawings
+    drawing = Drawing(
+        f"occlusion{suffix}",
+        f"Occlusion: every word of a passage{of}",
+        f"{source}. Nats that the word of the row loses without the word of the column; read from the initial state.",
+        partial(draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats"),
+    )
+    table = Table(f"occlusion{suffix}", "Occlusion", _pairs(matrix, pieces, ("predicted", "left_out", "nats")), rows=0)
+    if not isinstance(subject.model, Transformer):
+        return [drawing], [table]
+    attention, weights = _attention(subject.model, ids[:ATTENDED], pieces[:ATTENDED], suffix, of, source)
+    return [drawing, attention], [table, weights]
+
+
+def _attention(
+    model: Transformer, ids: Ids, pieces: Sequence[str], suffix: str, of: str, source: str
+) -> tuple[Drawing, Table]:
+    maps = attention_maps(model, ids).numpy()
+    layers, heads = maps.shape[:2]
+    names = ("token", "looks_at", "weight")
+    shown: dict[str, Floats] = {}
+    frames = []
+    for layer in range(layers):
+        for head in range(heads):
+            own = np.where(np.tri(len(ids), dtype=bool), maps[layer, head], np.nan)
+            frames.append(_pairs(own, pieces, names).assign(layer=layer + 1, head=head + 1))
+            shown[f"layer {layer + 1}, head {head + 1}"] = maps[layer, head]
+    if len(shown) > MOST_MAPS:
+        shown = {
+            f"layer {layer + 1}, mean of its heads": maps[layer].mean(0) for layer in range(min(layers, MOST_MAPS))
+        }
+    caption = f"{source}. The row looks at the columns; each row adds up to one."
+    drawing = Drawing(
+        f"attention{suffix}", f"Attention maps{of}", caption, partial(draw_attention, maps=shown, pieces=pieces)
+    )
+    return drawing, Table(f"attention{suffix}", "Attention", pd.concat(frames, ignore_index=True), rows=0)
+
+
+def _pairs(matrix: Floats, pieces: Sequence[str], names: tuple[str, str, str]) -> pd.DataFrame:
+    """A row a pair of tokens that has a number, with their places."""
+    rows, columns = np.nonzero(np.isfinite(matrix))
+    shown = np.array([piece.strip() for piece in pieces])
+    return pd.DataFrame(
+        {
+            f"{names[0]}_place": rows,
+            names[0]: shown[rows],
+            f"{names[1]}_place": columns,
+            names[1]: shown[columns],
+            names[2]: matrix[rows, columns],
+        }
+    )

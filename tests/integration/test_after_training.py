@@ -92,8 +92,10 @@ def test_runs_side_by_side(workplace: Path) -> None:
             assert rows["mixture", split]["tokens"] == row["tokens"]
     best = min(float(rows[name, "valid"]["perplexity"]) for name in ("lstm", "ngram"))
     assert float(rows["mixture", "valid"]["perplexity"]) <= best + 1e-6
-    for row in rows_of(workplace / "scores" / "differences.csv"):
-        losses = [float(rows[row[role], row["split"]]["loss"]) for role in ("model", "best")]
+    differences = rows_of(workplace / "scores" / "differences.csv")
+    assert len(differences) == 6  # Three pairs of models on two splits.
+    for row in differences:
+        losses = [float(rows[row[role], row["split"]]["loss"]) for role in ("model", "better")]
         assert float(row["difference"]) == pytest.approx(losses[0] - losses[1], abs=1e-9)
         assert (row["unit"], 0 < float(row["p_value"]) <= 1) == ("nats per token", True)
     for text in ("each scored once", "<unk> is predicted like any token", "the last 2 tokens", "bootstrap over", "95%"):

@@ -1,6 +1,7 @@
 """What `tl-eval` shows and keeps: scores with intervals, paired differences, the matrix of runs and corpora."""
 
 import csv
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_
 from torch_linguist.report.plots import _figure
 from torch_linguist.report.terminal import score_table
 from torch_linguist.trainer.run_folder import whole_file
+
+FEW = 4
+"""So many models are compared all with each other."""
 
 LEAST_P = 1 / (RESAMPLES + 1)
 """No test of so many draws can give a smaller p-value."""
@@ -44,19 +48,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model held against the best one of the same split.
+    """A model held against a better one of the same split.
 
     Attributes:
         model: its name.
-        best: name of the best.
+        better: name of the other, which has fewer bits per byte.
         corpus: name of the corpus.
         split: its name.
         unit: `nats per token` or `bits per byte`.
-        difference: what the model needs more than the best.
+        difference: what the model needs more than the better one.
     """
 
     model: str
-    best: str
+    better: str
     corpus: str
     split: str
     unit: str
@@ -125,7 +129,7 @@ def policy_lines(entries: Sequence[Entry]) -> list[str]:
 
 
 def compare_entries(entries: Sequence[Entry]) -> list[Comparison]:
-    """Each model against the best one of the same split of the same corpus.
+    """Models of the same split of the same corpus in pairs: all pairs of a few, else each against the best.
 
     With one tokenizer the models share their tokens; with several, each document's (or block of lines') total nats are
     compared, per byte of the text. Texts that have neither cannot be paired and are left out.
@@ -135,17 +139,18 @@ def compare_entries(entries: Sequence[Entry]) -> list[Comparison]:
         groups.setdefault((entry.corpus, entry.split), []).append(entry)
     found: list[Comparison] = []
     for (corpus, split), group in groups.items():
-        best = min(group, key=lambda entry: entry.evaluation.score.bits_per_byte)
-        for entry in group:
-            compared = None if entry is best else _compare(entry, best)
+        ranked = sorted(group, key=lambda entry: entry.evaluation.score.bits_per_byte)
+        pairs = itertools.combinations(ranked, 2) if len(ranked) <= FEW else itertools.product(ranked[:1], ranked[1:])
+        for better, entry in pairs:
+            compared = _compare(entry, better)
             if compared is not None:
-                found.append(Comparison(entry.model, best.model, corpus, split, *compared))
+                found.append(Comparison(entry.model, better.model, corpus, split, *compared))
     return found
 
 
-def _compare(entry: Entry, best: Entry) -> tuple[str, Difference] | None:
-    one, other = entry.evaluation, best.evaluation
-    if entry.tokenizer == best.tokenizer:
+def _compare(entry: Entry, better: Entry) -> tuple[str, Difference] | None:
+    one, other = entry.evaluation, better.evaluation
+    if entry.tokenizer == better.tokenizer:
         return "nats per token", paired_difference(one.part_nats, other.part_nats, one.score.tokens)
     same_text = (one.score.bytes, one.score.words, len(one.parts)) == (
         other.score.bytes,
@@ -164,7 +169,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for one in comparisons:
         interval = one.difference.interval
         table.add_row(
-            f"{one.model} − {one.best}",
+            f"{one.model} − {one.better}",
             f"{one.corpus} {one.split}" if several else one.split,
             f"{one.difference.mean:+.4f}",
             f"{interval.low:+.4f} to {interval.high:+.4f}",
@@ -217,7 +222,7 @@ def write_scores(entries: Sequence[Entry], comparisons: Sequence[Comparison], fo
         rows = [
             {
                 "model": one.model,
-                "best": one.best,
+                "better": one.better,
                 "data": one.corpus,
                 "split": one.split,
                 "difference": one.difference.mean,

@@ -11,7 +11,7 @@ from torch_linguist.analysis.figures import draw_intervals
 from torch_linguist.analysis.heatmaps import PASSAGE, passages
 from torch_linguist.analysis.settings import AnalysisSettings
 from torch_linguist.analysis.subject import Subject
-from torch_linguist.evaluation.slices import Grouping, on_lines, slice_table
+from torch_linguist.evaluation.slices import Grouping, slice_table
 from torch_linguist.evaluation.uncertainty import Parts, paired_difference
 from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
 
@@ -38,17 +38,21 @@ def comparison(first: Subject, second: Subject, settings: AnalysisSettings) -> S
     title = f"{first.label} and {second.label}"
     if first.shares_tokens(second):
         differences = second.evaluation.nll - first.evaluation.nll
-        parts = first.evaluation.parts
-        section = _section(first, second, differences, parts, first.groupings, "token", settings)
+        section = _section(first, second, differences, first.groupings, "token", settings)
         section.tables.append(_words_won(first, second, differences))
         section.coloured.extend(_coloured(first, second, settings))
         return section
     if first.stream.num_lines != second.stream.num_lines or first.stream.num_documents != second.stream.num_documents:
         return Section("comparison", title, ["The two read different texts: there is nothing to compare."])
     lines = [_line_nats(subject) for subject in (first, second)]
-    groupings = [on_lines(grouping, first.stream) for grouping in first.groupings if grouping.of_lines]
-    section = _section(first, second, lines[1] - lines[0], _line_parts(first), groupings, "line", settings)
-    section.text.append("The two have different tokenizers, so that they are compared line by line.")
+    lengths = np.diff(first.stream.line_offsets).astype(np.int64)
+    groupings = [grouping for grouping in first.groupings if grouping.of_lines]
+    spread = np.repeat((lines[1] - lines[0]) / lengths, lengths)
+    section = _section(first, second, spread, groupings, f"token of {first.label}", settings)
+    section.text.append(
+        f"The two have different tokenizers, so that they are compared line by line: a line's difference is spread "
+        f"over its tokens of {first.label}."
+    )
     section.tables.append(_lines_won(first, second, lines))
     return section
 
@@ -57,11 +61,11 @@ def _section(
     first: Subject,
     second: Subject,
     differences: Floats,
-    parts: Parts,
     groupings: Sequence[Grouping],
     unit: str,
     settings: AnalysisSettings,
 ) -> Section:
+    parts = first.evaluation.parts
     table = slice_table(differences, groupings, parts, seed=settings.seed)
     table = table.rename(columns={"loss": "difference"}).drop(columns="share_of_loss")
     sums = parts.sums(differences)
@@ -78,8 +82,8 @@ def _section(
         Drawing(
             "differences",
             "The largest differences",
-            f"Groups of {LEAST_TOKENS} {unit}s and more, furthest from the difference of all (dashed). Beside the "
-            f"names: {unit}s.",
+            f"Groups of {LEAST_TOKENS} tokens and more, furthest from the difference of all (dashed). Beside the "
+            "names: tokens.",
             partial(
                 draw_intervals,
                 tables={"difference": found},
@@ -88,9 +92,8 @@ def _section(
             ),
         )
     ]
-    shown = table.rename(columns={"tokens": f"{unit}s"})
     caption = f"difference: nats a {unit} of {second.label} less those of {first.label}."
-    tables = [Table("differences", "By slice", shown, caption, rows=0)]
+    tables = [Table("differences", "By slice", table, caption, rows=0)]
     return Section("comparison", f"Where {first.label} and {second.label} differ", text, drawings, tables)
 
 
@@ -147,16 +150,8 @@ def _line_nats(subject: Subject) -> Floats:
     return Parts("lines", offsets).sums(subject.evaluation.nll)
 
 
-def _line_parts(subject: Subject) -> Parts:
-    """The parts that are resampled, counted in lines."""
-    lines, parts = np.asarray(subject.stream.line_offsets), subject.evaluation.parts
-    if np.isin(parts.offsets, lines).all():
-        return Parts(parts.kind, np.searchsorted(lines, parts.offsets))
-    return Parts("lines", np.arange(len(lines)))
-
-
 def _lines_won(first: Subject, second: Subject, nats: Sequence[Floats]) -> Table:
-    """The lines by which most is won and lost, by bits a word."""
+    """The lines by which most is won and lost, by nats."""
     offsets = np.asarray(first.stream.line_offsets)
     differences = nats[1] - nats[0]
     order = np.argsort(-differences, kind="stable")

@@ -213,17 +213,16 @@ def predictions(subject: Subject, settings: AnalysisSettings, chooser: Subject) 
 
 
 def _telling(subject: Subject, width: int, settings: AnalysisSettings) -> Ids:
-    """Places deep in a line whose word carries a meaning and was neither certain nor hopeless, drawn with a seed."""
+    """Places deep in a line whose word is one token, carries a meaning, and was neither certain nor hopeless."""
     classes, nll = subject.words.token_classes(), subject.evaluation.nll
     lines = np.asarray(subject.stream.line_offsets)
     in_line = np.arange(len(nll)) - np.repeat(lines[:-1], np.diff(lines))
     able = np.arange(len(nll)) >= width - 1
-    for wanted in (
-        (classes >= 1) & (classes <= 3) & (nll > 0.05) & (nll < 3.0) & (in_line >= min(16, width // 2)),
-        np.ones(len(nll), bool),
-    ):
+    meaning = (classes >= 1) & (classes <= 3) & (in_line >= min(16, width // 2))
+    meaning &= np.bincount(subject.words.of_token)[subject.words.of_token] == 1
+    for wanted in (meaning & (nll > 0.05) & (nll < 3), meaning & (nll < 6), meaning, np.ones(len(nll), bool)):
         candidates = np.flatnonzero(able & wanted)
-        if len(candidates) >= settings.examples:
+        if len(np.unique(subject.ids[candidates])) >= settings.examples:
             break
     drawn = np.random.default_rng(settings.seed).permutation(candidates)
     # Another word each time, as far as there are others: a weak model half expects few of them.

@@ -216,10 +216,3 @@ def crossed(first: Grouping, second: Grouping) -> Grouping:
     labels = tuple(f"{one} × {other}" for one in first.labels for other in second.labels)
     codes = first.codes * len(second.labels) + second.codes
     return Grouping(f"{first.name} × {second.name}", labels, codes, first.of_lines and second.of_lines)
-
-
-def on_lines(grouping: Grouping, stream: TokenStream) -> Grouping:
-    """A grouping of lines, a code a line: what two tokenizers can be compared by."""
-    assert grouping.of_lines
-    begins = np.asarray(stream.line_offsets)[:-1]
-    return Grouping(grouping.name, grouping.labels, grouping.codes[begins], of_lines=True)

@@ -23,7 +23,6 @@ from torch_linguist.evaluation.slices import (
     banded,
     by_document,
     crossed,
-    on_lines,
     sentence_lengths,
     slice_table,
     tenths,
@@ -89,7 +88,6 @@ def test_lines_documents_and_tenths() -> None:
     assert tenths(stream).codes[[0, 10, 20]].tolist() == [2, 7, 5]
     grouping = by_document("party", ("x", "y"), [1, 0], stream)
     assert np.bincount(grouping.codes).tolist() == [80, 20]
-    assert on_lines(grouping, stream).codes.tolist() == [1, 1, 0]
 
 
 TRAINERS: list[TokenizerTrainer] = [

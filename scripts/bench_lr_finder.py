@@ -2,8 +2,8 @@
 
 For each cell the truth comes from a fine grid of short trainings (a factor of 1.7 apart, walked on until the best
 lies inside). A pick's shortfall is how much higher its validation loss is than the best of all trainings of the cell,
-by the line between the trainings on either side (which lies above a convex curve). Nothing is judged on test. Every
-row is on disk as it ends, and a second start goes on.
+by the line between the trainings on either side; the finder's own pick, suggestion and trials together, is trained
+itself. Nothing is judged on test. Every row is on disk as it ends, and a second start goes on.
 
 Usage: python scripts/bench_lr_finder.py --folder FOLDER [--data WIKITEXT2] [--steps 120] [--parts truth curves picks]
 """
@@ -83,6 +83,11 @@ class Rows:
         row = self.done.get(self._key(corpus, family, kind, lr))
         return None if row is None else float(row["valid_loss"])
 
+    def picked(self, corpus: str, family: str) -> float | None:
+        """The finder's pick, if it is there already."""
+        found = [row for key, row in self.done.items() if key[:3] == (corpus, family, "finder")]
+        return float(found[0]["lr"]) if found else None
+
     def add(self, corpus: str, family: str, kind: str, lr: float, loss: float, seconds: float) -> None:
         row = dict(zip(COLUMNS, (corpus, family, kind, lr, loss, seconds), strict=True))
         self.table.add(row)
@@ -149,10 +154,12 @@ class Cell:
 
     def picks(self) -> None:
         """The finder as a whole, by its default method, ends and trials, on the curve that is there."""
-        if self._has("finder"):
+        done = self.rows.picked(self.corpus, self.family)
+        if done is not None:
+            self.told = f"finder {done:.2g}: {self.measure(done):.4f}"
             return
         # The trials are shorter than the training that they choose for, as they are in a real run.
-        defaults = LRFindSettings(trial_steps=self.steps // 3, eval_tokens=VALID_TOKENS)
+        defaults = LRFindSettings(trial_steps=2 * self.steps // 3, eval_tokens=VALID_TOKENS)
         curve = pd.read_csv(self.folder / f"curve-{self.corpus}-{self.family}-{defaults.start:g}-{defaults.end:g}.csv")
         rates, losses, smoothed = (curve[name].to_numpy() for name in ("lr", "loss", "smoothed"))
         test = RangeTest(rates, losses, smoothed, None, "")
@@ -162,7 +169,7 @@ class Cell:
         folder.mkdir(exist_ok=True)
         result = find_learning_rate(self.model, self.setup, defaults, folder, test=test)
         self.rows.add(self.corpus, self.family, "finder", result.lr, math.nan, time.perf_counter() - begin)
-        self.told = f"finder {result.lr:.2g} after {len(result.trials)} trials"
+        self.told = f"finder {result.lr:.2g} after {len(result.trials)} trials: {self.measure(result.lr):.4f}"
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.catalogue import GROUPS, config_root, find_groups
+from torch_linguist.cli.plan import make_plan
 from torch_linguist.config import (
     RootConfig,
     check_types,
@@ -98,9 +99,23 @@ def test_the_root_file_and_the_classes_agree_on_defaults(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*STAGE_NODES, "trainer", "schedule", "tokenizer", "data"])
 def test_nodes_become_objects_of_their_class(name: str) -> None:
-    config = check_types(compose_config([]).config)
+    config = check_types(compose_config(["trainer.max_minutes=1"]).config)
     made = instantiate(config[name], name)
     assert type(made) is locate(name, config[name]["_target_"])
+
+
+@pytest.mark.parametrize(
+    ("line", "minutes"),
+    [
+        ([], 1.5),
+        (["trainer.max_steps=3"], None),
+        (["trainer.max_epochs=3", "trainer.max_minutes=2"], 2.0),
+        (["experiment=debug"], None),
+    ],
+)
+def test_the_default_limit_gives_way_to_any_other(line: list[str], minutes: float | None) -> None:
+    composition = compose_config(line)
+    assert make_plan(composition.config, composition.choices).trainer.max_minutes == minutes
 
 
 @pytest.mark.parametrize("name", sorted(find_groups()["model"]))

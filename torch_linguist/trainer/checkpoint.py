@@ -29,6 +29,11 @@ SEAL = b"sha256:"
 
 SEAL_LENGTH = len(SEAL) + 64
 
+ARCHIVE_END = b"PK\x05\x06"
+"""What the last record of a zip archive begins with; its comment follows."""
+
+ARCHIVE_END_LENGTH = 22
+
 
 def save_checkpoint(path: Path, model: LanguageModel, progress: dict[str, Any]) -> None:
     """Writes a model and what is known of its training.
@@ -91,14 +96,20 @@ def _check_seal(path: Path) -> None:
     """Raises a TrainingError where a checkpoint is not what was written; one without a checksum passes."""
     content = hashlib.sha256()
     with path.open("rb") as file:
-        left = path.stat().st_size - SEAL_LENGTH
-        if left < 0:
+        left = max(0, path.stat().st_size - SEAL_LENGTH)
+        file.seek(max(0, left - len(ARCHIVE_END) - ARCHIVE_END_LENGTH))
+        tail = file.read()
+        begin = tail.rfind(ARCHIVE_END)
+        # The end of an archive tells how long its comment is: one that was cut off is noticed too.
+        length = int.from_bytes(tail[begin + 20 : begin + 22], "little") if begin >= 0 else 0
+        if length == 0:
             return
+        comment = tail[begin + ARCHIVE_END_LENGTH :]
+        file.seek(0)
         while left and (block := file.read(min(left, 1 << 20))):
             content.update(block)
             left -= len(block)
-        comment = file.read()
-    if comment.startswith(SEAL) and comment[len(SEAL) :] != content.hexdigest().encode():
+    if len(comment) != length or (comment.startswith(SEAL) and comment[len(SEAL) :] != content.hexdigest().encode()):
         raise TrainingError(f"{path}: not a readable checkpoint (damaged: its checksum is not that of its content)")
 
 

@@ -98,8 +98,9 @@ class Transformer(NeuralLanguageModel):
         cosine, sine = torch.cos(angles), torch.sin(angles)
         mask = self._mask(past, new, embedded.device)
         surplus = past + new - (self.context_length - 1)
-        if not torch.jit.is_scripting() and exporting():  # type: ignore[attr-defined]
-            # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
+        # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
+        # No ternary, of which TorchScript would compile both sides.
+        if not torch.jit.is_scripting() and exporting():  # type: ignore[attr-defined]  # noqa: SIM108
             keep = torch.sym_max(0, surplus)  # type: ignore[no-untyped-call]
         else:
             keep = max(0, surplus)

@@ -13,6 +13,9 @@ import pytest
 from browser import show
 from conftest import made_text
 
+from torch_linguist.analysis import PARTS
+from torch_linguist.cli import analyze
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--probes", "8", "--passages", "1", "--examples", "1", "--predictions", "300"]
 FIT = ["optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]", "trainer.max_steps=15", "trainer.device=cpu"]
@@ -126,6 +129,11 @@ def test_runs_of_two_tokenizers_are_compared_line_by_line(workplace: Path) -> No
         assert whole == pytest.approx(losses["ngram"] - losses["gru"], rel=1e-5)
 
 
+def test_the_command_knows_every_part() -> None:
+    # It names them without importing what takes its time.
+    assert analyze.PARTS == PARTS
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
@@ -148,15 +156,13 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from torch_linguist.cli.analyze import main
-
     monkeypatch.chdir(workplace)
     unfinished = Path("outputs/unfinished")
     if not unfinished.is_dir():
         unfinished.mkdir()
         for name in ("config.yaml", "tokenizer.json"):
             (unfinished / name).write_bytes((Path("outputs/gru") / name).read_bytes())
-    assert main(arguments) == code
+    assert analyze.main(arguments) == code
     error = capsys.readouterr().err
     assert line in error
     assert error.count("\n") == 1

@@ -97,13 +97,14 @@ class Transformer(NeuralLanguageModel):
         angles = torch.outer(positions, self.frequencies)
         cosine, sine = torch.cos(angles), torch.sin(angles)
         mask = self._mask(past, new, embedded.device)
-        surplus = past + new - (self.context_length - 1)
+        keep = past + new - (self.context_length - 1)
         # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
-        # No ternary, of which TorchScript would compile both sides.
-        if not torch.jit.is_scripting() and exporting():  # type: ignore[attr-defined]  # noqa: SIM108
-            keep = torch.sym_max(0, surplus)  # type: ignore[no-untyped-call]
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            keep = max(0, keep)
+        elif exporting():
+            keep = torch.sym_max(0, keep)  # type: ignore[no-untyped-call]
         else:
-            keep = max(0, surplus)
+            keep = max(0, keep)
         features = embedded
         keys: list[Tensor] = []
         values: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import platform
 import shutil
 import signal
 import subprocess
@@ -104,3 +105,41 @@ def test_a_run_outlives_its_reader(folder: Path) -> None:
     told = process.stderr.read()
     assert (process.wait(), summary(folder / "outputs" / "watched")["status"]) == (0, "finished"), told
     assert told == "nobody reads the output any more; the run goes on, see its folder\n"
+
+
+def test_a_run_that_is_going_on_is_not_taken_up_twice(folder: Path) -> None:
+    process = begin(folder, "name=owned", "trainer.max_steps=100000", *GIVEN)
+    assert process.stdout is not None
+    while "  step " not in process.stdout.readline():
+        assert process.poll() is None
+    code, _, errors = run("train", "resume=outputs/owned", folder=folder)
+    assert (code, errors.count("\n")) == (1, 1), errors
+    assert str(process.pid) in errors
+    assert platform.node() in errors
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, "Traceback" in errors) == (143, False), errors
+
+
+@pytest.mark.parametrize("place", ["/proc/outputs", "tale.txt/outputs"])
+def test_a_place_where_nothing_can_be_written_is_named(folder: Path, place: str) -> None:
+    if place.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("needs a file system that takes no folders: /proc")
+    code, _, errors = run("train", *LINE, f"output_dir={place}", folder=folder)
+    assert (code, errors.count("\n")) == (1, 1), errors
+    assert place in errors
+
+
+def test_a_full_disk_ends_in_a_line_and_leaves_nothing_half_written(folder: Path) -> None:
+    small = folder / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", small], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        code, _, errors = run("train", *LINE, *GIVEN, "output_dir=small", "name=full", folder=folder)
+        assert (code, "Traceback" in errors) == (1, False), errors
+        assert "No space left" in errors.splitlines()[-1]
+        for path in (small / "full" / "checkpoints").glob("*.pt"):
+            assert read_checkpoint(path)["weights"]
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("torch_linguist", "configs", "pyproject.toml", "README.md", "LICENSE")
 
-IMPORT_NAMES = {"hydra-core": "hydra", "pyyaml": "yaml"}
+IMPORT_NAMES = {"hydra-core": "hydra", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """Distributions whose import name is another."""
 
 BROUGHT_ALONG = {"omegaconf": "hydra-core", "huggingface_hub": "datasets"}

@@ -186,7 +186,9 @@ class Engine:
             ended = one.job.poll()
             if ended is not None:
                 self._active.remove(one)
-                one.watch.look()
+                if one.watch.look() and not one.pruned:
+                    # What it did since the last look is what others are held against too.
+                    self.source.is_losing(one.run, one.watch.valid_losses)
                 losses = one.watch.valid_losses if one.pruned else []
                 self._end(outcome_of(one.run, ended, losses[-1] if losses else None))
 

@@ -33,10 +33,10 @@ from torch_linguist.trainer.trial import run_trial
 
 FACTOR = 1.7
 CENTRE = 6e-3
-FIRST = range(-2, 3)
+FIRST = range(-6, 4)
 VALID_TOKENS = 6_000
 COLUMNS = ("corpus", "family", "kind", "lr", "valid_loss", "seconds")
-ENDS = ((1e-5, 1.0, 80),)
+ENDS = ((1e-5, 1.0, 80), (1e-4, 1.0, 64), (1e-5, 10.0, 96))
 """Pairs of ends, with steps, whose curves are compared; the first is the default."""
 
 

@@ -194,7 +194,7 @@ class LRFindSettings:
     steps: int = 80
     smoothing: float = 0.9
     diverged: float = 4.0
-    suggestion: str = "steep"
+    suggestion: str = "valley"
     trial_factors: Sequence[float] = field(default_factory=lambda: [1 / 3, 1.0, 3.0])
     trial_steps: int = 200
     default: float = 3e-3

@@ -20,8 +20,9 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.export.comparing import ExportReport
 from torch_linguist.export.torchscript import write_jit
 from torch_linguist.model import LanguageModel
+from torch_linguist.model.adaptive_softmax import AdaptiveOutput
 from torch_linguist.model.neural import NeuralLanguageModel
-from torch_linguist.model.output import AdaptiveOutput, FullOutput
+from torch_linguist.model.output import FullOutput
 
 SAME_KERNELS = 1e-3
 """Nats within which the file must equal the quantised model that it was made from."""

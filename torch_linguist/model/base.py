@@ -106,6 +106,16 @@ class LanguageModel(nn.Module, ABC):
             token_counts: int64 [V].
         """
 
+    def start_at_unigram(self, token_counts: Tensor) -> None:
+        """Told once, between the check of the untrained model and its training, to predict each token by its frequency.
+
+        A model whose output has a bias puts the logarithms of the frequencies there, which spares it the first hundreds
+        of updates; others ignore it.
+
+        Args:
+            token_counts: int64 [V], of the training split.
+        """
+
     def num_parameters(self) -> int:
         """Number of trainable parameters, a tied weight counted once."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

@@ -30,6 +30,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     padding: int = 0,
+    corrections: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of the rows of a linear layer, exact, in bounded memory.
 
@@ -51,6 +52,8 @@ def linear_cross_entropy(
         z_loss: factor of the squared logarithm of the softmax's denominator that is added to the loss (Chowdhery et al.
             2023, "PaLM").
         padding: so many of the last rows are there for the shape alone: their loss is computed, but has no gradient.
+        corrections: [V], what is added to each logit in the rows whose target is another one, as where the rows of the
+            weight are a sample that stands for more. Constants; not together with smoothing or z-loss.
 
     Returns:
         The loss in nats (without smoothing and z-loss the negative log-likelihood), float32 (float64 for float64
@@ -63,11 +66,12 @@ def linear_cross_entropy(
         raise LinguistError(f"model.label_smoothing={label_smoothing}: must be at least 0 and less than 1")
     if not z_loss >= 0:
         raise LinguistError(f"model.z_loss={z_loss}: must be at least 0")
+    assert corrections is None or label_smoothing == z_loss == 0
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (hidden, weight, bias))
     loss = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, dtype, label_smoothing, z_loss, padding, training
+        hidden, weight, bias, targets, corrections, dtype, label_smoothing, z_loss, padding, training
     )
     return cast(Tensor, loss)
 
@@ -80,6 +84,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         targets: Tensor,
+        corrections: Tensor | None,
         dtype: torch.dtype,
         label_smoothing: float,
         z_loss: float,
@@ -87,9 +92,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         training: bool,
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            fused = _FusedPass(hidden, weight, bias, targets, dtype, label_smoothing, z_loss)
+            fused = _FusedPass(hidden, weight, bias, targets, corrections, dtype, label_smoothing, z_loss)
             loss = fused.run(_row_weights(hidden, padding), training)
-        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.save_for_backward(hidden, weight, bias, targets, corrections)
         ctx.settings = dtype, label_smoothing, z_loss
         ctx.used = len(hidden) - padding
         ctx.gradients = fused.gradients if training else None
@@ -98,17 +103,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets = ctx.saved_tensors
+        hidden, weight, bias, targets, corrections = ctx.saved_tensors
         gradient = outer[0][: ctx.used]
         # They are handed out once: what receives them may keep and change them.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is not None and _uniform(gradient):
             scale = gradient[0] if len(gradient) else gradient.new_ones(())
-            return *(part.mul_(scale) for part in gradients), *[None] * 6
+            return *(part.mul_(scale) for part in gradients), *[None] * 7
         with torch.autocast(hidden.device.type, enabled=False):
-            fused = _FusedPass(hidden, weight, bias, targets, *ctx.settings)
+            fused = _FusedPass(hidden, weight, bias, targets, corrections, *ctx.settings)
             fused.run(torch.cat([gradient, gradient.new_zeros(len(hidden) - ctx.used)]), True)
-        return *fused.gradients, *[None] * 6
+        return *fused.gradients, *[None] * 7
 
 
 def _row_weights(hidden: Tensor, padding: int) -> Tensor | None:
@@ -140,10 +145,12 @@ class _FusedPass:
         weight: Tensor,
         bias: Tensor,
         targets: Tensor,
+        corrections: Tensor | None,
         dtype: torch.dtype,
         label_smoothing: float,
         z_loss: float,
     ) -> None:
+        self.corrections = corrections
         self.hidden, self.weight, self.bias, self.targets = hidden, weight, bias, targets
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
@@ -162,10 +169,11 @@ class _FusedPass:
         left[:, width : width + (2 if self.low_precision else 1)] = 1
         right = self.weight.new_empty(len(self.weight), columns, dtype=dtype)
         right[:, :width] = self.weight
-        right[:, width] = self.bias
+        bias = self.bias if self.corrections is None else self.bias + self.corrections
+        right[:, width] = bias
         right[:, width + 1 :] = 0
         if self.low_precision:
-            right[:, width + 1] = self.bias - right[:, width].to(self.precise)
+            right[:, width + 1] = bias - right[:, width].to(self.precise)
         return left, right
 
     def run(self, row_weights: Tensor | None, with_gradients: bool) -> Tensor:
@@ -184,6 +192,9 @@ class _FusedPass:
         for chunk in chunks:
             chunk_logits, chunk_softmax = logits[: chunk.stop - chunk.start], softmax[: chunk.stop - chunk.start]
             chunk_logits = _logits(self.left[chunk], self.right, chunk_logits)
+            if self.corrections is not None:
+                at_targets = torch.arange(len(chunk_logits), device=chunk_logits.device), self.targets[chunk]
+                chunk_logits.index_put_(at_targets, self.target_logits[chunk].to(chunk_logits.dtype))
             torch.softmax(chunk_logits, 1, out=chunk_softmax)
             log_sums = self._log_sums(chunk_logits, chunk_softmax, chunk)
             loss[chunk] = self._loss(log_sums, chunk)

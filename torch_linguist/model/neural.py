@@ -9,9 +9,19 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.adaptive_softmax import AdaptiveOutput
 from torch_linguist.model.base import LanguageModel
 from torch_linguist.model.dropout import LockedDropout
-from torch_linguist.model.output import make_output
+from torch_linguist.model.output import FullOutput, OutputLayer
+from torch_linguist.model.sampled_softmax import SampledOutput
+
+OUTPUTS = ("full", "adaptive", "sampled")
+
+SAMPLED_HEAD = 512
+"""Types that a sampled softmax always takes where `cutoffs` does not say."""
+
+UNSEEN_COUNT = 0.5
+"""Added to the count of every token, so that none is impossible."""
 
 
 class NeuralLanguageModel(LanguageModel):
@@ -24,7 +34,8 @@ class NeuralLanguageModel(LanguageModel):
         dropout: share of the embedding's and of the encoded features that training sets to zero.
         tied: whether the output shares the embedding's weight (Press & Wolf 2017); `encoded_size` must then be D.
         output: `full` or `adaptive`.
-        cutoffs: ranks at which the adaptive softmax starts a cluster; None chooses by V.
+        cutoffs: ranks at which the adaptive softmax starts a cluster; of the sampled softmax the rank, one alone, from
+            which on it samples; None chooses by V.
         locked_dropout: whether a sequence keeps one dropout mask over time.
     """
 
@@ -51,7 +62,8 @@ class NeuralLanguageModel(LanguageModel):
             )
         self.vocab_size: int = vocab_size
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        nn.init.normal_(self.embedding.weight, std=0.02 if tied else 0.1)
+        # A layer norm before the output (the Transformer's) leaves long vectors, whose logits must start small.
+        nn.init.normal_(self.embedding.weight, std=0.1 if locked_dropout or not tied else 0.02)
         self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else nn.Dropout(dropout)
         shared = self.embedding.get_parameter("weight") if tied else None
         self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared)
@@ -79,3 +91,40 @@ class NeuralLanguageModel(LanguageModel):
 
     def prepare_vocabulary(self, token_counts: Tensor) -> None:
         self.output.order_by(token_counts)
+
+    def start_at_unigram(self, token_counts: Tensor) -> None:
+        counts = token_counts.double() + UNSEEN_COUNT
+        self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
+
+
+def make_output(
+    kind: str,
+    vocab_size: int,
+    input_size: int,
+    cutoffs: Sequence[int] | None,
+    tied: nn.Parameter | None,
+) -> OutputLayer:
+    """The output layer named `full`, `adaptive` or `sampled`.
+
+    Raises:
+        LinguistError: there is no such layer, or the cutoffs do not fit the vocabulary.
+    """
+    if kind == "full":
+        return FullOutput(vocab_size, input_size, tied)
+    if kind == "sampled":
+        return SampledOutput(vocab_size, input_size, tied, _head_size(vocab_size, cutoffs))
+    if kind == "adaptive":
+        return AdaptiveOutput(vocab_size, input_size, cutoffs, tied=tied)
+    raise LinguistError(f"model.output={kind}: must be one of {', '.join(OUTPUTS)}")
+
+
+def _head_size(vocab_size: int, cutoffs: Sequence[int] | None) -> int:
+    """Types that the sampled softmax always takes."""
+    if cutoffs is None:
+        return min(SAMPLED_HEAD, vocab_size)
+    if len(cutoffs) != 1 or not 0 < cutoffs[0] <= vocab_size:
+        raise LinguistError(
+            f"model.cutoffs={list(cutoffs)}: with model.output=sampled one number between 1 and {vocab_size} "
+            "(the vocabulary)"
+        )
+    return cutoffs[0]

@@ -4,20 +4,13 @@ Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidde
 C the size of the adaptive head, K its number of tail clusters.
 """
 
-import itertools
-import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_linguist.errors import LinguistError
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
-
-OUTPUTS = ("full", "adaptive")
 
 
 class OutputLayer(nn.Module):
@@ -33,6 +26,10 @@ class OutputLayer(nn.Module):
 
     def order_by(self, token_counts: Tensor) -> None:
         """Told the frequency of each token [V]; only layers that sort their vocabulary use it."""
+
+    @abstractmethod
+    def start_at(self, log_probabilities: Tensor) -> None:
+        """Makes the biases such that a hidden vector of zeros predicts these log-probabilities [V]."""
 
 
 class FullOutput(OutputLayer):
@@ -58,71 +55,26 @@ class FullOutput(OutputLayer):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return linear_cross_entropy(hidden, self.weight, self.bias, targets)
 
+    @torch.no_grad()
+    def start_at(self, log_probabilities: Tensor) -> None:
+        self.bias.copy_(log_probabilities)
 
-class AdaptiveOutput(OutputLayer):
-    """Adaptive softmax: frequent tokens in a short head, rare ones in clusters of lower width.
 
-    Grave et al. 2017, "Efficient softmax approximation for GPUs". It differs from the paper and from
-    `torch.nn.AdaptiveLogSoftmaxWithLoss` in that the ids need not be sorted by frequency (a buffer holds the order),
-    that the head's rows may be tied to the embedding, and that the cluster logits start at the logarithm of the
-    clusters' sizes, so that an untrained model is uniform over the vocabulary. The probabilities are exactly
-    normalised. Without cutoffs it equals the full softmax.
-
-    Args:
-        vocab_size: V.
-        input_size: D.
-        cutoffs: ranks at which a new cluster begins, ascending; None chooses by V.
-        shrink: each tail cluster's width is the one before it divided by this.
-        tied: the embedding's weight [V, D], whose rows serve as the head's; None for weights of its own.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        input_size: int,
-        cutoffs: Sequence[int] | None = None,
-        shrink: float = 4.0,
-        tied: nn.Parameter | None = None,
-    ) -> None:
-        super().__init__()
-        cutoffs = default_cutoffs(vocab_size) if cutoffs is None else list(cutoffs)
-        if sorted(set(cutoffs)) != list(cutoffs) or any(not 0 < cutoff < vocab_size for cutoff in cutoffs):
-            raise LinguistError(
-                f"model.cutoffs={list(cutoffs)}: must ascend and lie between 1 and {vocab_size - 1} (the vocabulary)"
-            )
-        if shrink < 1:
-            raise LinguistError(f"model.shrink={shrink}: must be at least 1")
-        edges = [*cutoffs, vocab_size]
-        self.head_size: int = edges[0]
-        self.edges: list[int] = edges
-        self.tied: bool = tied is not None
-        clusters = len(edges) - 1
-        if tied is None:
-            self.head_weight = nn.Parameter(torch.empty(self.head_size, input_size).normal_(std=0.02))
-        else:
-            self.head_weight = tied
-        self.cluster_weight = nn.Parameter(torch.empty(clusters, input_size).normal_(std=0.02))
-        sizes = [math.log(high - low) for low, high in itertools.pairwise(edges)]
-        self.head_bias = nn.Parameter(torch.tensor([0.0] * self.head_size + sizes))
-        self.projections = nn.ModuleList()
-        self.tails = nn.ModuleList()
-        for index, (low, high) in enumerate(itertools.pairwise(edges)):
-            width = max(8, int(input_size / shrink ** (index + 1)))
-            self.projections.append(nn.Linear(input_size, width, bias=False))
-            tail = nn.Linear(width, high - low)
-            nn.init.normal_(tail.weight, std=0.02)
-            nn.init.zeros_(tail.bias)
-            self.tails.append(tail)
-        self.register_buffer("rank_of_id", torch.arange(vocab_size))
-        self.register_buffer("id_of_rank", torch.arange(vocab_size))
+class RankedOutput(OutputLayer):
+    """A layer that works on ranks: ids sorted by frequency, inside the layer alone."""
 
     rank_of_id: Tensor
     id_of_rank: Tensor
 
+    def register_ranks(self, vocab_size: int) -> None:
+        """Adds the two buffers, at first in the order of the ids."""
+        self.register_buffer("rank_of_id", torch.arange(vocab_size))
+        self.register_buffer("id_of_rank", torch.arange(vocab_size))
+
     def order_by(self, token_counts: Tensor) -> None:
         """Sorts the vocabulary by falling frequency, equal ones by id; a vocabulary once sorted stays so.
 
-        The weights belong to ranks, so another order would scramble a trained layer.
+        The weights may belong to ranks, so another order would scramble a trained layer.
         """
         if not torch.equal(self.id_of_rank, torch.arange(len(self.id_of_rank), device=self.id_of_rank.device)):
             return
@@ -130,81 +82,7 @@ class AdaptiveOutput(OutputLayer):
         self.id_of_rank.copy_(order)
         self.rank_of_id[order] = torch.arange(len(order), device=order.device)
 
-    def _head_weight(self) -> Tensor:
-        """Rows of the head's tokens, then of the clusters: [C + K, D]."""
-        weight: Tensor = self.head_weight
-        if self.tied:
-            weight = weight.index_select(0, self.id_of_rank[: self.head_size])
-        return torch.cat([weight, self.cluster_weight])
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        head = torch.log_softmax(widened(F.linear(hidden, self._head_weight(), self.head_bias)), dim=-1)
-        parts = [head[..., : self.head_size]]
-        for index, (projection, tail) in enumerate(zip(self.projections, self.tails)):  # noqa: B905  (TorchScript)
-            within = torch.log_softmax(widened(tail(projection(hidden))), dim=-1)
-            parts.append(within + head[..., self.head_size + index : self.head_size + index + 1])
-        return torch.cat(parts, dim=-1).index_select(-1, self.rank_of_id)
-
-    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        rank = self.rank_of_id[targets]
-        head_target = rank
-        tail_rows: list[Tensor] = []
-        for index, (low, high) in enumerate(itertools.pairwise(self.edges)):
-            inside = (rank >= low) & (rank < high)
-            tail_rows.append(inside.nonzero().squeeze(1))
-            head_target = torch.where(inside, self.head_size + index, head_target)
-        nll = linear_cross_entropy(hidden, self._head_weight(), self.head_bias, head_target)
-        for rows, low, projection, tail in zip(tail_rows, self.edges, self.projections, self.tails, strict=False):
-            if len(rows):
-                linear = cast(nn.Linear, tail)
-                padded = _padded(rows)
-                inner = projection(hidden.index_select(0, padded))
-                inside_targets = rank.index_select(0, padded) - low
-                surplus = len(padded) - len(rows)
-                within = linear_cross_entropy(inner, linear.weight, linear.bias, inside_targets, padding=surplus)
-                nll = nll.index_add(0, rows, within[: len(rows)])
-        return nll
-
 
 def widened(features: Tensor) -> Tensor:
     """Features in float32 where they are narrower (autocast); float64 stays."""
     return features if features.dtype == torch.float64 else features.float()
-
-
-def default_cutoffs(vocab_size: int) -> list[int]:
-    """Where the adaptive softmax cuts a vocabulary: 2,000, then five times as many each; none below 4,000 types."""
-    cutoffs: list[int] = []
-    cutoff = 2000
-    while 2 * cutoff <= vocab_size:
-        cutoffs.append(cutoff)
-        cutoff *= 5
-    return cutoffs
-
-
-def _padded(rows: Tensor) -> Tensor:
-    """Row numbers, the first one repeated up to a multiple of 64.
-
-    How many targets fall into a cluster differs from batch to batch, and oneDNN compiles a kernel for every new shape
-    (20 ms each in bfloat16); rounding leaves it a handful of shapes. The surplus results are dropped.
-    """
-    surplus = -len(rows) % 64
-    return torch.cat([rows, rows[:1].expand(surplus)])
-
-
-def make_output(
-    kind: str,
-    vocab_size: int,
-    input_size: int,
-    cutoffs: Sequence[int] | None,
-    tied: nn.Parameter | None,
-) -> OutputLayer:
-    """The output layer named `full` or `adaptive`.
-
-    Raises:
-        LinguistError: there is no such layer, or the cutoffs do not fit the vocabulary.
-    """
-    if kind == "full":
-        return FullOutput(vocab_size, input_size, tied)
-    if kind == "adaptive":
-        return AdaptiveOutput(vocab_size, input_size, cutoffs, tied=tied)
-    raise LinguistError(f"model.output={kind}: must be one of {', '.join(OUTPUTS)}")

@@ -172,6 +172,9 @@ class Run:
     def _run_stages(self, stop: StopRequest) -> None:
         counted = isinstance(self.model, CountedModel)
         for stage in STAGES:
+            # `check` sees a model that knows nothing, all others one that knows the frequencies.
+            if stage == "overfit" and self.plan.trainer.unigram_start:
+                self.model.start_at_unigram(torch.from_numpy(self.setup.corpus.token_counts()))
             if stage not in self.plan.stages or (counted and stage not in COUNTED_STAGES):
                 continue
             if (counted or stage == "export") and not processes.is_first():

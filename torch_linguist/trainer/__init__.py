@@ -5,6 +5,7 @@ from torch_linguist.trainer.checkpoint import load_model, read_checkpoint, save_
 from torch_linguist.trainer.events import Observer, Observers
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.grid import GridResult, run_grid
+from torch_linguist.trainer.lazy_adamw import LazyAdamW
 from torch_linguist.trainer.loop import Loop
 from torch_linguist.trainer.lr_finder import LRFindResult, find_learning_rate, range_test
 from torch_linguist.trainer.overfit import OverfitResult, overfit
@@ -36,6 +37,7 @@ __all__ = [
     "GridSettings",
     "LRFindResult",
     "LRFindSettings",
+    "LazyAdamW",
     "Linear",
     "Loop",
     "Observer",

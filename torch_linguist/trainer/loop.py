@@ -14,7 +14,7 @@ from torch_linguist.data import Batch
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.trainer import processes
 from torch_linguist.trainer.device import autocast
-from torch_linguist.trainer.optimizers import load_optimizer
+from torch_linguist.trainer.optimizers import clip_gradients, load_optimizer
 
 
 class BatchSource(Protocol):
@@ -112,8 +112,7 @@ class Loop:
             self._state = [new.to(old.dtype) for new, old in zip(detach_state(state), self._state, strict=True)]
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         loss = processes.sum_gradients(parameters, loss)
-        limit = self.gradient_clip if self.gradient_clip is not None else float("inf")
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self.gradient_norm = clip_gradients(parameters, self.gradient_clip)
         self.skipped = self.skip_faults and not bool(torch.isfinite(loss + self.gradient_norm))
         if self.skipped:
             self.forget()

@@ -1,14 +1,16 @@
 """From a model to its optimizer: which weights decay, and the fused kernels where they exist."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torch_linguist.errors import ConfigError
+from torch_linguist.model.sampled_softmax import SampledOutput
+from torch_linguist.trainer import processes
 
 
 class OptimizerFactory(Protocol):
@@ -40,6 +42,7 @@ def build_optimizer(
         raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')
     if not weight_decay >= 0:
         raise ConfigError(f'optim.weight_decay={weight_decay}: must be "auto" or a number of at least 0')
+    _choose_gradients(model, factory)
     groups = parameter_groups(model, weight_decay, decay_all)
     constructor = getattr(factory, "func", factory)
     bound = getattr(factory, "keywords", {})
@@ -48,6 +51,36 @@ def build_optimizer(
     if "fused" in parameters and "fused" not in bound and not bound.get("foreach"):
         extra["fused"] = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
+
+
+def _choose_gradients(model: nn.Module, factory: Callable[..., Optimizer]) -> None:
+    """Lets tables give sparse gradients where the optimizer takes them and one process trains alone."""
+    taken = getattr(getattr(factory, "func", factory), "takes_sparse_gradients", False) and processes.count() == 1
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, SampledOutput)):
+            module.sparse = taken
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
+    """Scales the gradients down to a norm of at most `limit`, without waiting for the device.
+
+    Args:
+        parameters: with gradients, dense or sparse; sparse ones are coalesced.
+        limit: largest norm; None only measures.
+
+    Returns:
+        The norm before, without dimensions.
+    """
+    values: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
+    norm = torch.nn.utils.get_total_norm(values)
+    if limit is not None and values:
+        torch._foreach_mul_(values, torch.clamp(limit / (norm + 1e-6), max=1.0))
+    return norm
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:

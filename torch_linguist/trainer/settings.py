@@ -63,6 +63,7 @@ class TrainerSettings:
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
         noise_rate: how often a token is replaced.
         word_dropout: share of the words that a training batch does not show.
+        unigram_start: whether a training starts from the frequencies of the tokens instead of from knowing nothing.
     """
 
     batch_size: int = 16
@@ -87,6 +88,7 @@ class TrainerSettings:
     noise: str | None = None
     noise_rate: float = 0.1
     word_dropout: float = 0.0
+    unigram_start: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "sequence_length", "gradient_clip", "accumulate", "log_every"):

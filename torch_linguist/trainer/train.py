@@ -56,6 +56,8 @@ def train(
     chosen = TrainerSettings(**settings)
     device = choose_device(chosen.device)
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
+    if chosen.unigram_start:
+        model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
     model.to(device)
     setup = Setup(
         corpus=corpus,

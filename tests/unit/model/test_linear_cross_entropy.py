@@ -12,7 +12,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LSTM
 from torch_linguist.model import linear_cross_entropy as module
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
-from torch_linguist.model.output import AdaptiveOutput
+from torch_linguist.model.adaptive_softmax import AdaptiveOutput
 
 N, V, D = 37, 23, 6
 

@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.output import AdaptiveOutput, FullOutput, default_cutoffs, make_output
+from torch_linguist.model.adaptive_softmax import AdaptiveOutput, default_cutoffs
+from torch_linguist.model.neural import make_output
+from torch_linguist.model.output import FullOutput
 
 V, D = 60, 32
 CUTOFFS = [10, 30]

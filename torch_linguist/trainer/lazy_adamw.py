@@ -1,0 +1,93 @@
+"""AdamW that touches only the rows of a table that a batch used.
+
+Shape legend: V rows of the table, D their width, R rows that a batch used.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class LazyAdamW(torch.optim.AdamW):
+    """`torch.optim.AdamW` which, given the sparse gradient of a table, updates the rows that it holds.
+
+    A row's moments decay by the updates that it missed, and the displacement that its momentum would have brought in
+    them is made good when it is used again (or by `catch_up`): the sum of the geometric series that the moments follow
+    while no gradient comes. So a table learns as under the dense optimizer, but for a delay; `torch.optim.SparseAdam`
+    in contrast leaves the moments as they are, and moves rare rows ten times less. Dense gradients are treated as by
+    AdamW, bit for bit. Weight decay does not apply to rows.
+
+    Args:
+        params, lr, betas, eps, weight_decay, amsgrad, fused: as of `torch.optim.AdamW`; `amsgrad` for dense gradients
+            alone.
+
+    Attributes:
+        takes_sparse_gradients: tells who builds the optimizer that tables may give sparse gradients.
+    """
+
+    takes_sparse_gradients = True
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update.
+
+        Args:
+            closure: as of `torch.optim.Optimizer.step`.
+        """
+        sparse: list[tuple[nn.Parameter, Tensor, dict[str, Any]]] = []
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.is_sparse:
+                    sparse.append((parameter, parameter.grad.coalesce(), group))
+                    parameter.grad = None
+        result = super().step(closure)
+        for parameter, gradient, group in sparse:
+            self._update_rows(parameter, gradient, group)
+        return result
+
+    def _update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = cast("dict[str, Tensor]", self.state[table])
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+            state["used"] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        state["step"] += 1
+        rows, values = gradient.indices()[0], gradient.values()
+        weight, mean, square = (part.index_select(0, rows) for part in (table, state["exp_avg"], state["exp_avg_sq"]))
+        step = int(state["step"])
+        missed = (step - 1 - state["used"].index_select(0, rows)).unsqueeze(1)
+        _spend(weight, mean, square, missed, step - 1, group)
+        torch._fused_adamw_(
+            [weight],
+            [values],
+            [mean],
+            [square],
+            [],
+            [state["step"].to(table.device)],
+            lr=float(group["lr"]),
+            beta1=float(group["betas"][0]),
+            beta2=float(group["betas"][1]),
+            weight_decay=0.0,
+            eps=float(group["eps"]),
+            amsgrad=False,
+            maximize=bool(group["maximize"]),
+        )
+        table.index_copy_(0, rows, weight)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        state["used"].index_fill_(0, rows, step)
+
+
+def _spend(weight: Tensor, mean: Tensor, square: Tensor, missed: Tensor, step: int, group: dict[str, Any]) -> None:
+    """Brings rows to where `missed` updates [R, 1] without a gradient would have brought them, in place."""
+    if not bool(missed.any()):
+        return
+    first, second = (float(beta) for beta in group["betas"])
+    ratio = first / second**0.5
+    series = ratio * (1 - ratio**missed) / (1 - ratio)
+    scale = float(group["lr"]) * (1 - second**step) ** 0.5 / (1 - first**step)
+    weight.sub_((mean / (square.sqrt() + group["eps"])).mul_(series * scale))
+    mean.mul_(first**missed)
+    square.mul_(second**missed)

@@ -14,7 +14,7 @@ class LazyAdamW(torch.optim.AdamW):
     """`torch.optim.AdamW` which, given the sparse gradient of a table, updates the rows that it holds.
 
     A row's moments decay by the updates that it missed, and the displacement that its momentum would have brought in
-    them is made good when it is used again (or by `catch_up`): the sum of the geometric series that the moments follow
+    them is made good when it is used again: the sum of the geometric series that the moments follow
     while no gradient comes. So a table learns as under the dense optimizer, but for a delay; `torch.optim.SparseAdam`
     in contrast leaves the moments as they are, and moves rare rows ten times less. Dense gradients are treated as by
     AdamW, bit for bit. Weight decay does not apply to rows.
@@ -57,8 +57,8 @@ class LazyAdamW(torch.optim.AdamW):
         rows, values = gradient.indices()[0], gradient.values()
         weight, mean, square = (part.index_select(0, rows) for part in (table, state["exp_avg"], state["exp_avg_sq"]))
         step = int(state["step"])
-        missed = (step - 1 - state["used"].index_select(0, rows)).unsqueeze(1)
-        _spend(weight, mean, square, missed, step - 1, group)
+        used = state["used"].index_select(0, rows).unsqueeze(1)
+        _spend(weight, mean, square, used, step - 1, group)
         torch._fused_adamw_(
             [weight],
             [values],
@@ -80,14 +80,17 @@ class LazyAdamW(torch.optim.AdamW):
         state["used"].index_fill_(0, rows, step)
 
 
-def _spend(weight: Tensor, mean: Tensor, square: Tensor, missed: Tensor, step: int, group: dict[str, Any]) -> None:
-    """Brings rows to where `missed` updates [R, 1] without a gradient would have brought them, in place."""
+def _spend(weight: Tensor, mean: Tensor, square: Tensor, used: Tensor, step: int, group: dict[str, Any]) -> None:
+    """Brings rows from the update `used` [R, 1] to `step`, as updates without a gradient would have, in place."""
+    missed = (step - used).to(mean.dtype)
     if not bool(missed.any()):
         return
     first, second = (float(beta) for beta in group["betas"])
     ratio = first / second**0.5
     series = ratio * (1 - ratio**missed) / (1 - ratio)
-    scale = float(group["lr"]) * (1 - second**step) ** 0.5 / (1 - first**step)
+    # Most of a momentum is spent in the first updates after its last gradient: theirs are the bias corrections.
+    begin = (used + 1).to(mean.dtype)
+    scale = float(group["lr"]) * (1 - second**begin).sqrt() / (1 - first**begin)
     weight.sub_((mean / (square.sqrt() + group["eps"])).mul_(series * scale))
     mean.mul_(first**missed)
     square.mul_(second**missed)

@@ -1,0 +1,155 @@
+"""The sampled softmax against the full one that it estimates, and the start from the tokens' frequencies."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from torch_linguist.errors import LinguistError
+from torch_linguist.model import LanguageModel
+from torch_linguist.model.neural import make_output
+from torch_linguist.model.output import FullOutput
+from torch_linguist.model.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, _strata
+
+V, D, N = 97, 6, 40
+ModelBuilder = Callable[..., LanguageModel]
+
+
+def layer(dtype: torch.dtype = torch.float64, head_size: int = 16) -> SampledOutput:
+    generator = torch.Generator().manual_seed(0)
+    output = SampledOutput(V, D, head_size=head_size).to(dtype)
+    with torch.no_grad():
+        output.weight.copy_(torch.randn(V, D, generator=generator, dtype=torch.float64))
+        output.bias.copy_(torch.randn(V, generator=generator, dtype=torch.float64))
+    output.order_by(torch.randint(100, (V,), generator=generator))
+    return output
+
+
+def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(N, D, generator=generator, dtype=torch.float64).to(dtype)
+    return hidden.requires_grad_(), torch.randint(V, (N,), generator=generator)
+
+
+def estimate(output: SampledOutput, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The loss on the layer's next sample, written out: every logit, its correction, the target's without."""
+    columns, corrections, positions = output._sample(targets)
+    logits = hidden @ output.weight[columns].T + output.bias[columns] + corrections.to(hidden.dtype)
+    own = (hidden * output.weight[targets]).sum(1) + output.bias[targets]
+    logits = logits.scatter(1, positions[:, None], own[:, None])
+    return F.cross_entropy(logits, positions, reduction="none")
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_loss_and_gradients_are_those_of_the_estimate(sparse: bool) -> None:
+    output = layer()
+    output.sparse = sparse
+    hidden, targets = batch()
+    wanted = (hidden, output.weight, output.bias)
+    torch.manual_seed(5)
+    expected = estimate(output, hidden, targets)
+    torch.manual_seed(5)
+    measured = output.nll(hidden, targets)
+    torch.testing.assert_close(measured, expected, atol=1e-12, rtol=0)
+    share = torch.linspace(0.5, 2, N, dtype=torch.float64)
+    expected_gradients = torch.autograd.grad((expected * share).sum(), wanted)
+    for one, other in zip(torch.autograd.grad((measured * share).sum(), wanted), expected_gradients, strict=True):
+        assert one.is_sparse == (sparse and one.shape == output.weight.shape)
+        torch.testing.assert_close(one.to_dense(), other, atol=1e-11, rtol=0)
+
+
+def test_in_bfloat16_it_stays_close_to_float64() -> None:
+    precise, output = layer(), layer(torch.float32)
+    hidden, targets = batch()
+    torch.manual_seed(5)
+    expected = estimate(precise, hidden, targets)
+    torch.manual_seed(5)
+    with torch.autocast("cpu", torch.bfloat16):
+        measured = output.nll(hidden.float(), targets)
+    torch.testing.assert_close(measured.double(), expected, atol=0.05, rtol=0)
+    (expected_gradient,) = torch.autograd.grad(expected.mean(), precise.weight)
+    (gradient,) = torch.autograd.grad(measured.mean(), output.weight)
+    assert (gradient.double() - expected_gradient).norm() < 0.01 * expected_gradient.norm()
+
+
+def test_the_denominator_is_right_on_average() -> None:
+    output = layer()
+    hidden, targets = batch()
+    exact = torch.logsumexp(output(hidden), 1).exp()
+    target_logits = output(hidden).gather(1, targets[:, None]).squeeze(1)
+    torch.manual_seed(0)
+    drawn = torch.stack([(output.nll(hidden, targets) + target_logits).detach().exp() for _ in range(1000)])
+    error = drawn.std(0) / math.sqrt(len(drawn))
+    assert bool((error > 0).any())
+    # Five standard errors; every row of the forty.
+    assert bool(((drawn.mean(0) - exact).abs() <= 5 * error + 1e-9).all())
+
+
+def test_scoring_is_that_of_the_full_softmax() -> None:
+    output = layer()
+    full = FullOutput(V, D).double()
+    full.load_state_dict({"weight": output.weight, "bias": output.bias})
+    hidden, targets = batch()
+    with torch.no_grad():
+        assert torch.equal(output.nll(hidden, targets), full.nll(hidden, targets))
+    # With gradients too, as sensitivity and dynamic evaluation take them.
+    output.eval()
+    assert torch.equal(output.nll(hidden, targets), full.nll(hidden, targets))
+    assert torch.equal(output(hidden), full(hidden))
+
+
+def test_a_head_that_holds_all_types_is_exact() -> None:
+    output = layer(head_size=V)
+    hidden, targets = batch()
+    expected = F.cross_entropy(output(hidden), targets, reduction="none")
+    torch.testing.assert_close(output.nll(hidden, targets), expected, atol=1e-12, rtol=0)
+
+
+@given(st.integers(1, 300), st.integers(1, 3000))
+def test_strata_cover_each_rank_beyond_the_head_once(head_size: int, vocab_size: int) -> None:
+    head_size = min(head_size, vocab_size)
+    lows, widths = _strata(head_size, vocab_size)
+    covered = [rank for low, width in zip(lows, widths, strict=True) for rank in range(low, low + width)]
+    assert covered == list(range(head_size, vocab_size))
+    # No stratum holds more than its distance from the start of the vocabulary.
+    assert all(width <= max(2, 2 * low // head_size) for low, width in zip(lows, widths, strict=True))
+
+
+def test_every_target_has_its_column_and_counts_for_its_own_rows_alone() -> None:
+    output = layer()
+    targets = torch.arange(V)
+    columns, corrections, positions = output._sample(targets)
+    assert torch.equal(columns[positions], targets)
+    sampled = output.head_size + len(output.stratum_low)
+    assert bool((corrections[sampled:] == OUT_OF_SAMPLE).all())
+    assert math.isclose(float(corrections[:sampled].exp().sum()), V, rel_tol=1e-5)
+    assert len(set(columns[:sampled].tolist())) == sampled
+
+
+@pytest.mark.parametrize("cutoffs", [[], [0], [V + 1], [3, 9]])
+def test_wrong_cutoffs_are_named(cutoffs: list[int]) -> None:
+    with pytest.raises(LinguistError, match=r"model\.cutoffs=.*sampled.*97"):
+        make_output("sampled", V, D, cutoffs, None)
+
+
+@pytest.mark.parametrize("output", ["full", "adaptive", "sampled"])
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_a_start_at_the_frequencies(family: str, output: str, build_model: ModelBuilder) -> None:
+    counts = torch.randint(0, 1000, (50,), generator=torch.Generator().manual_seed(0))
+    model = build_model(family, 50, output=output, cutoffs=[20])
+    model.prepare_vocabulary(counts)
+    before = copy.deepcopy(model.state_dict())
+    model.start_at_unigram(counts)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all("bias" in name for name in changed)
+    hidden = torch.zeros(1, 1, model.embedding.embedding_dim if family == "transformer" else model.hidden_size)
+    expected = (counts + 0.5).double() / (counts + 0.5).double().sum()
+    measured = torch.softmax(model.output(hidden), -1).flatten()
+    torch.testing.assert_close(measured.double(), expected, atol=1e-6, rtol=1e-4)

@@ -115,7 +115,7 @@ def compose_config(
     with _initialised():
         base = _compose(config_name, choosing)
         lines = [_checked_line(override, base, groups) for override in setting]
-        config = _compose(config_name, choosing + lines)
+        config = _compose(config_name, choosing + lines) if lines else base
     chosen = {str(group): choice for group, choice in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]

@@ -59,7 +59,7 @@ def trained(workplace: Path) -> Path:
     return workplace / "outputs" / "first"
 
 
-@pytest.mark.parametrize("command", ["train", "grid", "export", "eval", "generate"])
+@pytest.mark.parametrize("command", ["train", "grid", "explore", "export", "eval", "generate", "analyze"])
 def test_help_needs_no_torch(command: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -74,6 +74,30 @@ def test_help_needs_no_torch(command: str, tmp_path: Path) -> None:
     assert (process.returncode, process.stderr) == (0, "")
     assert f"usage: tl-{command}" in process.stdout
     assert max(map(len, process.stdout.splitlines())) <= 125
+
+
+def test_no_first_update_waits_for_what_draws(workplace: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from torch_linguist.cli.train import main\n"
+        "from torch_linguist.trainer import Loop\n"
+        "def update(loop):\n"
+        "    print(*{'matplotlib', 'pandas', 'tensorboard', 'datasets'} & set(sys.modules), 'imported', flush=True)\n"
+        "    os._exit(7)\n"
+        "Loop.update = update\n"
+        "main(sys.argv[1:])\n"
+    )
+    line = ["data=text", "data.path=tale.txt", *SMALL, "name=unborn", "optim.lr=0.01", "stages=[fit]"]
+    process = subprocess.run(
+        [sys.executable, "-c", script, *line],
+        cwd=workplace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (7, "")
+    assert process.stdout.splitlines()[-1] == "imported"
 
 
 def test_help_lists_groups_choices_and_values(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.ngram.arpa import read_arpa
 from torch_linguist.pipeline.progress import Progress
-from torch_linguist.report import plot_grid
+from torch_linguist.report.plots import plot_grid
 from torch_linguist.run import load_run
 from torch_linguist.sweep.record import read_record
 from torch_linguist.sweep.runs import read_summary

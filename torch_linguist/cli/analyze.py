@@ -53,7 +53,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which split (default: valid)")
     parser.add_argument("--data", metavar="NAME", help=corpora.HELP)
     parser.add_argument("--text", metavar="TEXT", help="a text of your own for the coloured texts and heatmaps")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="only these (default: all)")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        metavar="PART",
+        help=f"only these of {', '.join(PARTS)} (default: all)",
+    )
     parser.add_argument("--stride", type=int, help="new tokens a window of a Transformer (default: half its context)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of every sample (default: 1)")
     samples = parser.add_argument_group("samples")

@@ -26,7 +26,6 @@ from torch_linguist.report import (
     TerminalObserver,
     closing_table,
     new_summary,
-    plot_curves,
 )
 from torch_linguist.trainer import (
     STAGES,
@@ -221,6 +220,8 @@ class Run:
             )
             result = training.run()
             processes.part()
+            from torch_linguist.report.plots import plot_curves  # matplotlib: no update waits for it
+
             plot_curves(self.folder / "metrics.csv", self.folder / "curves.png")
             self.summary |= {
                 "lr": lr,

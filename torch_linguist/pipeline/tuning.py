@@ -1,4 +1,7 @@
-"""The stages before the long training: what is known of the model, and which rates it shall be trained with."""
+"""The stages before the long training: what is known of the model, and which rates it shall be trained with.
+
+What draws is imported when a stage has something to draw: no first update shall wait for matplotlib.
+"""
 
 import shlex
 from collections.abc import Callable
@@ -8,7 +11,6 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.plan import Plan
 from torch_linguist.pipeline.progress import Progress
-from torch_linguist.report import plot_grid, plot_lr_finder, plot_overfit
 from torch_linguist.trainer import Observer, Setup, check_untrained, find_learning_rate, overfit, run_grid
 from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.run_folder import write_json
@@ -100,6 +102,8 @@ class Tuning:
         table = self._folder / "overfit.csv"
         with self._progress.stage("overfit", "learning a few batches by heart") as finish:
             result = overfit(self._model, self._setup, settings, table, self._report_loss("overfit"))
+            from torch_linguist.report.plots import plot_overfit
+
             plot_overfit(table, self._folder / "overfit.png", settings.target)
             verdict = f"loss {result.first_loss:.2f} → {result.loss:.3f} in {result.steps} updates"
             finish(f"{verdict} on {result.tokens} tokens", asdict(result))
@@ -117,6 +121,8 @@ class Tuning:
         with self._progress.stage("lr_find", "range test and short trials") as finish:
             result = find_learning_rate(self._model, self._setup, settings, folder, self._report_loss("lr_find"))
             trials = folder / "lr_trials.csv" if result.trials else None
+            from torch_linguist.report.plots import plot_lr_finder
+
             plot_lr_finder(
                 folder / "lr_finder.csv", folder / "lr_finder.png", result.test.suggestion, result.lr, trials
             )
@@ -140,6 +146,8 @@ class Tuning:
             result = run_grid(
                 self._model, self._setup, settings, lrs, table, self._report_loss("grid"), resume=self._plan.resume
             )
+            from torch_linguist.report.plots import plot_grid
+
             plot_grid(table, self._folder / "grid.png")
             if result.best is None:
                 finish(f"all {points} points diverged", {"lr": None, "weight_decay": None}, done=False)

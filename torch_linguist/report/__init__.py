@@ -1,6 +1,9 @@
-"""What a person sees of a run: the terminal, the plots, TensorBoard."""
+"""What a person sees of a run: the terminal, TensorBoard, the summary.
 
-from torch_linguist.report.plots import plot_curves, plot_grid, plot_lr_finder, plot_overfit
+The plots are in `torch_linguist.report.plots`: matplotlib and pandas take a second to import, which no training shall
+wait for.
+"""
+
 from torch_linguist.report.summary import new_summary
 from torch_linguist.report.tensorboard import TensorBoardObserver
 from torch_linguist.report.terminal import TerminalObserver, closing_table, score_table
@@ -10,9 +13,5 @@ __all__ = [
     "TerminalObserver",
     "closing_table",
     "new_summary",
-    "plot_curves",
-    "plot_grid",
-    "plot_lr_finder",
-    "plot_overfit",
     "score_table",
 ]

@@ -1,17 +1,22 @@
-"""TensorBoard: scalars, the model graph, samples, the embedding with its words, the hyperparameters."""
+"""TensorBoard: scalars, the model graph, samples, the embedding with its words, the hyperparameters.
+
+TensorBoard is imported and the graph drawn when there is something to show, not before: no first update waits for it.
+"""
 
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.trainer.events import Fact, Observer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 MOST_WORDS = 2000
 """The projector shows so many words, the first of the vocabulary: the most frequent ones."""
@@ -46,18 +51,27 @@ class TensorBoardObserver(Observer):
         self._folder = folder
         self._purge = None if resumed_at is None else resumed_at + 1
         self._writer: SummaryWriter | None = None
+        self._undrawn: LanguageModel | None = None
         # What a training left that comes to nothing, or an end that was none, must not be shown beside what follows.
         for path in folder.glob("events.*" if resumed_at is None else f"events.*{FINAL}"):
             path.unlink()
 
     @property
-    def writer(self) -> SummaryWriter:
-        """The writer, made when it is first needed."""
+    def writer(self) -> "SummaryWriter":
+        """The writer, made when it is first needed; what it writes first is the graph of the model."""
         if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+        if self._undrawn is not None:
+            model, self._undrawn = self._undrawn, None
+            self._draw_graph(model, self._writer)
         return self._writer
 
     def model_ready(self, model: LanguageModel, tokens: Sequence[str]) -> None:
+        self._undrawn = model
+
+    def _draw_graph(self, model: LanguageModel, writer: "SummaryWriter") -> None:
         wrapped = _Traceable(model)
         example = torch.zeros(1, 4, dtype=torch.int64, device=device_of(model))
         mode = model.training
@@ -66,7 +80,7 @@ class TensorBoardObserver(Observer):
             with warnings.catch_warnings():
                 # Tracing specialises shapes, which is all right for a picture.
                 warnings.simplefilter("ignore")
-                self.writer.add_graph(wrapped, example)
+                writer.add_graph(wrapped, example)
         except RuntimeError as error:
             LOG.warning("TensorBoard: no graph of this model (%s)", str(error).splitlines()[0])
         finally:
@@ -82,8 +96,8 @@ class TensorBoardObserver(Observer):
         self.writer.add_text("samples", text, step)
 
     def saved(self, step: int) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+        if self._writer is not None or self._undrawn is not None:
+            self.writer.flush()
 
     def finished(
         self,
@@ -93,7 +107,11 @@ class TensorBoardObserver(Observer):
         metrics: Mapping[str, float],
         step: int,
     ) -> None:
-        # In a file of its own, which a training that goes on later replaces.
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        # The scores are in a file of their own, which a training that goes on later replaces.
+        self.saved(step)
         self.close()
         for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
             path.unlink(missing_ok=True)

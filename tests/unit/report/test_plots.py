@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torch_linguist.report import plot_curves, plot_grid, plot_lr_finder, plot_overfit
+from torch_linguist.report.plots import plot_curves, plot_grid, plot_lr_finder, plot_overfit
 
 TABLES = {
     "overfit": "step,loss\n1,4.0\n2,1.0\n3,0.05\n",

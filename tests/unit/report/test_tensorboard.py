@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
@@ -27,8 +28,11 @@ def test_everything_lies_in_one_run(family: str, build_model: ModelBuilder, tmp_
     observer = TensorBoardObserver(tmp_path / "tb")
     assert not (tmp_path / "tb").exists()
     observer.model_ready(model, WORDS)
-    assert model.training
+    assert not (tmp_path / "tb").exists()
+    before = torch.get_rng_state()
     observer.logged({"train_loss": 3.0, "train_perplexity": 20.1, "lr": 0.01, "gradient_norm": 0.5, "seconds": 9.0}, 10)
+    assert model.training, "the graph was drawn amid a training, which goes on as if nothing had happened"
+    assert torch.equal(torch.get_rng_state(), before)
     observer.logged({"valid_loss": 2.5, "valid_perplexity": 12.2}, 20)
     observer.sampled([("", "a *king*"), ("The", "The queen")], 20)
     observer.finished(model, WORDS, {"model": family, "lr": 0.01, "layers": 2}, {"final/valid_perplexity": 12.0}, 20)
@@ -59,6 +63,21 @@ def test_everything_lies_in_one_run(family: str, build_model: ModelBuilder, tmp_
     assert (len(rows), len(rows[0])) == (50, 16)
     assert [float(value) for value in rows[7]] == pytest.approx(model.embedding.weight[7].tolist(), abs=1e-5)  # type: ignore[union-attr,index]
     assert "metadata.tsv" in (tmp_path / "tb" / "projector_config.pbtxt").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_training_without_a_row_has_its_graph(build_model: ModelBuilder, tmp_path: Path) -> None:
+    model = build_model("lstm", 50)
+    saved = TensorBoardObserver(tmp_path / "saved")
+    saved.model_ready(model, WORDS)
+    saved.saved(3)
+    assert read(tmp_path / "saved").Tags()["graph"]
+    saved.close()
+    ended = TensorBoardObserver(tmp_path / "ended")
+    ended.model_ready(model, WORDS)
+    ended.finished(model, WORDS, {}, {}, 3)
+    ended.close()
+    assert read(tmp_path / "ended").Tags()["graph"]
 
 
 def test_a_resumed_run_hides_what_it_does_again(tmp_path: Path) -> None:

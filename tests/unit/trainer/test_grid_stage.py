@@ -12,7 +12,7 @@ import torch
 
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.model import LanguageModel
-from torch_linguist.report import plot_grid
+from torch_linguist.report.plots import plot_grid
 from torch_linguist.trainer import GridSettings, LRFindSettings, Setup, find_learning_rate, range_test, run_grid
 from torch_linguist.trainer.grid import COLUMNS, Halving
 from torch_linguist.trainer.trial import Trial, run_trial

@@ -39,6 +39,11 @@ class FullOutput(OutputLayer):
         vocab_size: V.
         input_size: D.
         tied: the embedding's weight [V, D] to share; None for a weight of its own.
+
+    Attributes:
+        label_smoothing: share of the target's probability that the loss of a training spreads over the vocabulary.
+        z_loss: factor of the squared logarithm of the denominator that the loss of a training adds; both see
+            `linear_cross_entropy`, and neither touches scoring.
     """
 
     def __init__(self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None) -> None:
@@ -48,12 +53,18 @@ class FullOutput(OutputLayer):
         else:
             self.weight = tied
         self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.label_smoothing: float = 0.0
+        self.z_loss: float = 0.0
 
     def forward(self, hidden: Tensor) -> Tensor:
         return widened(F.linear(hidden, self.weight, self.bias))
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return linear_cross_entropy(hidden, self.weight, self.bias, targets)
+        if not (self.training and torch.is_grad_enabled()):
+            return linear_cross_entropy(hidden, self.weight, self.bias, targets)
+        return linear_cross_entropy(
+            hidden, self.weight, self.bias, targets, label_smoothing=self.label_smoothing, z_loss=self.z_loss
+        )
 
     @torch.no_grad()
     def start_at(self, log_probabilities: Tensor) -> None:

@@ -3,11 +3,14 @@
 Shape legend: V rows of the table, D their width, R rows that a batch used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+
+FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 
 class LazyAdamW(torch.optim.AdamW):
@@ -20,14 +23,29 @@ class LazyAdamW(torch.optim.AdamW):
     AdamW, bit for bit. Weight decay does not apply to rows.
 
     Args:
-        params, lr, betas, eps, weight_decay, amsgrad, fused: as of `torch.optim.AdamW`; `amsgrad` for dense gradients
-            alone.
+        params, lr, betas, eps, weight_decay, amsgrad: as of `torch.optim.AdamW`, whose fused kernels are taken where
+            there are some; `amsgrad` for dense gradients alone.
 
     Attributes:
         takes_sparse_gradients: tells who builds the optimizer that tables may give sparse gradients.
     """
 
     takes_sparse_gradients = True
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        weights = [parameter for group in self.param_groups for parameter in group["params"]]
+        if all(weight.device.type in FUSED_DEVICES for weight in weights):
+            for group in self.param_groups:
+                group["fused"] = True
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:

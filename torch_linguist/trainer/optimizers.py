@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.sampled_softmax import SampledOutput
 from torch_linguist.trainer import processes
+from torch_linguist.trainer.lazy_adamw import FUSED_DEVICES
 
 
 class OptimizerFactory(Protocol):
@@ -49,7 +50,7 @@ def build_optimizer(
     parameters = inspect.signature(constructor).parameters
     extra: dict[str, Any] = {}
     if "fused" in parameters and "fused" not in bound and not bound.get("foreach"):
-        extra["fused"] = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in model.parameters())
+        extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
 
 

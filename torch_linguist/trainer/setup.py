@@ -9,9 +9,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
+from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
+from torch_linguist.model.output import FullOutput
 from torch_linguist.trainer import processes
-from torch_linguist.trainer.loop import BatchSource, Loop
+from torch_linguist.trainer.loop import BatchSource, Loop, Nll
 from torch_linguist.trainer.optimizers import build_optimizer
 from torch_linguist.trainer.schedules import Schedule
 from torch_linguist.trainer.settings import CheckpointSettings, ScoreSettings, TrainerSettings
@@ -41,9 +43,17 @@ class Setup:
     decay_all: bool = False
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
 
-    def loop(self, model: LanguageModel, lr: float, weight_decay: float, batches: BatchSource | None = None) -> Loop:
-        """A loop over the training split (or over `batches`) that trains `model` in place."""
+    def loop(
+        self,
+        model: LanguageModel,
+        lr: float,
+        weight_decay: float,
+        batches: BatchSource | None = None,
+        nll: Nll | None = None,
+    ) -> Loop:
+        """A loop over the training split (or over `batches`) that trains `model` in place, by `nll` if given."""
         processes.check_rows(self.settings.batch_size)
+        set_objective(model, self.settings.label_smoothing, self.settings.z_loss)
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all),
@@ -52,6 +62,7 @@ class Setup:
             accumulate=self.settings.accumulate,
             precision=self.settings.precision,
             skip_faults=self.settings.on_nan == "skip",
+            nll=nll,
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:
@@ -65,6 +76,21 @@ class Setup:
     def fresh_schedule(self) -> Schedule:
         """A copy of the schedule at its start."""
         return copy.deepcopy(self.schedule)
+
+
+def set_objective(model: LanguageModel, label_smoothing: float, z_loss: float) -> None:
+    """Tells a model's output layer what its training adds to the negative log-likelihood.
+
+    Raises:
+        ConfigError: the layer cannot do so.
+    """
+    output = getattr(model, "output", None)
+    if type(output) is FullOutput:
+        output.label_smoothing, output.z_loss = label_smoothing, z_loss
+        return
+    for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):
+        if value:
+            raise ConfigError(f"trainer.{name}={value}: needs model.output=full, or set trainer.{name}=0")
 
 
 def make_batches(stream: TokenStream, settings: TrainerSettings, bounded_context: bool, seed: int) -> Batches:

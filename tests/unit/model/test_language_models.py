@@ -71,7 +71,7 @@ def check_cuts(model: LanguageModel, cuts: set[int], batch_size: int) -> None:
             logits, state = model(tokens[:, begin:end], state)
             parts.append(torch.log_softmax(logits, -1))
     assert [tensor.shape[1] for tensor in state] == [batch_size] * len(state)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-5, rtol=2e-5)
 
 
 def test_a_carried_state_gives_what_one_long_pass_gives(model: LanguageModel) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.neural import make_output
+from torch_linguist.model.neural import NeuralLanguageModel, make_output
 from torch_linguist.model.output import FullOutput
 from torch_linguist.model.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, _strata
 
@@ -149,7 +149,8 @@ def test_a_start_at_the_frequencies(family: str, output: str, build_model: Model
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all("bias" in name for name in changed)
-    hidden = torch.zeros(1, 1, model.embedding.embedding_dim if family == "transformer" else model.hidden_size)
+    assert isinstance(model, NeuralLanguageModel)
+    hidden = torch.zeros_like(model.hidden(torch.tensor([[0]]), model.initial_state(1))[0])
     expected = (counts + 0.5).double() / (counts + 0.5).double().sum()
     measured = torch.softmax(model.output(hidden), -1).flatten()
     torch.testing.assert_close(measured.double(), expected, atol=1e-6, rtol=1e-4)

@@ -78,6 +78,11 @@ class StockTransformer(nn.Module):
         return F.log_softmax(self.output(hidden), dim=-1), None
 
 
+def recurrent_weights(family: str, size: int, layers: int) -> int:
+    """Weights in the matrix products of recurrent layers whose input is as wide as they are."""
+    return {"lstm": 4, "gru": 3, "rnn": 1}[family] * 2 * size**2 * layers
+
+
 def detached(state: Any) -> Any:
     """A recurrent state cut off from its past: None, a tensor, or a pair of them."""
     if isinstance(state, tuple):
@@ -123,8 +128,8 @@ def ours(
 class Bench:
     """The corpus, the rounds, and the rows that come out."""
 
-    def __init__(self, corpus: TokenizedCorpus, rounds: int, steps: int) -> None:
-        self.corpus, self.rounds, self.steps = corpus, rounds, steps
+    def __init__(self, corpus: TokenizedCorpus, rounds: int, steps: int, found: dict[str, float]) -> None:
+        self.corpus, self.rounds, self.steps, self.ceiling = corpus, rounds, steps, found
         self.vocab_size = corpus.tokenizer.vocab_size
         self.rows: list[Row] = []
 
@@ -141,8 +146,12 @@ class Bench:
         model = FAMILIES[family][0](self.vocab_size, size, size, layers, dropout, output=output)
         return ours(model, self.corpus, self.batches(*batch), precision, 1.0)
 
-    def in_turns(self, title: str, tokens: int, steps: dict[str, Step]) -> None:
-        """Times several ways to do a step; the first one is the reference."""
+    def in_turns(self, title: str, tokens: int, steps: dict[str, Step], weights: int) -> None:
+        """Times several ways to do a step; the first one is the reference.
+
+        Where the whole vocabulary is in the step, its share of the ceiling is told: six operations a token for each of
+        the `weights` in matrix products (forward, and twice that backward), over what the same products reach alone.
+        """
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
             step()
@@ -155,9 +164,12 @@ class Bench:
         base = statistics.median(seconds[next(iter(steps))])
         for name, taken in seconds.items():
             median = statistics.median(taken)
-            self.rows.append(
-                {"what": title, "how": name, "ms": median * 1e3, "tokens/s": tokens / median, "ratio": base / median}
-            )
+            row: Row = {"what": title, "how": name, "ms": median * 1e3, "tokens/s": tokens / median}
+            row["ratio"] = base / median
+            if self.ceiling and "adaptive" not in name and "sampled" not in name:
+                limit = self.ceiling["bf16 GFLOP/s" if "bf16" in name else "fp32 GFLOP/s"]
+                row["share"] = 6 * weights * tokens / median / 1e9 / limit
+            self.rows.append(row)
 
     def same(self) -> None:
         """The well-known example's model: two layers of 200 units, batch 20, 35 steps, the whole vocabulary, SGD."""
@@ -170,7 +182,9 @@ class Bench:
                 "ours fp32": self.own(*about, "full", "fp32"),
                 "ours bf16": self.own(*about, "full", "bf16"),
                 "ours bf16, adaptive": self.own(*about, "adaptive", "bf16"),
+                "ours bf16, sampled": self.own(*about, "sampled", "bf16"),
             },
+            recurrent_weights("lstm", 200, 2) + 200 * self.vocab_size,
         )
 
     def transformer(self) -> None:
@@ -178,10 +192,11 @@ class Bench:
         batches = self.batches(16, 64)
         stock = StockTransformer(self.vocab_size, 256, 4, 2, 64)
         steps = {"stock": reference(stock, batches, 1e-3, sgd=False)}
-        for output, precision in (("full", "fp32"), ("full", "bf16"), ("adaptive", "bf16")):
+        for output, precision in (("full", "fp32"), ("full", "bf16"), ("adaptive", "bf16"), ("sampled", "bf16")):
             model = Transformer(self.vocab_size, 256, 2, 4, context_length=64, output=output, tied=False)
             steps[f"ours {output} {precision}"] = ours(model, self.corpus, self.batches(16, 64), precision, 1e-3, False)
-        self.in_turns("Transformer 2 x 256", 16 * 64, steps)
+        # Attention's own products are left out: windows of 64 make them a hundredth.
+        self.in_turns("Transformer 2 x 256", 16 * 64, steps, 2 * 12 * 256**2 + 256 * self.vocab_size)
 
     def recurrent(self) -> None:
         """Each family at three sizes, one layer, batch 16, 64 steps."""
@@ -190,15 +205,16 @@ class Bench:
                 about = (family, size, 1, 0.0, (16, 64))
                 steps = {"stock": self.stock(*about)}
                 for output in ("full", "adaptive"):
-                    steps[f"ours {output}"] = self.own(*about, output, "bf16")
+                    steps[f"ours {output} bf16"] = self.own(*about, output, "bf16")
                 steps["ours full fp32"] = self.own(*about, "full", "fp32")
-                self.in_turns(f"{family} {size}", 16 * 64, steps)
+                weights = recurrent_weights(family, size, 1) + size * self.vocab_size
+                self.in_turns(f"{family} {size}", 16 * 64, steps, weights)
 
     def score(self) -> None:
         """Scoring of the validation split beside the training speed of the same model."""
         model = LSTM(self.vocab_size)
         step = ours(model, self.corpus, self.batches(16, 64), "bf16", 1e-3, sgd=False)
-        self.in_turns("default LSTM", 16 * 64, {"training": step})
+        self.in_turns("default LSTM", 16 * 64, {"training, adaptive": step}, 0)
         model.eval()
         begin = time.perf_counter()
         tokens = sum(len(part) for part in stream_nll(model, self.corpus.valid))
@@ -278,11 +294,12 @@ def best_of_five(work: Callable[[], Any]) -> float:
 
 
 def show(rows: list[Row]) -> None:
-    table = Table("what", "how", "ms a step", "tokens/s", "ratio")
+    table = Table("what", "how", "ms a step", "tokens/s", "ratio", "share of ceiling")
     for row in rows:
         if "ms" in row:
             cells = (f"{row['ms']:.1f}" if row["ms"] else "", f"{row['tokens/s']:,.0f}", f"{row['ratio']:.2f}")
-            table.add_row(row["what"], row["how"], *cells)
+            share = f"{row['share']:.0%}" if "share" in row else ""
+            table.add_row(row["what"], row["how"], *cells, share)
     Console().print(table)
 
 
@@ -297,12 +314,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(1)
     corpus = prepare(WikiTextCorpus(arguments.data), WordTokenizerTrainer())
-    bench = Bench(corpus, arguments.rounds, arguments.steps)
+    found = {} if arguments.memory_case else ceiling()
+    bench = Bench(corpus, arguments.rounds, arguments.steps, found)
     with denormals_flushed():
         if arguments.memory_case:
             print(memory_case(bench, arguments.memory_case))
             return
-        found = ceiling()
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ", end="")
         print(", ".join(f"{name} {value:,.0f}" for name, value in found.items()))
         for part in arguments.parts:

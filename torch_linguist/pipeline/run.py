@@ -226,6 +226,7 @@ class Run:
             self.summary |= {
                 "lr": lr,
                 "weight_decay": weight_decay,
+                "compile": result.compiled,
                 "train": training_facts(result, self.setup.settings.device),
             }
             verdict = f"valid perplexity {math.exp(min(result.best_loss, 700)):.2f} at update {result.best_step:,}"

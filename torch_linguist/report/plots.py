@@ -171,6 +171,57 @@ def plot_curves(table: Path, path: Path) -> None:
         _plain_numbers(norm)
 
 
+def plot_profile(table: Path, path: Path) -> None:
+    """The operations that take the most time and memory of an update, as bars.
+
+    Args:
+        table: `profile.csv`.
+        path: of the PNG.
+    """
+    frame = read_profile(table)
+    slowest, largest = slowest_operations(frame, 12), largest_operations(frame, 12)
+    with _figure(path, 9.6, 6.8) as figure:
+        time, memory = figure.subplots(2, 1)
+        _bars(time, slowest["operation"], 100 * slowest["share"], [f"{ms:.3g} ms" for ms in slowest["self_ms"]], TRAIN)
+        where = slowest["device"].iloc[0] if len(slowest) else "cpu"
+        time.set(xlabel=f"% of the time of an update ({where})", title="Where the time goes")
+        labels = [f"{size:.3g} MiB" for size in largest["memory_mib"]]
+        _bars(memory, largest["operation"], largest["memory_mib"], labels, ACCENT)
+        memory.set(xlabel="MiB taken less given back, an update", title="Where the memory goes")
+
+
+def read_profile(table: Path) -> pd.DataFrame:
+    """`profile.csv`, a row an operation.
+
+    Raises:
+        LinguistError: a column is missing or holds something else.
+    """
+    return _read(table, ["calls", "self_ms", "total_ms", "share", "memory_mib"], ["operation", "device"])
+
+
+def slowest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Rows of a profile: those of the device that trains, by their own time."""
+    on_gpu = frame[frame["device"] != "cpu"]
+    return (on_gpu if len(on_gpu) else frame).nlargest(count, "self_ms")
+
+
+def largest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Rows of a profile that take memory, the largest first."""
+    return frame[frame["memory_mib"] > 0].nlargest(count, "memory_mib")
+
+
+def _bars(axes: Axes, names: pd.Series, lengths: pd.Series, labels: Sequence[str], colour: str) -> None:
+    """Horizontal bars, the first at the top. Long names lose their middle: their ends tell them apart."""
+    shown = [name if len(name) <= 44 else f"{name[:24]}…{name[-19:]}" for name in names]
+    places = range(len(shown))
+    bars = axes.barh(places, lengths, color=colour)
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    axes.set_yticks(places, shown, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+
+
 def _train_and_valid(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
     train = frame.dropna(subset=[f"train_{quantity}"])
     valid = frame.dropna(subset=[f"valid_{quantity}"])

@@ -29,6 +29,7 @@ def new_summary(names: Mapping[str, str], seed: int) -> dict[str, Any]:
         "weight_decay": None,
         "device": None,
         "precision": None,
+        "compile": None,
         "command": None,
         "versions": versions(),
         "git": git_revision(),

@@ -95,6 +95,16 @@ class TensorBoardObserver(Observer):
         text = "\n\n".join(f"**{prompt or '(start of a line)'}** … {text}" for prompt, text in samples)
         self.writer.add_text("samples", text, step)
 
+    def profiled(self, table: Path, step: int) -> None:
+        from matplotlib import image
+
+        from torch_linguist.report.plots import plot_profile
+
+        picture = table.with_suffix(".png")
+        plot_profile(table, picture)
+        self.writer.add_text("profile/operations", profile_text(table), step)
+        self.writer.add_image("profile/operations", image.imread(picture)[..., :3], step, dataformats="HWC")
+
     def saved(self, step: int) -> None:
         if self._writer is not None or self._undrawn is not None:
             self.writer.flush()
@@ -136,6 +146,24 @@ class TensorBoardObserver(Observer):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def profile_text(table: Path) -> str:
+    """The operations of `profile.csv` that take the most time and the most memory, as Markdown."""
+    from torch_linguist.report.plots import largest_operations, read_profile, slowest_operations
+
+    frame = read_profile(table)
+    lines = ["**Most time**, of one update", "", "| operation | share | ms | ms with those inside | calls |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for row in slowest_operations(frame, 20).itertuples():
+        name = str(row.operation).replace("|", "\\|")
+        lines.append(f"| `{name}` | {row.share:.1%} | {row.self_ms:.3f} | {row.total_ms:.3f} | {row.calls:g} |")
+    lines += ["", "**Most memory**, taken less given back, of one update", "", "| operation | MiB | calls |"]
+    lines.append("|---|---:|---:|")
+    for row in largest_operations(frame, 20).itertuples():
+        name = str(row.operation).replace("|", "\\|")
+        lines.append(f"| `{name}` | {row.memory_mib:.3f} | {row.calls:g} |")
+    return "\n".join(lines)
 
 
 class _Traceable(nn.Module):

@@ -1,6 +1,7 @@
 """What happens in a run, for those who watch it: the terminal, TensorBoard, a notebook."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Observer:
         step: int,
     ) -> None:
         """The long training has ended with this model and these scores."""
+
+    def profiled(self, table: Path, step: int) -> None:
+        """The updates up to this one were profiled; `table` is `profile.csv` (see `Profiling`)."""
 
     def saved(self, step: int) -> None:
         """A checkpoint is about to be written: what was told up to this update must outlast a crash."""
@@ -105,6 +109,10 @@ class Observers(Observer):
     ) -> None:
         for observer in self._observers:
             observer.finished(model, tokens, hyperparameters, metrics, step)
+
+    def profiled(self, table: Path, step: int) -> None:
+        for observer in self._observers:
+            observer.profiled(table, step)
 
     def saved(self, step: int) -> None:
         for observer in self._observers:

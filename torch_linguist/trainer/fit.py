@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,16 @@ from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import processes
 from torch_linguist.trainer.averaging import WeightAverage
 from torch_linguist.trainer.checkpoint import differing_arguments, load_weights, read_checkpoint
+from torch_linguist.trainer.compiling import compiled_step
 from torch_linguist.trainer.events import Fact, Observer
 from torch_linguist.trainer.faults import save_faulty_batch
+from torch_linguist.trainer.fit_result import FitResult
 from torch_linguist.trainer.journal import COLUMNS, Journal, Update
 from torch_linguist.trainer.keeper import Keeper, newest_state
 from torch_linguist.trainer.limits import Spent, progress, remaining_seconds
 from torch_linguist.trainer.optimizers import load_optimizer, set_learning_rate
 from torch_linguist.trainer.pace import Pace
+from torch_linguist.trainer.profiling import Profiling
 from torch_linguist.trainer.randomness import random_state, restore_random_state, seed_everything
 from torch_linguist.trainer.rebuild import naming_damage
 from torch_linguist.trainer.setup import Setup
@@ -41,35 +43,6 @@ MOST_ROLLBACKS = 10
 """How often `on_nan=rollback` goes back before it gives up."""
 
 Sampler = Callable[[LanguageModel], Sequence[tuple[str, str]]]
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What the training came to.
-
-    Attributes:
-        status: `finished` or `interrupted`.
-        reason: why it ended, in a few words.
-        steps: updates done.
-        epochs: passes over the training split.
-        tokens: training tokens.
-        seconds: wall clock from the first update, validation included.
-        tokens_per_second: over the updates alone.
-        best_loss: lowest validation loss, nats per token.
-        best_step: the update after which it was reached.
-        checkpoint_seconds: what writing checkpoints took of them.
-    """
-
-    status: str
-    reason: str
-    steps: int
-    epochs: float
-    tokens: int
-    seconds: float
-    tokens_per_second: float
-    best_loss: float
-    best_step: int
-    checkpoint_seconds: float = 0.0
 
 
 class Fit:
@@ -108,7 +81,9 @@ class Fit:
         self.keeper = Keeper(folder / "checkpoints", setup.checkpoint)
         self.best_path, self.last_path = self.keeper.best_path, self.keeper.last_path
         self.schedule = setup.fresh_schedule()
-        self.loop = setup.loop(model, lr, weight_decay)
+        self.step = compiled_step(model, setup, self.observer)
+        self.loop = setup.loop(model, lr, weight_decay, nll=self.step)
+        self.profiling = Profiling(folder, settings, self.observer)
         self.average = WeightAverage(model, settings.average, settings.average_decay) if settings.average else None
         self.best_loss, self.best_step, self.validations, self.waited = math.inf, 0, 0, 0
         self.validated_at = -1
@@ -141,7 +116,8 @@ class Fit:
         # A resumed training may have come to its end already.
         done = self._progress()
         while not self._is_out_of_patience() and done < 1:
-            self._update(done)
+            with self.profiling.update(self.loop.step, done):
+                self._update(done)
             if self._is_due():
                 self._validate()
             elif self.loop.step % settings.log_every == 0:
@@ -182,6 +158,7 @@ class Fit:
             best_loss=best_loss,
             best_step=best_step,
             checkpoint_seconds=self.keeper.seconds,
+            compiled=self.step is not None and self.step.compiled,
         )
 
     def _update(self, done: float) -> None:
@@ -268,6 +245,7 @@ class Fit:
         self.observer.noted(f"step {step}: {what}; back to the weights of step {saved['step']}")
 
     def _fail(self, what: str, step: int) -> None:
+        self.profiling.end(self.loop.step)
         self.keeper.write_best()
         kept = f"{self.best_path} keeps step {self.best_step}" if self.best_path.is_file() else "no checkpoint yet"
         raise TrainingError(f"step {step}: {what} ({kept}); lower optim.lr={self.lr} or trainer.gradient_clip")
@@ -289,6 +267,7 @@ class Fit:
 
     def _measure(self) -> float:
         """The validation loss as it is now, nats per token."""
+        self.profiling.end(self.loop.step)
         loss = validation_loss(self._judged(), self.setup, self.setup.settings.eval_tokens)
         if not math.isfinite(loss):
             self._fail(f"the validation loss is {loss}", self.loop.step)
@@ -345,6 +324,7 @@ class Fit:
 
     def _save(self) -> None:
         """Writes everything that an exact continuation needs."""
+        self.profiling.end(self.loop.step)
         self._read_losses()
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             self._fail("the weights are not finite", self.loop.step)

@@ -3,7 +3,7 @@
 Shape legend: B batch, T time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,9 @@ from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.trainer import processes
 from torch_linguist.trainer.device import autocast
 from torch_linguist.trainer.optimizers import clip_gradients, load_optimizer
+
+Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
+"""What a training step computes, as `LanguageModel.nll` does."""
 
 
 class BatchSource(Protocol):
@@ -49,6 +52,7 @@ class Loop:
         precision: `fp32` or `bf16`.
         skip_faults: leaves an update out whose loss or gradient is not finite: the weights stay, the carried state
             begins anew, the data and the step go on. It waits for the loss.
+        nll: is called instead of `model.nll` where given, as by its compiled form.
 
     Attributes:
         step: updates done.
@@ -68,6 +72,7 @@ class Loop:
         accumulate: int = 1,
         precision: str = "fp32",
         skip_faults: bool = False,
+        nll: Nll | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -76,6 +81,7 @@ class Loop:
         self.accumulate = accumulate
         self.precision = precision
         self.skip_faults = skip_faults
+        self._nll = nll
         self.device = device_of(model)
         self.step = 0
         self.tokens = 0
@@ -104,7 +110,7 @@ class Loop:
             if part.reset or self._state is None or self._state[0].shape[1] != len(tokens):
                 self._state = self.model.initial_state(len(tokens))
             with autocast(self.device, self.precision):
-                nll, state = self.model.nll(tokens, targets, self._state)
+                nll, state = (self._nll or self.model.nll)(tokens, targets, self._state)
             part_loss = nll.sum() / total
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()

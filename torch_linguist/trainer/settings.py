@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch_linguist.data import check_noise
 from torch_linguist.errors import ConfigError
@@ -11,6 +12,7 @@ STAGES = ("check", "overfit", "lr_find", "grid", "fit", "export")
 
 PRECISIONS = ("auto", "fp32", "bf16")
 AVERAGES = ("ema", "asgd")
+COMPILE = ("auto", True, False)
 ON_NAN = ("stop", "skip", "rollback")
 BATCHES = ("auto", "contiguous", "windows")
 SUGGESTIONS = ("valley", "steep", "minimum", "slide")
@@ -64,6 +66,12 @@ class TrainerSettings:
         noise_rate: how often a token is replaced.
         word_dropout: share of the words that a training batch does not show.
         unigram_start: whether a training starts from the frequencies of the tokens instead of from knowing nothing.
+        label_smoothing: share of the target's probability that the training loss spreads over the vocabulary.
+        z_loss: factor of the squared logarithm of the softmax's denominator in the training loss. Both need
+            `model.output=full`; validation and scores are without them.
+        compile: whether torch.compile makes the step of the long training; `auto`: of a model with a bounded context on
+            CUDA. Where it cannot, the training goes on without. See `CompiledStep`.
+        profile: whether some updates of the long training are profiled. See `Profiling`.
     """
 
     batch_size: int = 16
@@ -89,6 +97,10 @@ class TrainerSettings:
     noise_rate: float = 0.1
     word_dropout: float = 0.0
     unigram_start: bool = True
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    compile: Literal["auto", True, False] = "auto"
+    profile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "sequence_length", "gradient_clip", "accumulate", "log_every"):
@@ -102,6 +114,10 @@ class TrainerSettings:
             _one_of("trainer.average", self.average, AVERAGES)
         _require(0 <= self.average_decay < 1, f"trainer.average_decay={self.average_decay}: must be from 0 to below 1")
         _one_of("trainer.on_nan", self.on_nan, ON_NAN)
+        _require(self.compile in COMPILE, f"trainer.compile={self.compile}: must be one of auto, true, false")
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, f"trainer.label_smoothing={smoothing}: must be from 0 to below 1")
+        _require(self.z_loss >= 0, f"trainer.z_loss={self.z_loss}: must be at least 0")
         check_noise(self.noise, self.noise_rate, self.word_dropout)
         limits = (self.max_epochs, self.max_steps, self.max_tokens, self.max_minutes)
         _require(

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tied": {"tied": True},
     "adaptive": {"output": "adaptive", "cutoffs": [10, 25]},
     "tied-adaptive": {"tied": True, "output": "adaptive", "cutoffs": [10, 25]},
+    "tied-sampled": {"tied": True, "output": "sampled", "cutoffs": [10]},
     "one-layer": {"num_layers": 1},
 }
 RECURRENT: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-
 FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 

@@ -87,7 +87,7 @@ def test_no_first_update_waits_for_what_draws(workplace: Path) -> None:
         "Loop.update = update\n"
         "main(sys.argv[1:])\n"
     )
-    line = ["data=text", "data.path=tale.txt", *SMALL, "name=unborn", "optim.lr=0.01", "stages=[fit]"]
+    line = ["data=text", "data.path=tale.txt", *SMALL, "output_dir=unborn", "optim.lr=0.01", "stages=[fit]"]
     process = subprocess.run(
         [sys.executable, "-c", script, *line],
         cwd=workplace,

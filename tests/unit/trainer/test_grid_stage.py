@@ -13,7 +13,7 @@ import torch
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.report.plots import plot_grid
-from torch_linguist.trainer import GridSettings, LRFindSettings, Setup, find_learning_rate, range_test, run_grid
+from torch_linguist.trainer import GridSettings, LRFindSettings, Setup, find_learning_rate, loop, range_test, run_grid
 from torch_linguist.trainer.grid import COLUMNS, Halving
 from torch_linguist.trainer.trial import Trial, run_trial
 
@@ -151,13 +151,13 @@ def test_an_update_that_is_skipped_is_no_point(
     setup = make_setup(on_nan="skip")
     settings = LRFindSettings(start=1e-4, end=1e-2, steps=10)
     calls = [0]
-    real = torch.nn.utils.clip_grad_norm_
+    real = optimizers.clip_gradients
 
-    def spoilt(parameters: list[torch.nn.Parameter], limit: float) -> torch.Tensor:
+    def spoilt(parameters: list[torch.nn.Parameter], limit: float | None) -> torch.Tensor:
         calls[0] += 1
         return torch.tensor(math.nan) if calls[0] in (3, 4) else real(parameters, limit)
 
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoilt)
+    monkeypatch.setattr(loop, "clip_gradients", spoilt)
     test = range_test(model, setup, settings)
     assert calls[0] == 12
     np.testing.assert_allclose(test.rates, np.geomspace(1e-4, 1e-2, 10))

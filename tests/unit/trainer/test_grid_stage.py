@@ -13,7 +13,16 @@ import torch
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.report.plots import plot_grid
-from torch_linguist.trainer import GridSettings, LRFindSettings, Setup, find_learning_rate, loop, range_test, run_grid
+from torch_linguist.trainer import (
+    GridSettings,
+    LRFindSettings,
+    Setup,
+    find_learning_rate,
+    loop,
+    optimizers,
+    range_test,
+    run_grid,
+)
 from torch_linguist.trainer.grid import COLUMNS, Halving
 from torch_linguist.trainer.trial import Trial, run_trial
 

@@ -1,7 +1,6 @@
 """Output layers: from hidden vectors to log-probabilities over the vocabulary.
 
-Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidden vector given), N = B * T,
-C the size of the adaptive head, K its number of tail clusters.
+Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidden vector given), N = B * T.
 """
 
 from abc import abstractmethod

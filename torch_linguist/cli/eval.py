@@ -65,6 +65,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="which splits (default: test)")
     parser.add_argument("--data", nargs="+", metavar="NAME", default=[None], help=corpora.HELP)
     parser.add_argument("--mix", action="store_true", help="also their linear mixture, weights by EM on valid")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of the matrix products; bf16 is faster on many machines, and near enough to compare (default: fp32)",
+    )
     parser.add_argument("--stride", type=int, help="new tokens a window of a Transformer (default: half its context)")
     parser.add_argument(
         "--cache",
@@ -188,7 +194,10 @@ class _Evaluator:
         if key not in self._known:
             run = self.runs[label]
             stream = prepared[1].streams[split]
-            self._known[key] = evaluate(run.model, stream, run.tokenizer.unk_id, stride=self.arguments.stride)
+            asked = self.arguments
+            self._known[key] = evaluate(
+                run.model, stream, run.tokenizer.unk_id, stride=asked.stride, precision=asked.precision
+            )
         return self._known[key]
 
     def _entry(
@@ -198,7 +207,7 @@ class _Evaluator:
         from torch_linguist.report.scores import Entry
 
         run = self.runs[label]
-        reading = reading_of(run.model, self.arguments.stride)
+        reading = reading_of(run.model, self.arguments.stride, self.arguments.precision)
         return Entry(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
 
     def _weights(self, prepared: "dict[str, tuple[str, TokenizedCorpus]]") -> list[float]:

@@ -74,7 +74,9 @@ class Evaluation:
         }
 
 
-def evaluate(model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: int | None = None) -> Evaluation:
+def evaluate(
+    model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: int | None = None, precision: str = "fp32"
+) -> Evaluation:
     """Scores a stream and keeps the nll of every token.
 
     Args:
@@ -82,17 +84,20 @@ def evaluate(model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: 
         stream: one split.
         unk_id: id of `<unk>`.
         stride: see `score`.
+        precision: see `score`.
 
     Raises:
         LinguistError: as `score`.
     """
-    return Evaluation(stream, np.concatenate(list(stream_nll(model, stream, stride=stride))), unk_id)
+    parts = list(stream_nll(model, stream, stride=stride, precision=precision))
+    return Evaluation(stream, np.concatenate(parts), unk_id)
 
 
-def reading_of(model: LanguageModel, stride: int | None = None) -> str:
+def reading_of(model: LanguageModel, stride: int | None = None, precision: str = "fp32") -> str:
     """How a model reads a stream, in words."""
     if isinstance(model, NGramModel):
         return f"the last {model.order - 1} tokens"
+    rounded = ", products in bfloat16" if precision == "bf16" else ""
     if model.context_length:
-        return f"windows of {model.context_length} tokens, stride {stride or default_stride(model)}"
-    return "state carried through the split"
+        return f"windows of {model.context_length} tokens, stride {stride or default_stride(model)}{rounded}"
+    return f"state carried through the split{rounded}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import CountedModel, LanguageModel, State, device_of
+from torch_linguist.model.precision import autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
 """From tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
@@ -80,6 +81,7 @@ def score(
     *,
     chunk_length: int = 1024,
     stride: int | None = None,
+    precision: str = "fp32",
 ) -> Score:
     """Scores a whole stream.
 
@@ -89,6 +91,7 @@ def score(
         chunk_length: tokens that a model without a bounded context reads at a time; changes nothing but memory.
             A model that counts reads more at a time.
         stride: new tokens a window for a model with a bounded context; None for half its context.
+        precision: `fp32`, or `bf16`: faster on many machines, and wrong in the fourth or fifth digit of the loss.
 
     Returns:
         The score.
@@ -96,7 +99,8 @@ def score(
     Raises:
         LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
     """
-    total = sum(float(part.sum()) for part in stream_nll(model, stream, chunk_length=chunk_length, stride=stride))
+    parts = stream_nll(model, stream, chunk_length=chunk_length, stride=stride, precision=precision)
+    total = sum(float(part.sum()) for part in parts)
     return Score.of(total, stream)
 
 
@@ -107,9 +111,12 @@ def mean_nll(
     *,
     chunk_length: int = 1024,
     stride: int | None = None,
+    precision: str = "fp32",
 ) -> float:
     """Loss in nats per token of the first `max_tokens` tokens of a stream (all of them for None); else as `score`."""
-    parts = list(stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride))
+    parts = list(
+        stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride, precision=precision)
+    )
     return sum(float(part.sum()) for part in parts) / sum(len(part) for part in parts)
 
 
@@ -120,6 +127,7 @@ def stream_nll(
     *,
     chunk_length: int = 1024,
     stride: int | None = None,
+    precision: str = "fp32",
 ) -> Iterator[np.ndarray]:
     """The nll of every token of a stream, in order.
 
@@ -133,6 +141,7 @@ def stream_nll(
         max_tokens: only so many from the start; None for all.
         chunk_length: tokens at a time, for a model without a bounded context.
         stride: new tokens a window, for a model with one.
+        precision: see `score`.
 
     Yields:
         nll in nats, float64, of consecutive stretches of the stream.
@@ -142,8 +151,9 @@ def stream_nll(
     """
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        measured, new_state = model.nll(tokens, targets, state)
-        return (measured,), new_state
+        with autocast(tokens.device, precision):
+            measured, new_state = model.nll(tokens, targets, state)
+        return (measured,), [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
 
     for (part,) in stream_measures(model, stream, nll, max_tokens, chunk_length=chunk_length, stride=stride):
         yield part.double().cpu().numpy()

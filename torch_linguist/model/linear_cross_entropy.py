@@ -12,8 +12,8 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 
-CHUNK_ELEMENTS = 1 << 24
-"""Logits that are held at once: 32 MiB in bfloat16, 64 MiB in float32, whatever N and V are."""
+CHUNK_ELEMENTS = 1 << 25
+"""Logits that are held at once: 64 MiB in bfloat16, 128 MiB in float32, whatever N and V are."""
 
 _SMALLEST = 1e-30
 """A probability below this is too close to what the type can hold for its logarithm to be trusted."""
@@ -182,7 +182,7 @@ class _FusedPass:
         loss = torch.empty(rows, dtype=self.precise, device=self.left.device)
         chunks = _chunks(rows, vocab_size)
         size = chunks[0].stop if chunks else 0
-        logits, softmax = self.left.new_empty(size, vocab_size), self.left.new_empty(size, vocab_size)
+        logits = self.left.new_empty(size, vocab_size)
         left_gradient = torch.empty_like(self.left)
         # Without rows no chunk will fill it.
         make = torch.empty_like if chunks else torch.zeros_like
@@ -190,18 +190,13 @@ class _FusedPass:
         bias_gradient = torch.zeros_like(self.bias, dtype=self.precise)
         width = self.weight.shape[1]
         for chunk in chunks:
-            chunk_logits, chunk_softmax = logits[: chunk.stop - chunk.start], softmax[: chunk.stop - chunk.start]
-            chunk_logits = _logits(self.left[chunk], self.right, chunk_logits)
-            if self.corrections is not None:
-                at_targets = torch.arange(len(chunk_logits), device=chunk_logits.device), self.targets[chunk]
-                chunk_logits.index_put_(at_targets, self.target_logits[chunk].to(chunk_logits.dtype))
-            torch.softmax(chunk_logits, 1, out=chunk_softmax)
-            log_sums = self._log_sums(chunk_logits, chunk_softmax, chunk)
+            chunk_logits = self._chunk_logits(chunk, logits[: chunk.stop - chunk.start])
+            softmax, log_sums = self._softmax(chunk_logits, chunk)
             loss[chunk] = self._loss(log_sums, chunk)
             if with_gradients:
-                self._to_gradient(chunk_softmax, log_sums, chunk, row_weights)
-                torch.mm(chunk_softmax, self.right, out=left_gradient[chunk])
-                product = chunk_softmax.T @ self.left[chunk]
+                self._to_gradient(softmax, log_sums, chunk, row_weights)
+                torch.mm(softmax, self.right, out=left_gradient[chunk])
+                product = softmax.T @ self.left[chunk]
                 if chunk.start:
                     weight_gradient += product[:, :width]
                 else:
@@ -217,15 +212,33 @@ class _FusedPass:
             )
         return loss
 
-    def _log_sums(self, logits: Tensor, softmax: Tensor, chunk: slice) -> Tensor:
-        """The logarithm of each row's denominator [n]: a logit less the logarithm of its probability."""
+    def _chunk_logits(self, chunk: slice, out: Tensor) -> Tensor:
+        """The logits [n, V] of a chunk, in `out` or in memory of their own."""
+        logits = _logits(self.left[chunk], self.right, out)
+        if self.corrections is not None:
+            at_targets = torch.arange(len(logits), device=logits.device), self.targets[chunk]
+            logits.index_put_(at_targets, self.target_logits[chunk].to(logits.dtype))
+        return logits
+
+    def _softmax(self, logits: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """The softmax [n, V] and the logarithm of each row's denominator [n]: a logit less that of its probability.
+
+        On a CPU the softmax takes the place of the logits, whose kernel there is done with a row before it writes it.
+        """
+        in_place = logits.device.type == "cpu"
         targets = self.targets[chunk, None]
-        logit, probability = (part.gather(1, targets).squeeze(1).to(self.precise) for part in (logits, softmax))
-        if logits.device.type != "cpu" or bool((probability < _SMALLEST).any()):
-            largest, position = logits.max(1, keepdim=True)
-            logit = largest.squeeze(1).to(self.precise)
-            probability = softmax.gather(1, position).squeeze(1).to(self.precise)
-        return logit - probability.log()
+        logit = (logits.gather(1, targets) if in_place else logits.amax(1, keepdim=True)).squeeze(1)
+        softmax = torch.softmax(logits, 1, out=logits if in_place else torch.empty_like(logits))
+        probability = (softmax.gather(1, targets) if in_place else softmax.amax(1, keepdim=True)).squeeze(1)
+        log_sums = logit.to(self.precise) - probability.to(self.precise).log()
+        if in_place and bool((lost := probability < _SMALLEST).any()):
+            log_sums[lost] = self._log_sums_anew(chunk, lost)
+        return softmax, log_sums
+
+    def _log_sums_anew(self, chunk: slice, rows: Tensor) -> Tensor:
+        """The logarithms of the denominators of those rows of a chunk whose target's probability says nothing."""
+        logits = _logits(self.left[chunk][rows], self.right, None)
+        return logits.to(self.precise).logsumexp(1)
 
     def _loss(self, log_sums: Tensor, chunk: slice) -> Tensor:
         loss = log_sums - (1 - self.label_smoothing) * self.target_logits[chunk]
@@ -263,7 +276,7 @@ class _FusedPass:
         return self.right.mean(0, dtype=self.precise)
 
 
-def _logits(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+def _logits(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
     """The product of left [n, K] and right [V, K]: logits [n, V], in `out` or in memory of their own.
 
     In float32 oneDNN's kernel for this shape is faster than the library that torch takes for plain products (1.5 to

@@ -22,9 +22,11 @@ from torch_linguist.trainer.settings import (
     TrainerSettings,
 )
 from torch_linguist.trainer.setup import Setup
+from torch_linguist.trainer.sgd import SGD
 from torch_linguist.trainer.train import train
 
 __all__ = [
+    "SGD",
     "STAGES",
     "CheckResult",
     "CheckSettings",

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from torch_linguist.model import LanguageModel, State, device_of
 from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model.precision import autocast
 from torch_linguist.trainer import processes
-from torch_linguist.trainer.device import autocast
 from torch_linguist.trainer.events import Observer
 from torch_linguist.trainer.loop import Nll
 from torch_linguist.trainer.randomness import own_randomness

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-FUSED_DEVICES = ("cpu", "cuda", "mps")
+from torch_linguist.trainer.sparse import fuse, without_sparse
 
 
 class LazyAdamW(torch.optim.AdamW):
@@ -24,12 +24,7 @@ class LazyAdamW(torch.optim.AdamW):
     Args:
         params, lr, betas, eps, weight_decay, amsgrad: as of `torch.optim.AdamW`, whose fused kernels are taken where
             there are some; `amsgrad` for dense gradients alone.
-
-    Attributes:
-        takes_sparse_gradients: tells who builds the optimizer that tables may give sparse gradients.
     """
-
-    takes_sparse_gradients = True
 
     def __init__(
         self,
@@ -41,10 +36,17 @@ class LazyAdamW(torch.optim.AdamW):
         amsgrad: bool = False,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
-        weights = [parameter for group in self.param_groups for parameter in group["params"]]
-        if all(weight.device.type in FUSED_DEVICES for weight in weights):
-            for group in self.param_groups:
-                group["fused"] = True
+        fuse(self)
+
+    @staticmethod
+    def takes_sparse_gradients(decays: bool, arguments: dict[str, Any]) -> bool:
+        """Whether a table may give sparse gradients: always, but its rows do not decay then.
+
+        Args:
+            decays: whether the table is subject to weight decay.
+            arguments: those that the optimizer is made with, where they are not its defaults.
+        """
+        return True
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
@@ -53,13 +55,8 @@ class LazyAdamW(torch.optim.AdamW):
         Args:
             closure: as of `torch.optim.Optimizer.step`.
         """
-        sparse: list[tuple[nn.Parameter, Tensor, dict[str, Any]]] = []
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    sparse.append((parameter, parameter.grad.coalesce(), group))
-                    parameter.grad = None
-        result = super().step(closure)
+        with without_sparse(self) as sparse:
+            result = super().step(closure)
         for parameter, gradient, group in sparse:
             self._update_rows(parameter, gradient, group)
         return result

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
+from torch_linguist.model.precision import autocast
 from torch_linguist.trainer import processes
-from torch_linguist.trainer.device import autocast
 from torch_linguist.trainer.optimizers import clip_gradients, load_optimizer
 
 Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.sampled_softmax import SampledOutput
 from torch_linguist.trainer import processes
-from torch_linguist.trainer.lazy_adamw import FUSED_DEVICES
+from torch_linguist.trainer.sparse import FUSED_DEVICES
 
 
 class OptimizerFactory(Protocol):
@@ -43,7 +43,7 @@ def build_optimizer(
         raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')
     if not weight_decay >= 0:
         raise ConfigError(f'optim.weight_decay={weight_decay}: must be "auto" or a number of at least 0')
-    _choose_gradients(model, factory)
+    _choose_gradients(model, factory, weight_decay, decay_all)
     groups = parameter_groups(model, weight_decay, decay_all)
     constructor = getattr(factory, "func", factory)
     bound = getattr(factory, "keywords", {})
@@ -54,12 +54,18 @@ def build_optimizer(
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
 
 
-def _choose_gradients(model: nn.Module, factory: Callable[..., Optimizer]) -> None:
+def _choose_gradients(
+    model: nn.Module, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool
+) -> None:
     """Lets tables give sparse gradients where the optimizer takes them and one process trains alone."""
-    taken = getattr(getattr(factory, "func", factory), "takes_sparse_gradients", False) and processes.count() == 1
+    takes = getattr(getattr(factory, "func", factory), "takes_sparse_gradients", None)
+    exempt = _exempt(model)
     for module in model.modules():
         if isinstance(module, (nn.Embedding, SampledOutput)):
-            module.sparse = taken
+            decays = weight_decay > 0 and (decay_all or id(module.weight) not in exempt)
+            module.sparse = (
+                takes is not None and processes.count() == 1 and takes(decays, getattr(factory, "keywords", {}))
+            )
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
@@ -86,12 +92,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
     """Weight matrices, which decay, and the rest (embeddings, norms, biases), which does not; none is empty."""
-    exempt = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        for parameter in module.parameters()
-    }
+    exempt = _exempt(model)
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -101,6 +102,16 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = Fa
         (decaying if decay_all or matrix else others).append(parameter)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _exempt(model: nn.Module) -> set[int]:
+    """The embeddings' weights, which do not decay unless everything does."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for parameter in module.parameters()
+    }
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

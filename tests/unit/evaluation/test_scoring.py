@@ -238,3 +238,20 @@ def test_a_stride_that_does_not_fit_is_named(stride: int, build_model: ModelBuil
 def test_a_chunk_length_that_does_not_fit_is_named(build_model: ModelBuilder) -> None:
     with pytest.raises(LinguistError, match=r"score\.chunk_length=0"):
         score(build_model("lstm", V), random_stream(30), chunk_length=0)
+
+
+@pytest.mark.parametrize("output", ["full", "adaptive", "sampled"])
+@pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
+def test_scores_in_bfloat16_are_near_those_in_float32(family: str, output: str, build_model: ModelBuilder) -> None:
+    model = build_model(family, V, output=output, cutoffs=[20]).train()
+    stream = random_stream(300)
+    exact = np.concatenate(list(stream_nll(model, stream)))
+    rough = np.concatenate(list(stream_nll(model, stream, precision="bf16")))
+    assert rough.shape == exact.shape
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, atol=0.05)
+    # All probabilities of an untrained model are alike, so that their rounding does not average out.
+    assert rough.mean() == pytest.approx(exact.mean(), abs=2**-8)
+    assert score(model, stream, precision="bf16").loss == pytest.approx(rough.mean(), abs=1e-9)
+    assert mean_nll(model, stream, precision="bf16") == pytest.approx(rough.mean(), abs=1e-9)
+    assert model.training

@@ -1,5 +1,8 @@
 """The choice of device and precision, and what a training leaves of the processor's mode."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import RNN
-from torch_linguist.trainer import train
+from torch_linguist.trainer import device, train
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
 
 
@@ -33,6 +36,38 @@ def test_a_given_precision_stays() -> None:
     assert choose_precision("fp32", torch.device("cpu")) == "fp32"
     assert choose_precision("auto", torch.device("mps")) == "fp32"
     assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(1.2, "fp32"), (2.5, "bf16")])
+def test_the_choice_of_a_machine_is_kept(
+    gain: float, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_LINGUIST_CACHE", str(tmp_path))
+    measured: list[float] = []
+
+    def measure() -> float:
+        measured.append(gain)
+        return gain
+
+    monkeypatch.setattr(device, "_measured_gain", measure)
+    path = tmp_path / device.BFLOAT16_GAINS
+    path.write_text("not whole", encoding="utf-8")
+    for _ in range(3):  # Each time as a process of its own would.
+        device._bfloat16_gain.cache_clear()
+        assert choose_precision("auto", torch.device("cpu")) == chosen
+    assert measured == [gain]
+    (kept,) = json.loads(path.read_text(encoding="utf-8")).items()
+    assert torch.__version__ in kept[0]
+    assert kept[1] == gain
+    device._bfloat16_gain.cache_clear()
+
+
+def test_a_machine_that_keeps_nothing_measures_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_LINGUIST_CACHE", "/proc/none")
+    monkeypatch.setattr(device, "_measured_gain", lambda: 9.0)
+    device._bfloat16_gain.cache_clear()
+    assert choose_precision("auto", torch.device("cpu")) == "bf16"
+    device._bfloat16_gain.cache_clear()
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -27,6 +27,9 @@ from speed_worker import Way, Worker
 
 WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
 PARTS = ("same", "transformer", "recurrent", "memory", "score", "curve", "cuda")
+WIDTH = 130
+"""Columns of the table, also in a narrow window: cut cells help nobody."""
+
 Row = dict[str, Any]
 
 
@@ -152,7 +155,10 @@ class Bench:
         transformer = replace(lstm, family="transformer", size=768, layers=12, heads=12, batch=(32, 256), dropout=0.0)
         for title, stock in (("LSTM 3 x 1150", lstm), ("Transformer 12 x 768", transformer)):
             own = replace(stock, stock=False, tuned=True)
-            ways = [stock, *(replace(own, name=f"ours, {kind}", output=kind) for kind in ("full", "adaptive", "sampled"))]
+            ways = [
+                stock,
+                *(replace(own, name=f"ours, {kind}", output=kind) for kind in ("full", "adaptive", "sampled")),
+            ]
             self.in_turns(title, ways)
 
 
@@ -189,7 +195,8 @@ def show(rows: list[Row]) -> None:
         cells = [format(row[key], kind) if key in row else "" for key, kind in formats.items()]
         if any(cells):
             table.add_row(row["what"], row["how"], *cells)
-    Console().print(table)
+    console = Console()
+    Console(width=max(console.width, WIDTH)).print(table)
 
 
 def main() -> None:

@@ -153,9 +153,7 @@ def stock_step(model: nn.Module, batches: ContiguousBatches, lr: float, way: Way
     return step
 
 
-def own_step(
-    model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousBatches, lr: float, way: Way
-) -> Step:
+def own_step(model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousBatches, lr: float, way: Way) -> Step:
     """A training step of ours; returns its loss as a tensor, which nobody waits for."""
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
     kind = SGD if way.optimizer == "sgd" else functools.partial(torch.optim.AdamW, fused=True)

@@ -36,7 +36,7 @@ def score_mixture(
     valid: TokenStream,
     stream: TokenStream,
     *,
-    chunk_length: int = 1024,
+    chunk_length: int = 4096,
     stride: int | None = None,
 ) -> MixedScore:
     """Fits the weights on one stream and scores another; each model reads as it would alone.

@@ -4,7 +4,6 @@ Shape legend: B contexts, T tokens of each, V vocabulary, N tokens of a stream.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import LanguageModel, device_of
-from torch_linguist.model.base import State
+from torch_linguist.model import LanguageModel, State, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 
 Ids = NDArray[np.int64]
@@ -71,17 +69,6 @@ def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, I
     assert positions.min() >= width - 1
     rows = positions[:, None] + np.arange(1 - width, 1)[None, :]
     return ids[rows], ids[positions + 1]
-
-
-@contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """The model in eval mode, and afterwards in the mode it was in."""
-    mode = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 def state_after(model: LanguageModel, tokens: Tensor) -> State:

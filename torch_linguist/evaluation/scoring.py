@@ -13,7 +13,9 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import CountedModel, LanguageModel, State, device_of
+from torch_linguist.evaluation.segments import segmented_nll, segments_of, shifted
+from torch_linguist.model import CountedModel, LanguageModel, State, device_of, evaluating
+from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.precision import autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
@@ -79,7 +81,7 @@ def score(
     model: LanguageModel,
     stream: TokenStream,
     *,
-    chunk_length: int = 1024,
+    chunk_length: int = 4096,
     stride: int | None = None,
     precision: str = "fp32",
 ) -> Score:
@@ -109,14 +111,12 @@ def mean_nll(
     stream: TokenStream,
     max_tokens: int | None = None,
     *,
-    chunk_length: int = 1024,
+    chunk_length: int = 4096,
     stride: int | None = None,
     precision: str = "fp32",
 ) -> float:
     """Loss in nats per token of the first `max_tokens` tokens of a stream (all of them for None); else as `score`."""
-    parts = list(
-        stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride, precision=precision)
-    )
+    parts = list(stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride, precision=precision))
     return sum(float(part.sum()) for part in parts) / sum(len(part) for part in parts)
 
 
@@ -125,15 +125,16 @@ def stream_nll(
     stream: TokenStream,
     max_tokens: int | None = None,
     *,
-    chunk_length: int = 1024,
+    chunk_length: int = 4096,
     stride: int | None = None,
     precision: str = "fp32",
 ) -> Iterator[np.ndarray]:
     """The nll of every token of a stream, in order.
 
     The first token is predicted from `<eos>`. A model without a bounded context carries its state through the whole
-    stream; one with a bounded context reads overlapping windows, each of which scores its last `stride` tokens, so
-    that every token but the stream's first ones sees at least `context_length - stride` tokens before it.
+    stream, which is read at several places at once where it is long enough (see `segments`). One with a bounded context
+    reads overlapping windows, each of which scores its last `stride` tokens, so that every token but the stream's first
+    ones sees at least `context_length - stride` tokens before it.
 
     Args:
         model: any model.
@@ -150,12 +151,28 @@ def stream_nll(
         LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
     """
 
-    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         with autocast(tokens.device, precision):
             measured, new_state = model.nll(tokens, targets, state)
-        return (measured,), [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
+        return measured, [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
 
-    for (part,) in stream_measures(model, stream, nll, max_tokens, chunk_length=chunk_length, stride=stride):
+    scored = stride or default_stride(model)
+
+    def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        # Of overlapping windows the tokens are scored that the window before did not hold.
+        if isinstance(model, NeuralLanguageModel) and len(tokens) > 1 and type(model).nll is NeuralLanguageModel.nll:
+            with autocast(tokens.device, precision):
+                hidden, new_state = model.hidden(tokens, state)
+                return (model.hidden_nll(hidden[:, -scored:], targets[:, -scored:]),), new_state
+        measured, new_state = nll(tokens, targets, state)
+        return (measured,), new_state
+
+    length = _checked_length(stream, max_tokens, chunk_length)
+    if not model.context_length and not isinstance(model, CountedModel) and segments_of(length) > 1:
+        with evaluating(model):
+            yield from segmented_nll(model, stream, nll, length, chunk_length, rough=precision == "bf16")
+        return
+    for (part,) in stream_measures(model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride):
         yield part.double().cpu().numpy()
 
 
@@ -165,7 +182,7 @@ def stream_measures(
     measure: Measure,
     max_tokens: int | None = None,
     *,
-    chunk_length: int = 1024,
+    chunk_length: int = 4096,
     stride: int | None = None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Whatever a model gives for every token of a stream, once each and in order, read as `stream_nll` reads.
@@ -173,7 +190,8 @@ def stream_measures(
     Args:
         model: any model.
         stream: one split.
-        measure: from tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state.
+        measure: from tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state. Of several
+            windows (B > 1) the tensors may hold the last positions alone, as many as are new in a window.
         max_tokens: see `stream_nll`.
         chunk_length: see `stream_nll`.
         stride: see `stream_nll`.
@@ -184,32 +202,26 @@ def stream_measures(
     Raises:
         LinguistError: as `stream_nll`.
     """
-    if len(stream) == 0:
-        raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
-    if chunk_length < 1:
-        raise LinguistError(f"score.chunk_length={chunk_length}: must be at least 1")
-    length = len(stream) if max_tokens is None else min(max_tokens, len(stream))
-    mode = model.training
-    model.eval()
-    try:
+    length = _checked_length(stream, max_tokens, chunk_length)
+    with evaluating(model):
         if model.context_length:
             yield from _windows(model, stream, measure, length, stride)
         else:
             yield from _carried(model, stream, measure, length, chunk_length)
-    finally:
-        model.train(mode)
+
+
+def _checked_length(stream: TokenStream, max_tokens: int | None, chunk_length: int) -> int:
+    """How many tokens are scored."""
+    if len(stream) == 0:
+        raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
+    if chunk_length < 1:
+        raise LinguistError(f"score.chunk_length={chunk_length}: must be at least 1")
+    return len(stream) if max_tokens is None else min(max_tokens, len(stream))
 
 
 def default_stride(model: LanguageModel) -> int:
     """New tokens a window of a model with a bounded context, where none are asked for."""
     return max(1, model.context_length // 2)
-
-
-def shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets [T] of positions start..end: each target's input is the token before it."""
-    targets = torch.from_numpy(stream.ids[start:end].astype(np.int64))
-    first = int(stream.ids[start - 1]) if start else stream.eos_id
-    return torch.cat([torch.tensor([first]), targets[:-1]]), targets
 
 
 # As a decorator, inference mode ends at each `yield`: whoever reads the parts computes in the mode of their own.
@@ -250,5 +262,5 @@ def _windows(
         measures, _ = measure(inputs, outputs, model.initial_state(len(group)))
         previous = ends[first - 1] if first else head
         for row, end in enumerate(group):
-            yield tuple(tensor[row, window - (end - previous) :] for tensor in measures)
+            yield tuple(tensor[row, tensor.shape[1] - (end - previous) :] for tensor in measures)
             previous = end

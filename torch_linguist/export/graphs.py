@@ -21,7 +21,7 @@ from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
 from torch_linguist.export.comparing import ExportReport, compare
 from torch_linguist.export.torchscript import kept_if_equal
-from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
+from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.trainer.run_folder import finite
 
@@ -101,7 +101,7 @@ def export_pt2(
         "tokenizer.json": tokenizer.to_json(),
         "vocabulary.json": json.dumps(tokenizer.tokens, ensure_ascii=False),
     }
-    with _evaluating(model), kept_if_equal(path) as (temporary, differences):
+    with evaluating(model), kept_if_equal(path) as (temporary, differences):
         with _any_length(model), _quiet(), torch.no_grad():
             program = torch.export.export(
                 _Traced(model).eval(),
@@ -152,7 +152,7 @@ def export_onnx(model: LanguageModel, tokenizer: Tokenizer, path: Path) -> tuple
     count = len(model.initial_state(1))
     names = ["tokens", *(f"state_{place}" for place in range(count))]
     outputs = ["logits", *(f"new_state_{place}" for place in range(count))]
-    with _evaluating(model), kept_if_equal(path) as (temporary, differences):
+    with evaluating(model), kept_if_equal(path) as (temporary, differences):
         with _quiet(), torch.no_grad():
             _write_onnx(model, temporary, names, outputs)
         graph = onnx.load(str(temporary))
@@ -257,16 +257,6 @@ def _any_length(model: LanguageModel) -> Iterator[None]:
 
             stack.enter_context(shape_config.patch(backed_size_oblivious=True))  # type: ignore[attr-defined]
         yield
-
-
-@contextmanager
-def _evaluating(model: LanguageModel) -> Iterator[None]:
-    mode = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 @contextmanager

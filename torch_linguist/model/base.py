@@ -8,7 +8,8 @@ import functools
 import inspect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -141,9 +142,20 @@ def device_of(model: LanguageModel) -> torch.device:
     return torch.device("cpu")
 
 
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """The model in eval mode, and afterwards in the mode it was in."""
+    mode = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
+
+
 def detach_state(state: State) -> State:
     """The same state without its gradient history: where back-propagation through time is cut."""
     return [tensor.detach() for tensor in state]
 
 
-__all__ = ["CountedModel", "LanguageModel", "State", "detach_state", "device_of"]
+__all__ = ["CountedModel", "LanguageModel", "State", "detach_state", "device_of", "evaluating"]

@@ -18,6 +18,9 @@ CHUNK_ELEMENTS = 1 << 25
 _SMALLEST = 1e-30
 """A probability below this is too close to what the type can hold for its logarithm to be trusted."""
 
+_IN_PLACE = ("cpu",)
+"""Devices whose softmax may take the place of its logits: the kernel is done with a row before it writes it."""
+
 _ONEDNN: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -221,11 +224,8 @@ class _FusedPass:
         return logits
 
     def _softmax(self, logits: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
-        """The softmax [n, V] and the logarithm of each row's denominator [n]: a logit less that of its probability.
-
-        On a CPU the softmax takes the place of the logits, whose kernel there is done with a row before it writes it.
-        """
-        in_place = logits.device.type == "cpu"
+        """The softmax [n, V] and the logarithm of each row's denominator [n]: a logit less that of its probability."""
+        in_place = logits.device.type in _IN_PLACE
         targets = self.targets[chunk, None]
         logit = (logits.gather(1, targets) if in_place else logits.amax(1, keepdim=True)).squeeze(1)
         softmax = torch.softmax(logits, 1, out=logits if in_place else torch.empty_like(logits))

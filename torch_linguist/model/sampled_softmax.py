@@ -13,7 +13,7 @@ from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 from torch_linguist.model.output import FullOutput, RankedOutput
 
 OUT_OF_SAMPLE = -1e4
-"""Logit correction of a column that is there for its own targets alone."""
+"""Logit correction of a column that does not count."""
 
 COLUMN_STEP = 256
 """The number of columns is rounded up to a multiple of this: each new shape costs a matrix library time."""
@@ -22,9 +22,10 @@ COLUMN_STEP = 256
 class SampledOutput(FullOutput, RankedOutput):
     """A full softmax whose denominator training estimates from a stratified sample of the vocabulary.
 
-    The most frequent `head_size` types are always in. Each doubling of the rank beyond them is cut into strata of 2, 4,
+    The most frequent `head_size` types are always in, and so are the targets of the batch: what one row has for its next
+    token is likely in the rows around it too, however rare it is elsewhere. Each doubling of the rank beyond them is cut into strata of 2, 4,
     8 … neighbouring ranks, one of which is drawn at each step and stands for its stratum: its probability counts as
-    many times as the stratum has types. By Zipf's law all strata then hold about as much probability. The estimate of
+    many times as the stratum has types, unless it is in already: then the stratum counts nothing. By Zipf's law all strata then hold about as much probability. The estimate of
     the denominator is unbiased, the loss therefore a little low on average (Jensen); the target's own logit is always
     exact. In evaluation mode, and without gradients, the loss is that of `FullOutput`, over all types.
 
@@ -70,21 +71,20 @@ class SampledOutput(FullOutput, RankedOutput):
         device = targets.device
         drawn = (torch.rand(len(self.stratum_low), device=device) * self.stratum_width).long() + self.stratum_low
         target_ranks = self.rank_of_id[targets]
-        # Targets below the head that were not drawn come after the sample, for their own rows alone.
+        certain = torch.cat(
+            [torch.arange(self.head_size, device=device), torch.unique(target_ranks[target_ranks >= self.head_size])]
+        )
         place = torch.full((len(self.id_of_rank),), -1, dtype=torch.int64, device=device)
-        head = torch.arange(self.head_size, device=device)
-        sampled = torch.cat([head, drawn])
-        place[sampled] = torch.arange(len(sampled), device=device)
-        missing = torch.unique(target_ranks[place[target_ranks] < 0])
-        columns = torch.cat([sampled, missing])
-        place[missing] = torch.arange(len(sampled), len(columns), device=device)
-        positions = place[target_ranks]
+        place[certain] = torch.arange(len(certain), device=device)
+        columns = torch.cat([certain, drawn])
         surplus = -len(columns) % COLUMN_STEP
+        corrections = torch.zeros(len(columns) + surplus, device=device)
+        # A type that is certain stands for itself: where a stratum draws it, the stratum has no say.
+        weights = torch.where(place[drawn] < 0, self.stratum_width.log(), OUT_OF_SAMPLE)
+        corrections[len(certain) : len(columns)] = weights
+        corrections[len(columns) :] = OUT_OF_SAMPLE
         columns = torch.cat([columns, columns[:1].expand(surplus)])
-        corrections = torch.full((len(columns),), OUT_OF_SAMPLE, device=device)
-        corrections[: self.head_size] = 0.0
-        corrections[self.head_size : len(sampled)] = self.stratum_width.log()
-        return self.id_of_rank[columns], corrections, positions
+        return self.id_of_rank[columns], corrections, place[target_ranks]
 
 
 def _strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:

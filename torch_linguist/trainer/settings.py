@@ -291,7 +291,7 @@ class ScoreSettings:
         baseline_tokens: training splits of more tokens get no n-gram baseline, which is counted in memory.
     """
 
-    chunk_length: int = 1024
+    chunk_length: int = 4096
     stride: int | None = None
     baseline_order: int = 5
     baseline_tokens: int = 20_000_000

@@ -28,8 +28,13 @@ def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("elements", [1, V, 5 * V + 3, N * V, 1 << 24])
 @pytest.mark.parametrize("reduction", ["sum", "weighted"])
-def test_value_and_gradients(elements: int, reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_place", [("cpu",), ()])
+def test_value_and_gradients(
+    elements: int, reduction: str, in_place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the way that other devices go."""
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(module, "_IN_PLACE", in_place)
     hidden, weight, bias, targets = inputs()
     share = torch.ones(N, dtype=torch.float64) if reduction == "sum" else torch.linspace(-1, 2, N, dtype=torch.float64)
     expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
@@ -132,7 +137,11 @@ def test_label_smoothing_and_z_loss(reduction: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_a_target_of_no_probability_has_a_finite_loss(precision: torch.dtype) -> None:
+@pytest.mark.parametrize("in_place", [("cpu",), ()])
+def test_a_target_of_no_probability_has_a_finite_loss(
+    precision: torch.dtype, in_place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_IN_PLACE", in_place)
     hidden = torch.ones(3, 1, requires_grad=True)
     weight, bias = torch.tensor([[200.0], [-200.0], [0.0]], requires_grad=True), torch.zeros(3)
     with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):

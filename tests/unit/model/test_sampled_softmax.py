@@ -121,15 +121,28 @@ def test_strata_cover_each_rank_beyond_the_head_once(head_size: int, vocab_size:
     assert all(width <= max(2, 2 * low // head_size) for low, width in zip(lows, widths, strict=True))
 
 
-def test_every_target_has_its_column_and_counts_for_its_own_rows_alone() -> None:
+def test_every_target_has_a_column_that_counts_once() -> None:
     output = layer()
-    targets = torch.arange(V)
-    columns, corrections, positions = output._sample(targets)
-    assert torch.equal(columns[positions], targets)
-    sampled = output.head_size + len(output.stratum_low)
-    assert bool((corrections[sampled:] == OUT_OF_SAMPLE).all())
-    assert math.isclose(float(corrections[:sampled].exp().sum()), V, rel_tol=1e-5)
-    assert len(set(columns[:sampled].tolist())) == sampled
+    rare = output.id_of_rank[[20, 45, 96]]
+    targets = torch.cat([rare, rare[:1], output.id_of_rank[[0, 3]]])
+    for seed in range(50):
+        torch.manual_seed(seed)
+        columns, corrections, positions = output._sample(targets)
+        assert torch.equal(columns[positions], targets)
+        counted = columns[corrections > OUT_OF_SAMPLE].tolist()
+        assert len(set(counted)) == len(counted)
+        assert set(output.id_of_rank[: output.head_size].tolist()) | set(rare.tolist()) <= set(counted)
+        assert bool((corrections[positions] == 0).all())
+        # A stratum stands for all its types, or for none where it drew a target.
+        strata = set(corrections[corrections > 0].exp().round().long().tolist())
+        assert strata <= set(output.stratum_width.tolist())
+
+
+def test_all_types_as_targets_make_the_loss_exact() -> None:
+    output = layer()
+    hidden = torch.randn(V, D, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    expected = F.cross_entropy(output(hidden), torch.arange(V), reduction="none")
+    torch.testing.assert_close(output.nll(hidden, torch.arange(V)), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("cutoffs", [[], [0], [V + 1], [3, 9]])

@@ -21,9 +21,9 @@ from torch_linguist.evaluation.attribution import (
     occlusion,
     occlusion_matrix,
 )
-from torch_linguist.evaluation.probing import contexts_at, evaluating, next_log_probabilities
+from torch_linguist.evaluation.probing import contexts_at, next_log_probabilities
 from torch_linguist.explore.texts import file_name
-from torch_linguist.model import Transformer, device_of
+from torch_linguist.model import Transformer, device_of, evaluating
 from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
 
 Ids = NDArray[np.int64]

@@ -22,12 +22,13 @@ COLUMN_STEP = 256
 class SampledOutput(FullOutput, RankedOutput):
     """A full softmax whose denominator training estimates from a stratified sample of the vocabulary.
 
-    The most frequent `head_size` types are always in, and so are the targets of the batch: what one row has for its next
-    token is likely in the rows around it too, however rare it is elsewhere. Each doubling of the rank beyond them is cut into strata of 2, 4,
-    8 … neighbouring ranks, one of which is drawn at each step and stands for its stratum: its probability counts as
-    many times as the stratum has types, unless it is in already: then the stratum counts nothing. By Zipf's law all strata then hold about as much probability. The estimate of
-    the denominator is unbiased, the loss therefore a little low on average (Jensen); the target's own logit is always
-    exact. In evaluation mode, and without gradients, the loss is that of `FullOutput`, over all types.
+    The most frequent `head_size` types are always in, and so are the targets of the batch: what one row has for its
+    next token is likely in the rows around it too, however rare it is elsewhere. Each doubling of the rank beyond the
+    head is cut into strata of 2, 4, 8 … neighbouring ranks, one of which is drawn at each step and stands for its
+    stratum: its probability counts as many times as the stratum has types, unless it is in already; then the stratum
+    counts nothing. By Zipf's law all strata hold about as much probability. The estimate of the denominator is
+    unbiased, the loss therefore a little low on average (Jensen); the target's own logit is always exact. In evaluation
+    mode, and without gradients, the loss is that of `FullOutput`, over all types.
 
     Sampling the denominator goes back to Bengio & Senécal 2008, "Adaptive importance sampling to accelerate training of
     a neural probabilistic language model". It differs in that the sample is stratified by rank, the same for all rows

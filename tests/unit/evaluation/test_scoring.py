@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def random_stream(length: int, seed: int = 0) -> TokenStream:
     return stream_of(np.random.default_rng(seed).integers(0, V, length).tolist())
 
 
-def nll_of(model: LanguageModel, stream: TokenStream, **options: int) -> np.ndarray:
+def nll_of(model: LanguageModel, stream: TokenStream, **options: Any) -> np.ndarray:
     return np.concatenate(list(stream_nll(model, stream, **options)))
 
 

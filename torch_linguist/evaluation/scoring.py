@@ -16,7 +16,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.segments import segmented_nll, segments_of, shifted
 from torch_linguist.model import CountedModel, LanguageModel, State, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
-from torch_linguist.model.precision import autocast
+from torch_linguist.model.precision import PRECISIONS, autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
 """From tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
@@ -148,7 +148,8 @@ def stream_nll(
         nll in nats, float64, of consecutive stretches of the stream.
 
     Raises:
-        LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
+        LinguistError: the stream is empty, the stride exceeds the context, the chunk length is not positive, or there
+            is no such precision.
     """
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
@@ -156,6 +157,8 @@ def stream_nll(
             measured, new_state = model.nll(tokens, targets, state)
         return measured, [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
 
+    if precision not in PRECISIONS:
+        raise LinguistError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
     scored = stride or default_stride(model)
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:

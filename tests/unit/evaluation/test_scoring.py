@@ -256,3 +256,8 @@ def test_scores_in_bfloat16_are_near_those_in_float32(family: str, output: str, 
     assert score(model, stream, precision="bf16").loss == pytest.approx(rough.mean(), abs=1e-9)
     assert mean_nll(model, stream, precision="bf16") == pytest.approx(rough.mean(), abs=1e-9)
     assert model.training
+
+
+def test_a_precision_that_there_is_not_is_named(build_model: ModelBuilder) -> None:
+    with pytest.raises(LinguistError, match="precision=bfloat16: must be one of fp32, bf16"):
+        score(build_model("lstm", V), random_stream(30), precision="bfloat16")

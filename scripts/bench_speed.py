@@ -71,10 +71,7 @@ class Bench:
         ways = [
             replace(own, name="stock", stock=True, tuned=False),
             replace(own, name="stock, our environment", stock=True),
-            own,
-            replace(own, name="ours, full, bf16", precision="bf16"),
-            replace(own, name="ours, adaptive, bf16", precision="bf16", output="adaptive"),
-            replace(own, name="ours, sampled, bf16", precision="bf16", output="sampled"),
+            *outputs(own),
         ]
         self.in_turns("LSTM 2 x 200, 20 x 35 tokens, SGD", ways)
 
@@ -84,10 +81,7 @@ class Bench:
         ways = [
             replace(own, name="nn.TransformerEncoder", stock=True, tuned=False),
             replace(own, name="the same, our environment", stock=True),
-            own,
-            replace(own, name="ours, full, bf16", precision="bf16"),
-            replace(own, name="ours, adaptive, bf16", precision="bf16", output="adaptive"),
-            replace(own, name="ours, sampled, bf16", precision="bf16", output="sampled"),
+            *outputs(own),
         ]
         self.in_turns("Transformer 2 x 256, 16 x 64 tokens, AdamW", ways)
 
@@ -160,6 +154,12 @@ class Bench:
                 *(replace(own, name=f"ours, {kind}", output=kind) for kind in ("full", "adaptive", "sampled")),
             ]
             self.in_turns(title, ways)
+
+
+def outputs(own: Way) -> list[Way]:
+    """The way given, whose output is full and in float32, and the other outputs in bfloat16."""
+    kinds = ("full", "adaptive", "sampled")
+    return [own, *(replace(own, name=f"ours, {kind}, bf16", precision="bf16", output=kind) for kind in kinds)]
 
 
 def ceiling(device: str) -> dict[str, float]:

@@ -15,8 +15,12 @@ from torch_linguist.errors import LinguistError
 CHUNK_ELEMENTS = 1 << 25
 """Logits that are held at once: 64 MiB in bfloat16, 128 MiB in float32, whatever N and V are."""
 
+BLOCK = (512, 2048)
+"""Rows and columns of logits that are held at once where no gradient is asked for: they stay in a CPU's cache."""
+
 _SMALLEST = 1e-30
-"""A probability below this is too close to what the type can hold for its logarithm to be trusted."""
+"""A probability below this is too close to what the type can hold for its logarithm to be trusted; so is a sum of
+exponentials below it or above its inverse."""
 
 _IN_PLACE = ("cpu",)
 """Devices whose softmax may take the place of its logits: the kernel is done with a row before it writes it."""
@@ -41,6 +45,7 @@ def linear_cross_entropy(
     gradients are computed along with the loss, as in the Liger kernels (Hsu et al. 2024): three matrix products a
     training step, where computing the logits again in the backward pass would take four. No entry of the gradient is
     left out. Where the rows weigh differently in what is differentiated, the backward pass runs the products again.
+    Without gradients there is no softmax: the exponentials are summed up block by block.
 
     Under autocast the products and the softmax's result are in its type, the sums of the softmax, the loss and the
     accumulation of the weight's gradient in float32; the bias is carried as two columns (the number and what rounding
@@ -96,7 +101,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             fused = _FusedPass(hidden, weight, bias, targets, corrections, dtype, label_smoothing, z_loss)
-            loss = fused.run(_row_weights(hidden, padding), training)
+            alone = not training and corrections is None
+            loss = fused.loss() if alone else fused.run(_row_weights(hidden, padding))
         ctx.save_for_backward(hidden, weight, bias, targets, corrections)
         ctx.settings = dtype, label_smoothing, z_loss
         ctx.used = len(hidden) - padding
@@ -115,7 +121,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             return *(part.mul_(scale) for part in gradients), *[None] * 7
         with torch.autocast(hidden.device.type, enabled=False):
             fused = _FusedPass(hidden, weight, bias, targets, corrections, *ctx.settings)
-            fused.run(torch.cat([gradient, gradient.new_zeros(len(hidden) - ctx.used)]), True)
+            fused.run(torch.cat([gradient, gradient.new_zeros(len(hidden) - ctx.used)]))
         return *fused.gradients, *[None] * 7
 
 
@@ -139,7 +145,7 @@ class _FusedPass:
     """One pass over the chunks.
 
     Attributes:
-        gradients: of hidden, weight and bias, after a run with gradients.
+        gradients: of hidden, weight and bias, after a run.
     """
 
     def __init__(
@@ -179,11 +185,26 @@ class _FusedPass:
             right[:, width + 1] = bias - right[:, width].to(self.precise)
         return left, right
 
-    def run(self, row_weights: Tensor | None, with_gradients: bool) -> Tensor:
-        """The loss [N]; with gradients, of its sum, each row weighted by `row_weights` [N] (None: by one)."""
+    def loss(self) -> Tensor:
+        """The loss [N] alone."""
+        length, device = len(self.left), self.left.device
+        rows, columns = BLOCK if device.type == "cpu" else (length, CHUNK_ELEMENTS // max(1, length))
+        loss = torch.empty(length, dtype=self.precise, device=device)
+        for chunk in _slices(length, rows):
+            sums = torch.zeros(chunk.stop - chunk.start, dtype=self.precise, device=device)
+            for block in _slices(len(self.right), columns):
+                sums += _logits(self.left[chunk], self.right[block], None).exp_().sum(1, dtype=self.precise)
+            log_sums = sums.log()
+            if bool((lost := ~((sums > _SMALLEST) & (sums < 1 / _SMALLEST))).any()):
+                log_sums[lost] = self._log_sums_anew(chunk, lost)
+            loss[chunk] = self._loss(log_sums, chunk)
+        return loss
+
+    def run(self, row_weights: Tensor | None) -> Tensor:
+        """The loss [N], and the gradients of its sum, each row weighted by `row_weights` [N] (None: by one)."""
         rows, vocab_size = len(self.left), len(self.right)
         loss = torch.empty(rows, dtype=self.precise, device=self.left.device)
-        chunks = _chunks(rows, vocab_size)
+        chunks = _slices(rows, CHUNK_ELEMENTS // vocab_size)
         size = chunks[0].stop if chunks else 0
         logits = self.left.new_empty(size, vocab_size)
         left_gradient = torch.empty_like(self.left)
@@ -196,23 +217,21 @@ class _FusedPass:
             chunk_logits = self._chunk_logits(chunk, logits[: chunk.stop - chunk.start])
             softmax, log_sums = self._softmax(chunk_logits, chunk)
             loss[chunk] = self._loss(log_sums, chunk)
-            if with_gradients:
-                self._to_gradient(softmax, log_sums, chunk, row_weights)
-                torch.mm(softmax, self.right, out=left_gradient[chunk])
-                product = softmax.T @ self.left[chunk]
-                if chunk.start:
-                    weight_gradient += product[:, :width]
-                else:
-                    weight_gradient.copy_(product[:, :width])
-                bias_gradient += product[:, width]
-        if with_gradients:
-            hidden_gradient = left_gradient[:, :width].to(self.hidden.dtype)
-            self._add_smoothing(hidden_gradient, weight_gradient, bias_gradient, row_weights)
-            self.gradients = (
-                hidden_gradient,
-                weight_gradient.to(self.weight.dtype),
-                bias_gradient.to(self.bias.dtype),
-            )
+            self._to_gradient(softmax, log_sums, chunk, row_weights)
+            torch.mm(softmax, self.right, out=left_gradient[chunk])
+            product = softmax.T @ self.left[chunk]
+            if chunk.start:
+                weight_gradient += product[:, :width]
+            else:
+                weight_gradient.copy_(product[:, :width])
+            bias_gradient += product[:, width]
+        hidden_gradient = left_gradient[:, :width].to(self.hidden.dtype)
+        self._add_smoothing(hidden_gradient, weight_gradient, bias_gradient, row_weights)
+        self.gradients = (
+            hidden_gradient,
+            weight_gradient.to(self.weight.dtype),
+            bias_gradient.to(self.bias.dtype),
+        )
         return loss
 
     def _chunk_logits(self, chunk: slice, out: Tensor) -> Tensor:
@@ -287,13 +306,12 @@ def _logits(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
     return torch.mm(left, right.T, out=out)
 
 
-def _chunks(rows: int, vocab_size: int) -> list[slice]:
-    """Stretches of rows, nearly alike in length, whose logits stay within `CHUNK_ELEMENTS`."""
-    if not rows:
+def _slices(length: int, most: int) -> list[slice]:
+    """Stretches of a length, nearly alike and none longer than `most` (one at least)."""
+    if not length:
         return []
-    count = math.ceil(rows / max(1, CHUNK_ELEMENTS // vocab_size))
-    size = math.ceil(rows / count)
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    size = math.ceil(length / math.ceil(length / max(1, most)))
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def _round_up(number: int, step: int) -> int:

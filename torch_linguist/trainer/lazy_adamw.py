@@ -3,16 +3,16 @@
 Shape legend: V rows of the table, D their width, R rows that a batch used.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from torch_linguist.trainer.sparse import fuse, without_sparse
+from torch_linguist.trainer.sparse import RowOptimizer, fuse
 
 
-class LazyAdamW(torch.optim.AdamW):
+class LazyAdamW(RowOptimizer, torch.optim.AdamW):
     """`torch.optim.AdamW` which, given the sparse gradient of a table, updates the rows that it holds.
 
     A row's moments decay by the updates that it missed, and the displacement that its momentum would have brought in
@@ -49,19 +49,7 @@ class LazyAdamW(torch.optim.AdamW):
         return True
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update.
-
-        Args:
-            closure: as of `torch.optim.Optimizer.step`.
-        """
-        with without_sparse(self) as sparse:
-            result = super().step(closure)
-        for parameter, gradient, group in sparse:
-            self._update_rows(parameter, gradient, group)
-        return result
-
-    def _update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+    def update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = cast("dict[str, Tensor]", self.state[table])
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)

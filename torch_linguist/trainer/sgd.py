@@ -3,16 +3,16 @@
 Shape legend: V rows of the table, D their width.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from torch_linguist.trainer.sparse import fuse, without_sparse
+from torch_linguist.trainer.sparse import RowOptimizer, fuse
 
 
-class SGD(torch.optim.SGD):
+class SGD(RowOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` whose fused kernels take the dense gradients while sparse ones change their rows alone.
 
     Without momentum and weight decay a row without a gradient does not move, so the result is that of dense gradients.
@@ -44,15 +44,6 @@ class SGD(torch.optim.SGD):
         return not decays and not arguments.get("momentum")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update.
-
-        Args:
-            closure: as of `torch.optim.Optimizer.step`.
-        """
-        with without_sparse(self) as sparse:
-            result = super().step(closure)
-        for table, gradient, group in sparse:
-            sign = 1.0 if group["maximize"] else -1.0
-            table.index_add_(0, gradient.indices()[0], gradient.values(), alpha=sign * float(group["lr"]))
-        return result
+    def update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        sign = 1.0 if group["maximize"] else -1.0
+        table.index_add_(0, gradient.indices()[0], gradient.values(), alpha=sign * float(group["lr"]))

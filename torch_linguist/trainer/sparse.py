@@ -1,9 +1,11 @@
 """What the optimizers share that take sparse gradients of tables."""
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -12,6 +14,33 @@ FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 SparseGradient = tuple[nn.Parameter, Tensor, dict[str, Any]]
 """A table, its coalesced gradient, and the parameter group it belongs to."""
+
+
+class RowOptimizer(Optimizer):
+    """Stands before one of torch's optimizers, which takes the dense gradients; `update_rows` takes the sparse ones."""
+
+    @abstractmethod
+    def update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """One update of the rows that a batch used.
+
+        Args:
+            table: [V, D], changed in place.
+            gradient: sparse and coalesced, [V, D].
+            group: the parameter group of the table.
+        """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update.
+
+        Args:
+            closure: as of `torch.optim.Optimizer.step`.
+        """
+        with without_sparse(self) as sparse:
+            result = super().step(closure)  # type: ignore[arg-type]
+        for table, gradient, group in sparse:
+            self.update_rows(table, gradient, group)
+        return result
 
 
 @contextmanager

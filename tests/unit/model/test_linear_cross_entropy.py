@@ -48,6 +48,42 @@ def test_value_and_gradients(
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("block", [(1, 1), (5, 7), (N, V), (512, 2048)])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+@pytest.mark.parametrize("shift", [0.0, -2000.0, 2000.0])
+def test_the_value_alone(block: tuple[int, int], scale: float, shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block by block, also where the exponentials leave the range of the type."""
+    monkeypatch.setattr(module, "BLOCK", block)
+    hidden, weight, bias, targets = inputs()
+    with torch.no_grad():
+        hidden, bias = hidden * scale, bias + shift
+        expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
+        for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 1e-5)):
+            measured = linear_cross_entropy(hidden.to(dtype), weight.to(dtype), bias.to(dtype), targets)
+            assert measured.dtype == dtype
+            size = float(expected.abs().max()) + abs(shift)
+            torch.testing.assert_close(measured.double(), expected, atol=tolerance * max(1.0, size), rtol=0)
+
+
+def test_the_value_alone_where_a_logit_is_not_a_number() -> None:
+    hidden, weight, bias, targets = inputs()
+    with torch.no_grad():
+        hidden[3, 2] = float("nan")
+        measured = linear_cross_entropy(hidden, weight, bias, targets)
+    assert measured.isnan().nonzero().flatten().tolist() == [3]
+
+
+def test_the_value_alone_in_bfloat16() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(700, 48, generator=generator) * 0.3, torch.randn(5000, 48, generator=generator) * 0.3
+    bias, targets = torch.randn(5000, generator=generator) * 5, torch.randint(5000, (700,), generator=generator)
+    exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        measured = linear_cross_entropy(hidden, weight, bias, targets)
+    torch.testing.assert_close(measured, exact, atol=1 / 16, rtol=0)
+    assert abs(float((measured - exact).mean())) < 1e-3
+
+
 @pytest.mark.parametrize("elements", [4 * V, 1 << 24])
 def test_gradcheck(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
@@ -181,6 +217,10 @@ def test_the_logits_are_never_held_whole(kind: str, monkeypatch: pytest.MonkeyPa
     with LargestTensor() as largest:
         model.nll(tokens, tokens, model.initial_state(8))[0].sum().backward()  # type: ignore[no-untyped-call]
     assert largest.elements <= max(limit, rows * 4 * 8)
+    monkeypatch.setattr(module, "BLOCK", (64, 128))
+    with torch.no_grad(), LargestTensor() as largest:
+        model.nll(tokens, tokens, model.initial_state(8))
+    assert largest.elements <= rows * 4 * 8, "scoring holds a block at a time"
     with LargestTensor() as largest:
         model(tokens, model.initial_state(8))
     assert largest.elements == rows * vocab_size, "the measure itself must see what forward holds"

@@ -6,6 +6,7 @@ Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, N = B * T.
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
@@ -22,6 +23,9 @@ SAMPLED_HEAD = 512
 
 UNSEEN_COUNT = 0.5
 """Added to the count of every token, so that none is impossible."""
+
+START_LENGTH = 2.0
+"""How long the vectors are that an embedding starts from, in mean lengths of its random ones."""
 
 
 class NeuralLanguageModel(LanguageModel):
@@ -95,6 +99,17 @@ class NeuralLanguageModel(LanguageModel):
     def start_at_unigram(self, token_counts: Tensor) -> None:
         counts = token_counts.double() + UNSEEN_COUNT
         self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
+
+    @torch.no_grad()
+    def start_embedding(self, vectors: Tensor) -> None:
+        """Puts vectors in place of the embedding's random ones.
+
+        Args:
+            vectors: of length one [V, D]; where one is zero, the token keeps its random vector.
+        """
+        weight = self.embedding.weight
+        scaled = vectors.to(weight) * weight.norm(dim=1).mean() * START_LENGTH
+        weight.copy_(torch.where(vectors.any(dim=1, keepdim=True).to(weight.device), scaled, weight))
 
 
 def make_output(

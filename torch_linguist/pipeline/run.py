@@ -44,6 +44,7 @@ from torch_linguist.trainer.lock import run_lock
 from torch_linguist.trainer.randomness import seed_everything
 from torch_linguist.trainer.run_folder import write_json, write_text
 from torch_linguist.trainer.setup import resolved
+from torch_linguist.trainer.start import start_from_counts
 
 COUNTED_STAGES = ("check", "fit", "export")
 """The stages of a model that counts: it has no rates to find, and counting is learning by heart."""
@@ -172,8 +173,8 @@ class Run:
         counted = isinstance(self.model, CountedModel)
         for stage in STAGES:
             # `check` sees a model that knows nothing, all others one that knows the frequencies.
-            if stage == "overfit" and self.plan.trainer.unigram_start:
-                self.model.start_at_unigram(torch.from_numpy(self.setup.corpus.token_counts()))
+            if stage == "overfit":
+                self._start()
             if stage not in self.plan.stages or (counted and stage not in COUNTED_STAGES):
                 continue
             if (counted or stage == "export") and not processes.is_first():
@@ -188,6 +189,15 @@ class Run:
                 self._export()
             else:
                 self.tuning.run(stage)
+
+    def _start(self) -> None:
+        """Tells the model what the counts of the corpus tell."""
+        begin = time.perf_counter()
+        start_from_counts(self.model, self.setup.corpus, self.setup.settings)
+        # Sums of other orders than on the first process would make another embedding.
+        processes.same_weights(self.model)
+        if self.setup.settings.cooccurrence_start:
+            self.observer.noted(f"embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
 
     def _fit(self, stop: StopRequest) -> None:
         found = newest_state(self.folder / "checkpoints") if self.plan.resume else None

@@ -17,6 +17,7 @@ from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.schedules import OneCycle, Schedule
 from torch_linguist.trainer.settings import ScoreSettings, TrainerSettings
 from torch_linguist.trainer.setup import Setup, resolved
+from torch_linguist.trainer.start import start_from_counts
 
 
 def train(
@@ -56,8 +57,7 @@ def train(
     chosen = TrainerSettings(**settings)
     device = choose_device(chosen.device)
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
-    if chosen.unigram_start:
-        model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
+    start_from_counts(model, corpus, chosen)
     model.to(device)
     setup = Setup(
         corpus=corpus,

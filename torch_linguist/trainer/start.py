@@ -1,0 +1,37 @@
+"""What a model is told of its corpus before the first update."""
+
+import torch
+
+from torch_linguist.data import TokenizedCorpus
+from torch_linguist.errors import ConfigError
+from torch_linguist.model import LanguageModel
+from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.trainer.cooccurrence import cooccurrence_vectors
+from torch_linguist.trainer.settings import TrainerSettings
+
+
+def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: TrainerSettings) -> None:
+    """Gives an untrained model the starts that the settings name, from the training split.
+
+    Args:
+        model: changed in place.
+        corpus: the token streams.
+        settings: `unigram_start` and `cooccurrence_start`.
+
+    Raises:
+        ConfigError: the model has no embedding to start.
+    """
+    if settings.unigram_start:
+        model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
+    if not settings.cooccurrence_start:
+        return
+    if not isinstance(model, NeuralLanguageModel):
+        raise ConfigError(
+            f"trainer.cooccurrence_start=true: a {type(model).__name__} has no embedding; "
+            "set trainer.cooccurrence_start=false"
+        )
+    width = model.embedding.embedding_dim
+    model.start_embedding(cooccurrence_vectors(corpus.train.ids, model.vocab_size, width))
+
+
+__all__ = ["start_from_counts"]

@@ -108,8 +108,8 @@ class Bench:
         self.rows.append({"what": "LSTM 2 x 200, 64 x 70 tokens", "how": "ours, full, bf16", "MiB": found["above"]})
         print(f"64 x 70 tokens: {found['above']:,.0f} MiB above the start, {found['peak']:,.0f} MiB in all")
 
-    def score(self, tokens: int = 60_000) -> None:
-        """Scoring of the validation split beside the training speed of the same model, in turns."""
+    def score(self, tokens: int = 10**9) -> None:
+        """Scoring of the validation split, all of it, beside the training speed of the same model, in turns."""
         common = Way("", size=384, batch=(16, 64), optimizer="adamw")
         for way in (
             replace(common, name="LSTM 384, adaptive", output="adaptive"),
@@ -122,8 +122,8 @@ class Bench:
                 worker.score(2000, precision)
                 training: list[float] = []
                 scoring: list[float] = []
-                for _ in range(3):
-                    training += worker.steps(5)
+                for _ in range(2):
+                    training += worker.steps(6)
                     scoring.append(worker.score(tokens, precision)["tokens/s"])
                 worker.close()
                 speed, trained = statistics.median(scoring), way.tokens / statistics.median(training)

@@ -37,7 +37,7 @@ class RowOptimizer(Optimizer):
             closure: as of `torch.optim.Optimizer.step`.
         """
         with without_sparse(self) as sparse:
-            result = super().step(closure)  # type: ignore[arg-type]
+            result = super().step(closure)
         for table, gradient, group in sparse:
             self.update_rows(table, gradient, group)
         return result

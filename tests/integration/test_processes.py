@@ -6,7 +6,9 @@ Four families are trained by one launch of `processes_driver.py`; the command is
 import csv
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,7 +135,7 @@ def workers(process: "subprocess.Popen[str]") -> dict[str, int]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[Any]") -> None:
     deadline = time.monotonic() + 150
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -144,6 +146,37 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") ->
 def summary_of(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return content
+
+
+def test_a_death_is_told_in_one_line(workplace: Path, tmp_path: Path) -> None:
+    """Without torchrun, which would send a signal too."""
+    shutil.copy(workplace / "tale.txt", tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    line = [sys.executable, "-m", "torch_linguist.cli.train", *PLAIN, *GIVEN, "trainer.max_steps=1000000"]
+    line += ["trainer.max_minutes=null", "checkpoint.every_steps=20", "name=deserted"]
+    place = {**environment(), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = []
+    errors = [tmp_path / "errors-0.txt", tmp_path / "errors-1.txt"]
+    try:
+        for rank, told in enumerate(errors):
+            own = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with told.open("w") as file:
+                process = subprocess.Popen(line, cwd=tmp_path, env=own, stdout=subprocess.DEVNULL, stderr=file)
+            both.append(process)
+        wait_for((tmp_path / "outputs" / "deserted" / "checkpoints" / "last.pt").is_file, both[0])
+        both[1].kill()
+        both[0].wait(timeout=200)
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    assert both[0].returncode == 1
+    lines = [row for row in errors[0].read_text().splitlines() if row.startswith("error: ")]
+    assert len(lines) == 1
+    assert "process 0 of 2: another process of this training has ended" in lines[0]
+    assert "resume=auto" in lines[0]
 
 
 def test_a_death_ends_the_others_and_a_restart_goes_on(
@@ -157,9 +190,7 @@ def test_a_death_ends_the_others_and_a_restart_goes_on(
     os.kill(workers(process)["1"], signal.SIGKILL)
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors[-3000:]
-    told = [row for row in errors.splitlines() if row.startswith("error: ")]
-    assert len(told) == 1
-    assert "process 0 of 2: another process of this training has ended" in told[0]
+    # Whether process 0 meets the broken connection or torchrun's signal first is a matter of chance: see above.
     assert "going on with outputs/killed" in output
     assert [path.name for path in (workplace / "outputs").iterdir()] == ["killed"]
     summary = summary_of(folder)

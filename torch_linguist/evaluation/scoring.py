@@ -165,8 +165,8 @@ def stream_nll(
         # Of overlapping windows the tokens are scored that the window before did not hold.
         if isinstance(model, NeuralLanguageModel) and len(tokens) > 1 and type(model).nll is NeuralLanguageModel.nll:
             with autocast(tokens.device, precision):
-                hidden, new_state = model.hidden(tokens, state)
-                return (model.hidden_nll(hidden[:, -scored:], targets[:, -scored:]),), new_state
+                hidden, new_state = model.last_hidden(tokens, state, scored)
+                return (model.hidden_nll(hidden, targets[:, -scored:]),), new_state
         measured, new_state = nll(tokens, targets, state)
         return (measured,), new_state
 

@@ -22,6 +22,10 @@ _SMALLEST = 1e-30
 """A probability below this is too close to what the type can hold for its logarithm to be trusted; so is a sum of
 exponentials below it or above its inverse."""
 
+_PER_BIT = math.log2(math.e)
+"""Two to the power of this times x is e to the power of x: torch's exp2 takes a third of the time of its exp in float32
+where that is MKL's on an AMD processor, and four fifths in bfloat16."""
+
 _IN_PLACE = ("cpu",)
 """Devices whose softmax may take the place of its logits: the kernel is done with a row before it writes it."""
 
@@ -100,8 +104,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         training: bool,
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            fused = _FusedPass(hidden, weight, bias, targets, corrections, dtype, label_smoothing, z_loss)
             alone = not training and corrections is None
+            inputs = hidden, weight, bias, targets, corrections, dtype, label_smoothing, z_loss
+            fused = _FusedPass(*inputs, scale=_PER_BIT if alone else 1.0)
             loss = fused.loss() if alone else fused.run(_row_weights(hidden, padding))
         ctx.save_for_backward(hidden, weight, bias, targets, corrections)
         ctx.settings = dtype, label_smoothing, z_loss
@@ -142,9 +147,10 @@ def _uniform(gradient: Tensor) -> bool:
 
 
 class _FusedPass:
-    """One pass over the chunks.
+    """One pass over the chunks: `loss` where `scale` is `_PER_BIT`, `run` where it is one.
 
     Attributes:
+        scale: of the products of the operands, in logits.
         gradients: of hidden, weight and bias, after a run.
     """
 
@@ -158,8 +164,9 @@ class _FusedPass:
         dtype: torch.dtype,
         label_smoothing: float,
         z_loss: float,
+        scale: float = 1.0,
     ) -> None:
-        self.corrections = corrections
+        self.corrections, self.scale = corrections, scale
         self.hidden, self.weight, self.bias, self.targets = hidden, weight, bias, targets
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
@@ -170,15 +177,15 @@ class _FusedPass:
         self.gradients: tuple[Tensor, Tensor, Tensor] = (hidden, weight, bias)
 
     def _operands(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Hidden [N, K] and weight [V, K] such that their product holds the bias already."""
+        """Hidden [N, K] and weight [V, K] such that their product is `scale` times the logits, the bias among them."""
         width = self.weight.shape[1]
         columns = _round_up(width + 2, 16)
         left = self.hidden.new_zeros(len(self.hidden), columns, dtype=dtype)
-        left[:, :width] = self.hidden
+        left[:, :width] = self.hidden * self.scale
         left[:, width : width + (2 if self.low_precision else 1)] = 1
         right = self.weight.new_empty(len(self.weight), columns, dtype=dtype)
         right[:, :width] = self.weight
-        bias = self.bias if self.corrections is None else self.bias + self.corrections
+        bias = self.scale * (self.bias if self.corrections is None else self.bias + self.corrections)
         right[:, width] = bias
         right[:, width + 1 :] = 0
         if self.low_precision:
@@ -193,7 +200,7 @@ class _FusedPass:
         for chunk in _slices(length, rows):
             sums = torch.zeros(chunk.stop - chunk.start, dtype=self.precise, device=device)
             for block in _slices(len(self.right), columns):
-                sums += _logits(self.left[chunk], self.right[block], None).exp_().sum(1, dtype=self.precise)
+                sums += _logits(self.left[chunk], self.right[block], None).exp2_().sum(1, dtype=self.precise)
             log_sums = sums.log()
             if bool((lost := ~((sums > _SMALLEST) & (sums < 1 / _SMALLEST))).any()):
                 log_sums[lost] = self._log_sums_anew(chunk, lost)
@@ -257,12 +264,13 @@ class _FusedPass:
     def _log_sums_anew(self, chunk: slice, rows: Tensor) -> Tensor:
         """The logarithms of the denominators of those rows of a chunk whose target's probability says nothing."""
         logits = _logits(self.left[chunk][rows], self.right, None)
-        return logits.to(self.precise).logsumexp(1)
+        return (logits.to(self.precise) / self.scale).logsumexp(1)
 
     def _loss(self, log_sums: Tensor, chunk: slice) -> Tensor:
         loss = log_sums - (1 - self.label_smoothing) * self.target_logits[chunk]
         if self.label_smoothing:
-            loss -= self.label_smoothing * (self.left[chunk].to(self.precise) @ self._mean_row())
+            mean_logits = self.left[chunk].to(self.precise) @ self._mean_row() / self.scale
+            loss -= self.label_smoothing * mean_logits
         if self.z_loss:
             loss += self.z_loss * log_sums.square()
         return loss

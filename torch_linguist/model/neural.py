@@ -81,6 +81,11 @@ class NeuralLanguageModel(LanguageModel):
         encoded, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
         return self.dropout(encoded), new_state
 
+    def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """What `hidden` gives for the last `count` tokens, [B, count, H], and the new state."""
+        hidden, new_state = self.hidden(tokens, state)
+        return hidden[:, -count:], new_state
+
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         hidden, new_state = self.hidden(tokens, state)
         return self.output(hidden), new_state

@@ -1,6 +1,7 @@
 """A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, a key/value cache as its state.
 
-Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions.
+Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions,
+S = P + T.
 """
 
 import math
@@ -91,6 +92,15 @@ class Transformer(NeuralLanguageModel):
         return [empty, empty]
 
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return self._encode(embedded, state, 0)
+
+    def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """As in the parent; of the tokens before the last ones the last block makes keys and values alone."""
+        encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, min(count, tokens.shape[1]))
+        return self.dropout(encoded), new_state
+
+    def _encode(self, embedded: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """Hidden vectors of the last `count` tokens, of all for 0."""
         past = state[0].shape[3]
         new = embedded.shape[1]
         positions = torch.arange(past + new, device=embedded.device, dtype=torch.float32)
@@ -109,7 +119,11 @@ class Transformer(NeuralLanguageModel):
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            features, key, value = block(features, state[0][index], state[1][index], cosine, sine, mask)
+            query, key, value = block.project(features, state[0][index], state[1][index])
+            if count > 0 and index == self.num_layers - 1:
+                features, query = features[:, -count:], query[:, :, -count:]
+                mask = self._window(past + new, count, embedded.device)
+            features = block(features, query, key, value, cosine, sine, mask)
             keys.append(key[:, :, keep:])
             values.append(value[:, :, keep:])
         return self.norm(features), [torch.stack(keys), torch.stack(values)]
@@ -118,8 +132,12 @@ class Transformer(NeuralLanguageModel):
         """True where position i of the new tokens may look at position j; None where plain causality says it all."""
         if not exporting() and past + new <= self.context_length and (past == 0 or new == 1):
             return None
-        query = torch.arange(past, past + new, device=device)[:, None]
-        key = torch.arange(past + new, device=device)[None, :]
+        return self._window(past + new, new, device)
+
+    def _window(self, total: int, count: int, device: torch.device) -> Tensor:
+        """True where the last `count` of so many positions may look: at themselves and what their context holds."""
+        query = torch.arange(total - count, total, device=device)[:, None]
+        key = torch.arange(total, device=device)[None, :]
         return (key <= query) & (key > query - self.context_length)
 
 
@@ -158,35 +176,53 @@ class Block(nn.Module):
         for linear in (self.attention_out, self.feed_forward_out):
             nn.init.normal_(linear.weight, std=1 / math.sqrt(2 * depth * linear.in_features))
 
-    def forward(
-        self,
-        features: Tensor,
-        past_key: Tensor,
-        past_value: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
-        mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block.
+    def project(self, features: Tensor, past_key: Tensor, past_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention works on, before rotation.
 
         Args:
             features: [B, T, D].
-            past_key: unrotated keys of earlier calls [B, A, P, E].
+            past_key: keys of earlier calls [B, A, P, E].
             past_value: their values [B, A, P, E].
-            cosine: of the rotary angles [P + T, E / 2].
-            sine: of the rotary angles [P + T, E / 2].
-            mask: bool [T, P + T], or None for plain causality.
 
         Returns:
-            The stream [B, T, D], keys and values [B, A, P + T, E].
+            Queries [B, A, T, E], keys and values [B, A, P + T, E].
         """
         batch, time, width = features.shape
-        past = past_key.shape[2]
         packed = self.query_key_value(self.attention_norm(features))
         packed = packed.view(batch, time, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
         query, key, value = packed[0], packed[1], packed[2]
-        key = torch.cat([past_key.to(key.dtype), key], dim=2)
-        value = torch.cat([past_value.to(value.dtype), value], dim=2)
+        return (
+            query,
+            torch.cat([past_key.to(key.dtype), key], dim=2),
+            torch.cat([past_value.to(value.dtype), value], dim=2),
+        )
+
+    def forward(
+        self,
+        features: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """One block, for the last T of S positions.
+
+        Args:
+            features: [B, T, D].
+            query: [B, A, T, E].
+            key: [B, A, S, E].
+            value: [B, A, S, E].
+            cosine: of the rotary angles [S, E / 2].
+            sine: of the rotary angles [S, E / 2].
+            mask: bool [T, S], or None for plain causality.
+
+        Returns:
+            The stream [B, T, D].
+        """
+        batch, time, width = features.shape
+        past = key.shape[2] - time
         attended = F.scaled_dot_product_attention(
             rotate(query, cosine[past:], sine[past:]),
             rotate(key, cosine, sine),
@@ -207,7 +243,7 @@ class Block(nn.Module):
             inner = F.silu(gate) * inner
         else:
             inner = F.gelu(inner)
-        return features + self.dropout(self.feed_forward_out(inner)), key, value
+        return features + self.dropout(self.feed_forward_out(inner))
 
 
 def exporting() -> bool:
@@ -230,5 +266,6 @@ def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         Rotated features [B, A, T, E], in their own type.
     """
     first, second = widened(features).chunk(2, dim=-1)
-    rotated = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    turned = torch.addcmul(first * cosine, second, sine, value=-1.0), torch.addcmul(second * cosine, first, sine)
+    rotated = torch.cat(turned, dim=-1)
     return rotated.to(features.dtype)

@@ -121,3 +121,23 @@ def test_default_feed_forward_sizes_cost_the_same() -> None:
     sizes = {name: Transformer(V, 96, 1, activation=name).num_parameters() for name in ("gelu", "swiglu")}
     assert sizes["gelu"] == sizes["swiglu"]
     assert F.silu(torch.ones(())) > 0
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 20])
+@pytest.mark.parametrize("context_length", [1, 5, 8, 40])
+@pytest.mark.parametrize("read_before", [0, 6])
+def test_the_last_hidden_vectors_are_those_of_all(
+    count: int, context_length: int, read_before: int, build_model: ModelBuilder
+) -> None:
+    """Nor does the state that is left differ: whoever reads on finds every key and value."""
+    model = build_model("transformer", V, context_length=context_length)
+    assert isinstance(model, Transformer)
+    before, tokens = (torch.randint(V, (2, size), generator=torch.Generator().manual_seed(3)) for size in (6, 8))
+    with torch.no_grad():
+        _, state = model.hidden(before[:, :read_before], model.initial_state(2))
+        hidden, after = model.hidden(tokens, state)
+        last, after_last = model.last_hidden(tokens, state, count)
+    assert last.shape[1] == min(count, 8)
+    torch.testing.assert_close(last, hidden[:, -count:], atol=1e-5, rtol=0)
+    for one, other in zip(after_last, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

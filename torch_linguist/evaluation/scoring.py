@@ -27,6 +27,10 @@ COUNTED_CHUNK = 1 << 16
 WINDOW_TOKENS = 8192
 """Tokens that overlapping windows hold at once."""
 
+LAYER_TOKENS = 2048
+"""Of those, tokens that the layers before the output are given at once: what they hold then stays in a CPU's cache. The
+output wants all at once, for it makes its operands anew at each call."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -165,8 +169,9 @@ def stream_nll(
         # Of overlapping windows the tokens are scored that the window before did not hold.
         if isinstance(model, NeuralLanguageModel) and len(tokens) > 1 and type(model).nll is NeuralLanguageModel.nll:
             with autocast(tokens.device, precision):
-                hidden, new_state = model.last_hidden(tokens, state, scored)
-                return (model.hidden_nll(hidden, targets[:, -scored:]),), new_state
+                parts = torch.split(tokens, max(1, LAYER_TOKENS // tokens.shape[1]))
+                hidden = [model.last_hidden(part, model.initial_state(len(part)), scored)[0] for part in parts]
+                return (model.hidden_nll(torch.cat(hidden), targets[:, -scored:]),), state
         measured, new_state = nll(tokens, targets, state)
         return (measured,), new_state
 

@@ -16,7 +16,8 @@ CHUNK_ELEMENTS = 1 << 25
 """Logits that are held at once: 64 MiB in bfloat16, 128 MiB in float32, whatever N and V are."""
 
 BLOCK = (512, 2048)
-"""Rows and columns of logits that are held at once where no gradient is asked for: they stay in a CPU's cache."""
+"""Rows and columns of float32 logits (twice the rows of bfloat16 ones) that are held at once where no gradient is asked
+for: they stay in a CPU's cache."""
 
 _SMALLEST = 1e-30
 """A probability below this is too close to what the type can hold for its logarithm to be trusted; so is a sum of
@@ -195,17 +196,27 @@ class _FusedPass:
     def loss(self) -> Tensor:
         """The loss [N] alone."""
         length, device = len(self.left), self.left.device
-        rows, columns = BLOCK if device.type == "cpu" else (length, CHUNK_ELEMENTS // max(1, length))
+        rows, columns = length, CHUNK_ELEMENTS // max(1, length)
+        if device.type == "cpu":
+            rows, columns = max(1, BLOCK[0] * 4 // self.left.itemsize), BLOCK[1]
         loss = torch.empty(length, dtype=self.precise, device=device)
         for chunk in _slices(length, rows):
             sums = torch.zeros(chunk.stop - chunk.start, dtype=self.precise, device=device)
             for block in _slices(len(self.right), columns):
-                sums += _logits(self.left[chunk], self.right[block], None).exp2_().sum(1, dtype=self.precise)
+                sums += self._row_sums(_logits(self.left[chunk], self.right[block], None).exp2_())
             log_sums = sums.log()
             if bool((lost := ~((sums > _SMALLEST) & (sums < 1 / _SMALLEST))).any()):
                 log_sums[lost] = self._log_sums_anew(chunk, lost)
             loss[chunk] = self._loss(log_sums, chunk)
         return loss
+
+    def _row_sums(self, exponentials: Tensor) -> Tensor:
+        """Sums [n] of a block [n, columns]."""
+        if exponentials.device.type == "cpu" and exponentials.dtype == torch.bfloat16:
+            # For a result of another type torch would copy the block first. Its own type rounds each sum once, up and
+            # down alike, and a row has a sum for each of its blocks.
+            return exponentials.sum(1).to(self.precise)
+        return exponentials.sum(1, dtype=self.precise)
 
     def run(self, row_weights: Tensor | None) -> Tensor:
         """The loss [N], and the gradients of its sum, each row weighted by `row_weights` [N] (None: by one)."""

@@ -119,7 +119,7 @@ class Transformer(NeuralLanguageModel):
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            query, key, value = block.project(features, state[0][index], state[1][index])
+            query, key, value = block.project(features, state[0][index], state[1][index])  # type: ignore[operator]
             if count > 0 and index == self.num_layers - 1:
                 features, query = features[:, -count:], query[:, :, -count:]
                 mask = self._window(past + new, count, embedded.device)
@@ -243,7 +243,8 @@ class Block(nn.Module):
             inner = F.silu(gate) * inner
         else:
             inner = F.gelu(inner)
-        return features + self.dropout(self.feed_forward_out(inner))
+        added: Tensor = self.dropout(self.feed_forward_out(inner))
+        return features + added
 
 
 def exporting() -> bool:
@@ -266,6 +267,6 @@ def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         Rotated features [B, A, T, E], in their own type.
     """
     first, second = widened(features).chunk(2, dim=-1)
-    turned = torch.addcmul(first * cosine, second, sine, value=-1.0), torch.addcmul(second * cosine, first, sine)
-    rotated = torch.cat(turned, dim=-1)
+    turned = torch.addcmul(first * cosine, second, sine, value=-1.0)
+    rotated = torch.cat([turned, torch.addcmul(second * cosine, first, sine)], dim=-1)
     return rotated.to(features.dtype)

@@ -115,6 +115,14 @@ class Bench:
             replace(common, name="LSTM 384, adaptive", output="adaptive"),
             replace(common, name="LSTM 2 x 200, full", size=200, layers=2, batch=(20, 35), optimizer="sgd"),
             replace(common, name="Transformer 2 x 256, full", family="transformer", size=256, layers=2),
+            replace(
+                common,
+                name="Transformer 2 x 256, adaptive",
+                family="transformer",
+                size=256,
+                layers=2,
+                output="adaptive",
+            ),
         ):
             for precision in ("fp32", "bf16"):
                 worker = Worker(replace(way, precision=precision), self.data)

@@ -82,6 +82,7 @@ def resident_mib(which: str) -> float:
 
 def serve(way: Way, data: str) -> None:
     """Answers each line on standard input (`steps N`, `score N PRECISION`, `memory`) with a line of JSON."""
+    import torch._dynamo  # noqa: F401  (each of torch's optimizers imports it: no part of what a way takes)
     from speed_models import Timed, load_corpus
 
     corpus = load_corpus(data)

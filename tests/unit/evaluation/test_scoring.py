@@ -141,8 +141,9 @@ def test_windows_do_not_depend_on_how_many_are_held_at_once(
 ) -> None:
     model, stream = build_model("transformer", V), random_stream(100)
     expected = nll_of(model, stream)
-    for tokens in (1, 17, 64):
+    for tokens, of_layers in ((1, 1), (17, 17), (64, 1), (64, 24)):
         monkeypatch.setattr(scoring, "WINDOW_TOKENS", tokens)
+        monkeypatch.setattr(scoring, "LAYER_TOKENS", of_layers)
         np.testing.assert_allclose(nll_of(model, stream), expected, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from torch_linguist.cli.entry import describe
@@ -210,6 +210,7 @@ def test_a_state_with_odd_values_is_taken_up_or_named(
 
     @settings(max_examples=100, deadline=None, suppress_health_check=LENIENT)
     @given(place=st.sampled_from(places), odd=st.sampled_from(ODD_VALUES))
+    @example(place=("format",), odd=torch.zeros(0))
     def check(place: tuple[object, ...], odd: object) -> None:
         torch.save(replaced(content, place, odd), path)
         message = ""

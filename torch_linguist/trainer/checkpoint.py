@@ -129,8 +129,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged zip or pickle gives
         raise TrainingError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    # Of a tensor `!=` would not be a boolean.
+    if not isinstance(found, int) or found != FORMAT:
         raise TrainingError(f"{path}: format {found!r} is not {FORMAT}; it was written by another version")
     return content
 

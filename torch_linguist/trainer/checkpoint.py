@@ -130,10 +130,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises whatever a damaged zip or pickle gives
         raise TrainingError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    # Of a tensor `!=` would not be a boolean.
-    if not isinstance(found, int) or found != FORMAT:
-        raise TrainingError(f"{path}: format {found!r} is not {FORMAT}; it was written by another version")
-    return content
+    # Of a tensor `==` would not be a boolean.
+    if isinstance(content, dict) and isinstance(found, int) and found == FORMAT:
+        return content
+    raise TrainingError(f"{path}: format {found!r} is not {FORMAT}; it was written by another version")
 
 
 def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:

@@ -191,6 +191,9 @@ def test_a_death_ends_the_others_and_a_restart_goes_on(
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors[-3000:]
     # Whether process 0 meets the broken connection or torchrun's signal first is a matter of chance: see above.
+    told = [row for row in errors.splitlines() if row.startswith("error: ")]
+    assert len(told) <= 1
+    assert all("process 0 of 2: another process of this training has ended" in row for row in told)
     assert "going on with outputs/killed" in output
     assert [path.name for path in (workplace / "outputs").iterdir()] == ["killed"]
     summary = summary_of(folder)

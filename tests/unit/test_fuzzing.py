@@ -101,8 +101,8 @@ def copy(run_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
 
 
-def survives(path: Path, damage: Damage, read: Callable[[], object]) -> None:
-    """Reads a damaged file; anything but a result or one line of ours is an error."""
+def survives(path: Path, damage: Damage, read: Callable[[], object]) -> bool:
+    """Whether a damaged file is read, or ends in one short line of ours; whatever else it raises is raised."""
     whole, message, lines = path.read_bytes(), "", 0
     path.write_bytes(damage(whole))
     try:
@@ -111,8 +111,7 @@ def survives(path: Path, damage: Damage, read: Callable[[], object]) -> None:
         message, lines = describe(error), str(error).count("\n")
     finally:
         path.write_bytes(whole)
-    assert lines == 0
-    assert len(message) < 1000
+    return lines == 0 and len(message) < 1000
 
 
 def go_on(folder: Path) -> object:
@@ -142,7 +141,7 @@ def test_a_damaged_run_ends_in_one_line(name: str, copy: Path) -> None:
     @settings(max_examples=EXAMPLES.get(name, 80), deadline=None, suppress_health_check=LENIENT)
     @given(damage=damages())
     def check(damage: Damage) -> None:
-        survives(copy / name.partition(",")[0], damage, lambda: READERS[name](copy))
+        assert survives(copy / name.partition(",")[0], damage, lambda: READERS[name](copy))
 
     check()
 
@@ -159,7 +158,7 @@ def test_a_damaged_cache_is_noticed(name: str, tiny_corpus: TokenizedCorpus, tmp
             found = _open(folder, tiny_corpus.fingerprint)
             assert found is None or (found.train.ids == tiny_corpus.train.ids).all()
 
-        survives(folder / name, damage, read)
+        assert survives(folder / name, damage, read)
 
     check()
 
@@ -169,14 +168,14 @@ def test_a_damaged_cache_is_noticed(name: str, tiny_corpus: TokenizedCorpus, tmp
 def test_a_damaged_arpa_file_ends_in_one_line(damage: Damage, tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     path.write_bytes(ARPA.read_bytes())
-    survives(path, damage, lambda: read_arpa(path))
+    assert survives(path, damage, lambda: read_arpa(path))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=LENIENT)
 @given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 @pytest.mark.parametrize("name", [name for name in READERS if not name.startswith("grid.csv")])
 def test_any_bytes_at_all(name: str, content: bytes, copy: Path) -> None:
-    survives(copy / name.partition(",")[0], lambda _: content, lambda: READERS[name](copy))
+    assert survives(copy / name.partition(",")[0], lambda _: content, lambda: READERS[name](copy))
 
 
 def leaves(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:

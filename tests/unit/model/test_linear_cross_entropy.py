@@ -74,14 +74,19 @@ def test_the_value_alone_where_a_logit_is_not_a_number() -> None:
 
 
 def test_the_value_alone_in_bfloat16() -> None:
-    generator = torch.Generator().manual_seed(3)
-    hidden, weight = torch.randn(700, 48, generator=generator) * 0.3, torch.randn(5000, 48, generator=generator) * 0.3
-    bias, targets = torch.randn(5000, generator=generator) * 5, torch.randint(5000, (700,), generator=generator)
-    exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        measured = linear_cross_entropy(hidden, weight, bias, targets)
-    torch.testing.assert_close(measured, exact, atol=1 / 16, rtol=0)
-    assert abs(float((measured - exact).mean())) < 2e-3
+    """Rounding scatters the losses of a few tokens, but does not move the mean over many."""
+    errors = []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        hidden, weight = (torch.randn(size, 48, generator=generator) * 0.3 for size in (700, 5000))
+        bias, targets = torch.randn(5000, generator=generator) * 5, torch.randint(5000, (700,), generator=generator)
+        exact = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            errors.append(linear_cross_entropy(hidden, weight, bias, targets) - exact)
+    error = torch.cat(errors)
+    assert float(error.abs().max()) < 1 / 16
+    assert float(error.std()) < 0.02
+    assert abs(float(error.mean())) < 5e-4
 
 
 @pytest.mark.parametrize("elements", [4 * V, 1 << 24])

@@ -111,18 +111,12 @@ class Bench:
     def score(self, tokens: int = 10**9) -> None:
         """Scoring of the validation split, all of it, beside the training speed of the same model, in turns."""
         common = Way("", size=384, batch=(16, 64), optimizer="adamw")
+        transformer = replace(common, name="Transformer 2 x 256, full", family="transformer", size=256, layers=2)
         for way in (
             replace(common, name="LSTM 384, adaptive", output="adaptive"),
             replace(common, name="LSTM 2 x 200, full", size=200, layers=2, batch=(20, 35), optimizer="sgd"),
-            replace(common, name="Transformer 2 x 256, full", family="transformer", size=256, layers=2),
-            replace(
-                common,
-                name="Transformer 2 x 256, adaptive",
-                family="transformer",
-                size=256,
-                layers=2,
-                output="adaptive",
-            ),
+            transformer,
+            replace(transformer, name="Transformer 2 x 256, adaptive", output="adaptive"),
         ):
             for precision in ("fp32", "bf16"):
                 worker = Worker(replace(way, precision=precision), self.data)

@@ -166,7 +166,7 @@ def stream_nll(
     scored = stride or default_stride(model)
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        # Of overlapping windows the tokens are scored that the window before did not hold.
+        # Of overlapping windows, which all begin anew, the tokens are scored that the window before did not hold.
         if isinstance(model, NeuralLanguageModel) and len(tokens) > 1 and type(model).nll is NeuralLanguageModel.nll:
             with autocast(tokens.device, precision):
                 parts = torch.split(tokens, max(1, LAYER_TOKENS // tokens.shape[1]))

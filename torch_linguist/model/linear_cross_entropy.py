@@ -151,7 +151,7 @@ class _FusedPass:
     """One pass over the chunks: `loss` where `scale` is `_PER_BIT`, `run` where it is one.
 
     Attributes:
-        scale: of the products of the operands, in logits.
+        scale: what the product of the operands is of the logits.
         gradients: of hidden, weight and bias, after a run.
     """
 

@@ -82,7 +82,16 @@ class NeuralLanguageModel(LanguageModel):
         return self.dropout(encoded), new_state
 
     def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
-        """What `hidden` gives for the last `count` tokens, [B, count, H], and the new state."""
+        """What `hidden` gives for the last `count` tokens (one at least; all where there are fewer), and the new state.
+
+        Args:
+            tokens: ids [B, T].
+            state: before them.
+            count: how many hidden vectors are wanted.
+
+        Returns:
+            Hidden vectors [B, min(count, T), H], and the state after all tokens.
+        """
         hidden, new_state = self.hidden(tokens, state)
         return hidden[:, -count:], new_state
 

@@ -211,8 +211,8 @@ class Block(nn.Module):
 
         Args:
             features: [B, T, D].
-            query: [B, A, T, E].
-            key: [B, A, S, E].
+            query: before rotation [B, A, T, E].
+            key: before rotation [B, A, S, E].
             value: [B, A, S, E].
             cosine: of the rotary angles [S, E / 2].
             sine: of the rotary angles [S, E / 2].

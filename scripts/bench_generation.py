@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.generation import Sampling, generation_steps
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.model.neural import NeuralLanguageModel
-from torch_linguist.run import load_run
 
 VOCABULARY = 33278
 

@@ -23,13 +23,14 @@ import torch
 
 from torch_linguist.data import Corpus, SotuCorpus, TokenizedCorpus, WikiTextCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
-from torch_linguist.trainer import LRFindSettings, OneCycle, ScoreSettings, Setup, TrainerSettings
+from torch_linguist.optim import OneCycle
+from torch_linguist.pipeline.short_training import run_trial
+from torch_linguist.pipeline.stages.lr_find import RangeTest, find_learning_rate, range_test, suggestion_of
+from torch_linguist.runs.csv_table import Table
+from torch_linguist.trainer import LRFindSettings, ScoreSettings, Setup, TrainerSettings
 from torch_linguist.trainer.device import denormals_flushed
-from torch_linguist.trainer.lr_finder import RangeTest, find_learning_rate, range_test, suggestion_of
 from torch_linguist.trainer.randomness import seed_everything
 from torch_linguist.trainer.settings import SUGGESTIONS
-from torch_linguist.trainer.table import Table
-from torch_linguist.trainer.trial import run_trial
 
 FACTOR = 1.7
 CENTRE = 6e-3

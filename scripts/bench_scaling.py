@@ -70,8 +70,8 @@ def measure(arguments: argparse.Namespace) -> None:
     import torch
 
     from torch_linguist.data import Batch
+    from torch_linguist.distributed import processes
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
-    from torch_linguist.trainer import processes
     from torch_linguist.trainer.device import denormals_flushed
     from torch_linguist.trainer.loop import Loop
 

@@ -24,10 +24,10 @@ from torch_linguist.data import (
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.precision import autocast
-from torch_linguist.trainer import SGD
+from torch_linguist.optim import SGD
+from torch_linguist.optim.optimizers import build_optimizer
 from torch_linguist.trainer.device import denormals_flushed
 from torch_linguist.trainer.loop import Loop
-from torch_linguist.trainer.optimizers import build_optimizer
 
 FAMILIES: dict[str, tuple[type[LanguageModel], type[nn.RNNBase]]] = {
     "lstm": (LSTM, nn.LSTM),

@@ -12,7 +12,8 @@ import torch
 
 from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
-from torch_linguist.trainer import Constant, ScoreSettings, Setup, TrainerSettings
+from torch_linguist.optim import Constant
+from torch_linguist.trainer import ScoreSettings, Setup, TrainerSettings
 
 FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
 

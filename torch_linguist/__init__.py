@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch_linguist.checkpoint import LoadedRun, load_run
     from torch_linguist.data import (
         BPETokenizerTrainer,
         Corpus,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from torch_linguist.export import export_jit, load_jit
     from torch_linguist.generation import Sampling, continue_prompt, generate
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Mixture, NGramModel, Transformer
-    from torch_linguist.run import LoadedRun, load_run
     from torch_linguist.trainer import train
 
 _ROOMS = {
@@ -57,7 +57,7 @@ _ROOMS = {
     "export": ("export_jit", "load_jit"),
     "generation": ("Sampling", "continue_prompt", "generate"),
     "model": ("GRU", "LSTM", "RNN", "LanguageModel", "Mixture", "NGramModel", "Transformer"),
-    "run": ("LoadedRun", "load_run"),
+    "checkpoint": ("LoadedRun", "load_run"),
     "trainer": ("train",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

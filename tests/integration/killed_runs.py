@@ -28,24 +28,24 @@ from conftest import made_text
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer
 from torch_linguist.model import LSTM, LanguageModel
+from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
 from torch_linguist.pipeline.progress import Progress
+from torch_linguist.runs.csv_table import Table
+from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer import (
     CheckpointSettings,
     GridSettings,
     LRFindSettings,
-    OneCycle,
     OverfitSettings,
     SampleSettings,
     ScoreSettings,
     TrainerSettings,
-    read_checkpoint,
 )
 from torch_linguist.trainer.loop import Loop
-from torch_linguist.trainer.run_folder import whole_file
-from torch_linguist.trainer.table import Table
 
 # By name: `torch_linguist.pipeline.run` is also a function of that package.
 RUN, TUNING = (importlib.import_module(f"torch_linguist.pipeline.{name}") for name in ("run", "tuning"))

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
-from torch_linguist.trainer import Cosine, Fit, ScoreSettings, Setup, TrainerSettings, processes
-from torch_linguist.trainer.trial import run_trial
+from torch_linguist.optim import Cosine
+from torch_linguist.pipeline.short_training import run_trial
+from torch_linguist.trainer import Fit, ScoreSettings, Setup, TrainerSettings
 
 STEPS = 12
 RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}

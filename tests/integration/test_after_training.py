@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.cli import eval as eval_command
 from torch_linguist.cli import export, generate, train
 from torch_linguist.data import TextCorpus, prepare
 from torch_linguist.evaluation import score
-from torch_linguist.run import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["model.embedding_dim=16", "model.output=full", "optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_commands import GIVEN, SMALL, environment, run
 
-from torch_linguist.trainer import read_checkpoint
+from torch_linguist.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.xdist_group("commands")
 

@@ -20,8 +20,8 @@ import processes_driver as driver
 import pytest
 import torch
 
+from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
-from torch_linguist.trainer import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

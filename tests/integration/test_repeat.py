@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
 from torch_linguist.errors import TrainingError
-from torch_linguist.trainer import read_checkpoint
-from torch_linguist.trainer.pace import Pace, read_pace
+from torch_linguist.trainer.recorded_progress import Pace, read_pace
 
 SMALL = ["model=rnn", "model.embedding_dim=8", "model.hidden_size=8", "model.output=full", "model.dropout=0.2"]
 QUICK = ["experiment=debug", "lr_find.steps=12", "grid.weight_decay=[0.1]", "stages=[lr_find,grid,fit]"]

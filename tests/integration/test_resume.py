@@ -10,19 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from torch_linguist.checkpoint import read_checkpoint, save_checkpoint
 from torch_linguist.errors import LinguistError, TrainingError
 from torch_linguist.generation import generate
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import (
-    CheckpointSettings,
-    Cosine,
-    Fit,
-    Observer,
-    Plateau,
-    Setup,
-    read_checkpoint,
-    save_checkpoint,
-)
+from torch_linguist.optim import Cosine, Plateau
+from torch_linguist.trainer import CheckpointSettings, Fit, Observer, Setup
 
 ModelBuilder = Callable[..., LanguageModel]
 SetupBuilder = Callable[..., Setup]

@@ -78,7 +78,7 @@ def test_the_installed_command_runs_from_an_empty_folder(installed: Path, tmp_pa
     where = call(
         installed / "bin" / "python",
         "-c",
-        "import torch_linguist.catalogue as c; print(c.__file__, c.config_root())",
+        "import torch_linguist.config.catalog as c; print(c.__file__, c.config_root())",
         cwd=tmp_path,
         env=environment,
     )

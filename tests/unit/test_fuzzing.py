@@ -12,24 +12,25 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from torch_linguist.checkpoint import read_checkpoint, save_checkpoint
+from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.cli.entry import describe
-from torch_linguist.cli.run_config import read_run_config
-from torch_linguist.config import check_types, compose_config, to_yaml
+from torch_linguist.config.composition import check_types, compose_config, to_yaml
+from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.data.cache import _open
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.ngram.arpa import read_arpa
 from torch_linguist.pipeline.progress import Progress
+from torch_linguist.pipeline.stages.grid import COLUMNS, read_points
 from torch_linguist.report.plots import plot_grid
-from torch_linguist.run import load_run
+from torch_linguist.runs.csv_table import drop_rows_after
 from torch_linguist.sweep.record import read_record
 from torch_linguist.sweep.runs import read_summary
-from torch_linguist.trainer import Fit, Observer, Setup, read_checkpoint, save_checkpoint
-from torch_linguist.trainer.grid import COLUMNS, read_points
-from torch_linguist.trainer.pace import read_pace
+from torch_linguist.trainer import Fit, Observer, Setup
 from torch_linguist.trainer.randomness import random_state
-from torch_linguist.trainer.table import drop_rows_after
+from torch_linguist.trainer.recorded_progress import read_pace
 
 ARPA = Path(__file__).resolve().parents[1] / "assets" / "ngram" / "kenlm.arpa"
 Damage = Callable[[bytes], bytes]

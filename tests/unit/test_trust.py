@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from torch_linguist.cli.run_config import read_run_config
-from torch_linguist.config import check_types, compose_config, to_yaml
+from torch_linguist.checkpoint import load_model, save_checkpoint
+from torch_linguist.checkpoint.loaded_run import load_run
+from torch_linguist.config.composition import check_types, compose_config, to_yaml
+from torch_linguist.config.nodes import check_targets
+from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.data import MemoryCorpus, TokenizedCorpus, Tokenizer, WordTokenizerTrainer, prepare
 from torch_linguist.data.cache import _open
 from torch_linguist.errors import ConfigError, DataError, LinguistError, TrainingError
 from torch_linguist.model import LanguageModel
-from torch_linguist.nodes import check_targets
-from torch_linguist.run import load_run
-from torch_linguist.trainer import load_model, save_checkpoint
 
 ModelBuilder = Callable[..., LanguageModel]
 MARK = "someone was here"
@@ -47,7 +47,7 @@ CONFIGS = {
     "a command deep within": ("model", "{_target_: torch_linguist.model.GRU, x: {_target_: os.system, c: touch MARK}}"),
     "a command in a list": ("stages", "[{_target_: subprocess.run, args: [touch, MARK]}]"),
     "a class of ours that writes": ("model", "{_target_: torch_linguist.data.encoding.HashedFile, path: MARK}"),
-    "another that writes": ("trainer", "{_target_: torch_linguist.trainer.table.Table, path: MARK, columns: [a]}"),
+    "another that writes": ("trainer", "{_target_: torch_linguist.runs.csv_table.Table, path: MARK, columns: [a]}"),
     "a model where a corpus should be": ("data", "{_target_: torch_linguist.model.GRU, vocab_size: 3}"),
     "arguments by position": ("optim", "{_target_: torch.optim.SGD, _args_: [[1]]}"),
     "a bound class": ("data", "{_target_: torch_linguist.data.TextCorpus, _partial_: true, path: x}"),

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from torch_linguist.analysis.analyzed_run import Subject
 from torch_linguist.analysis.comparison import comparison
 from torch_linguist.analysis.context import sensitivity
 from torch_linguist.analysis.heatmaps import heatmaps, surprisal
 from torch_linguist.analysis.representations import calibration, embeddings
 from torch_linguist.analysis.settings import PARTS, AnalysisSettings
 from torch_linguist.analysis.slicing import overview, slices
-from torch_linguist.analysis.subject import Subject
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.report.page import write_page
 from torch_linguist.report.section import Section
-from torch_linguist.trainer.run_folder import create_run_folder
+from torch_linguist.runs.folders import create_run_folder
 
 Report = Callable[[str], None]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from torch_linguist.analysis.analyzed_run import Subject
 from torch_linguist.analysis.figures import draw_intervals
 from torch_linguist.analysis.heatmaps import PASSAGE, passages
 from torch_linguist.analysis.settings import AnalysisSettings
-from torch_linguist.analysis.subject import Subject
 from torch_linguist.evaluation.slices import Grouping, slice_table
 from torch_linguist.evaluation.uncertainty import Parts, paired_difference
 from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table

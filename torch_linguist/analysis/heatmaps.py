@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from torch_linguist.analysis.analyzed_run import Subject, neural
 from torch_linguist.analysis.figures import draw_attention, draw_matrix
 from torch_linguist.analysis.settings import AnalysisSettings
-from torch_linguist.analysis.subject import Subject, neural
 from torch_linguist.evaluation.attention import attention_maps
 from torch_linguist.evaluation.attribution import (
     gradient_attribution,

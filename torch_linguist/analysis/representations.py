@@ -5,9 +5,9 @@ from functools import partial
 
 import pandas as pd
 
+from torch_linguist.analysis.analyzed_run import Subject, neural
 from torch_linguist.analysis.figures import draw_map, draw_reliability
 from torch_linguist.analysis.settings import AnalysisSettings
-from torch_linguist.analysis.subject import Subject, neural
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.calibration import BINS, predictions, reliability
 from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli import corpora
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.cli.runs import find_run, run_labels
+from torch_linguist.config import named_corpus as corpora
+from torch_linguist.runs.folders import find_run, run_labels
 
 if TYPE_CHECKING:
     from torch_linguist.analysis import Subject
@@ -117,8 +117,8 @@ def _analyze(argv: list[str]) -> int:
 def _subjects(folders: Sequence[Path], arguments: Namespace) -> "list[Subject]":
     """The runs with the corpus in their tokens; both on the first one's where none is named."""
     from torch_linguist.analysis import Subject
+    from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.data import prepare
-    from torch_linguist.run import load_run
 
     source = corpora.find_corpus(arguments.data, folders[0])
     subjects = []

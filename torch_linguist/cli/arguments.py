@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from torch_linguist.catalogue import GROUPS, Choice, find_groups
 from torch_linguist.cli.entry import ArgumentParser
-from torch_linguist.config import Composition, compose_config
-from torch_linguist.signatures import INTERPRETED, show
+from torch_linguist.config.catalog import GROUPS, Choice, find_groups
+from torch_linguist.config.composition import Composition, compose_config
+from torch_linguist.config.signatures import INTERPRETED, show
 
 WIDTH = 110
 

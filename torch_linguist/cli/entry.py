@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from torch_linguist.cli.together import process_number
+from torch_linguist.distributed.torchrun import process_number
 from torch_linguist.errors import ConfigError, LinguistError
 
 SUCCESS = 0

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli import corpora
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.cli.runs import find_run, run_labels
+from torch_linguist.config import named_corpus as corpora
 from torch_linguist.errors import ConfigError
+from torch_linguist.runs.folders import find_run, run_labels
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from torch_linguist.checkpoint.loaded_run import LoadedRun
     from torch_linguist.data import TokenizedCorpus
-    from torch_linguist.evaluation.evaluating import Evaluation
+    from torch_linguist.evaluation.split_evaluation import Evaluation
     from torch_linguist.report.scores import Entry
-    from torch_linguist.run import LoadedRun
 
 SPLITS = ("valid", "test")
 
@@ -115,8 +115,8 @@ def _eval(argv: list[str]) -> int:
 
     from rich.console import Console
 
+    from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.report import scores as report
-    from torch_linguist.run import load_run
 
     runs = [load_run(folder) for folder in folders]
     evaluator = _Evaluator(runs, run_labels(folders), arguments)
@@ -144,7 +144,7 @@ def _eval(argv: list[str]) -> int:
 def _keep(console: "Console", entries: "list[Entry]", arguments: Namespace) -> None:
     """Writes what is asked for: CSV by `--to`, and for several corpora the matrix."""
     from torch_linguist.report import scores as report
-    from torch_linguist.trainer.run_folder import create_run_folder
+    from torch_linguist.runs.folders import create_run_folder
 
     matrix = len(arguments.data) > 1
     if arguments.to is None and not matrix:
@@ -188,7 +188,7 @@ class _Evaluator:
         return name, prepare(source, None, tokenizer=run.tokenizer)
 
     def _plain(self, label: str, prepared: "tuple[str, TokenizedCorpus]", split: str) -> "Evaluation":
-        from torch_linguist.evaluation.evaluating import evaluate
+        from torch_linguist.evaluation.split_evaluation import evaluate
 
         key = (label, prepared[1].fingerprint, split)
         if key not in self._known:
@@ -203,7 +203,7 @@ class _Evaluator:
     def _entry(
         self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "Evaluation"
     ) -> "Entry":
-        from torch_linguist.evaluation.evaluating import reading_of
+        from torch_linguist.evaluation.split_evaluation import reading_of
         from torch_linguist.report.scores import Entry
 
         run = self.runs[label]
@@ -211,7 +211,7 @@ class _Evaluator:
         return Entry(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
 
     def _weights(self, prepared: "dict[str, tuple[str, TokenizedCorpus]]") -> list[float]:
-        from torch_linguist.evaluation.mixing import fitted_weights
+        from torch_linguist.evaluation.mixture_weights import fitted_weights
 
         weights = fitted_weights([self._plain(label, prepared[label], "valid").nll for label in self.runs])
         shares = ", ".join(f"{weight:.3f} {label}" for weight, label in zip(weights, self.runs, strict=True))
@@ -223,8 +223,8 @@ class _Evaluator:
     ) -> "Entry":
         from dataclasses import replace
 
-        from torch_linguist.evaluation.evaluating import Evaluation
-        from torch_linguist.evaluation.mixing import mixed_nll
+        from torch_linguist.evaluation.mixture_weights import mixed_nll
+        from torch_linguist.evaluation.split_evaluation import Evaluation
 
         parts = [self._plain(label, prepared[label], split) for label in self.runs]
         mixed = mixed_nll([part.nll for part in parts], weights)
@@ -235,7 +235,7 @@ class _Evaluator:
         )
 
     def _adapted(self, label: str, name: str, corpus: "TokenizedCorpus") -> "Iterator[Entry]":
-        from torch_linguist.evaluation.evaluating import Evaluation
+        from torch_linguist.evaluation.split_evaluation import Evaluation
 
         unk_id = self.runs[label].tokenizer.unk_id
         for kind, wanted, scorer in (

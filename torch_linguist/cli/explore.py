@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from torch_linguist.catalogue import GROUPS
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
-from torch_linguist.config import compose_config, instantiate, parse_overrides, to_plain, to_yaml
+from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.composition import compose_config, instantiate, parse_overrides, to_plain, to_yaml
+from torch_linguist.config.nodes import check_node
+from torch_linguist.config.signatures import check_arguments
 from torch_linguist.errors import ConfigError
-from torch_linguist.nodes import check_node
-from torch_linguist.signatures import check_arguments
 
 OWN_GROUPS = ("data", "tokenizer")
 """The configuration groups of this command."""

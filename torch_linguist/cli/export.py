@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.cli.runs import find_run
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.runs.folders import find_run
 
 if TYPE_CHECKING:
+    from torch_linguist.checkpoint.loaded_run import LoadedRun
     from torch_linguist.data import TokenStream
     from torch_linguist.export import ExportReport, ForeignModel
     from torch_linguist.model import LanguageModel
-    from torch_linguist.run import LoadedRun
 
 KEPT = ("model", "data", "tokenizer", "parameters", "seed", "lr", "weight_decay", "versions", "valid", "test")
 """What of a run's summary the file carries."""
@@ -103,10 +103,10 @@ def _export(argv: list[str]) -> int:
 
 
 def _write(folders: Sequence[Path], formats: Sequence[str], arguments: Namespace, command: str) -> None:
+    from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.export.card import model_card
     from torch_linguist.generation import generate
-    from torch_linguist.run import load_run
-    from torch_linguist.trainer.run_folder import write_text
+    from torch_linguist.runs.files import write_text
 
     runs = [load_run(folder) for folder in folders]
     status = runs[0].summary.get("status")
@@ -134,7 +134,7 @@ def _mixture(runs: "Sequence[LoadedRun]", arguments: Namespace) -> "tuple[Langua
     import numpy as np
 
     from torch_linguist.evaluation import stream_nll
-    from torch_linguist.evaluation.mixing import fitted_weights
+    from torch_linguist.evaluation.mixture_weights import fitted_weights
     from torch_linguist.model import Mixture
 
     for run in runs[1:]:
@@ -154,7 +154,7 @@ def _mixture(runs: "Sequence[LoadedRun]", arguments: Namespace) -> "tuple[Langua
 
 
 def _stream(run: "LoadedRun", split: str) -> "TokenStream":
-    from torch_linguist.cli.corpora import find_corpus
+    from torch_linguist.config.named_corpus import find_corpus
     from torch_linguist.data import prepare
 
     return prepare(find_corpus(None, run.folder), None, tokenizer=run.tokenizer).streams[split]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch_linguist.catalogue import GROUPS, find_groups
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, run_command
-from torch_linguist.cli.expand import Point, expand, search_space, split_own, with_seeds
 from torch_linguist.cli.grid_run import Sweep, carry_out
-from torch_linguist.config import check_types, compose_config, parse_overrides
+from torch_linguist.config.catalog import GROUPS, find_groups
+from torch_linguist.config.composition import check_types, compose_config, parse_overrides
+from torch_linguist.config.signatures import check_arguments
+from torch_linguist.config.sweep_expansion import Point, expand, search_space, split_own, with_seeds
 from torch_linguist.errors import ConfigError
-from torch_linguist.signatures import check_arguments
 from torch_linguist.sweep.launchers import LAUNCHERS
 from torch_linguist.sweep.search import SEARCHES, Axis
 

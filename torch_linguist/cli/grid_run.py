@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_linguist.cli.entry import FAILURE, SUCCESS
-from torch_linguist.cli.expand import Point
 from torch_linguist.cli.grid_screen import Lines, make_screen, show_outcomes
-from torch_linguist.config import quoted
-from torch_linguist.sweep.child import child_environment, cores_of_a_run
+from torch_linguist.config.composition import quoted
+from torch_linguist.config.sweep_expansion import Point
 from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter, Source
 from torch_linguist.sweep.launchers import make_launcher
+from torch_linguist.sweep.process import child_environment, cores_of_a_run
+from torch_linguist.sweep.run_progress import Watch
 from torch_linguist.sweep.runs import FAILED, FINISHED, INTERRUPTED, Outcome, Run
 from torch_linguist.sweep.search import Axis, Search
-from torch_linguist.sweep.watch import Watch
 
 if TYPE_CHECKING:
     from torch_linguist.sweep.table import ResultTable
 
-PROGRAM = (sys.executable, "-P", "-m", "torch_linguist.cli.child")
+PROGRAM = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def carry_out(sweep: Sweep) -> int:
 
 def _find_folder(sweep: Sweep) -> Path:
     """The folder of the same sweep that was not brought to its end, or a new one."""
+    from torch_linguist.runs.folders import create_run_folder
     from torch_linguist.sweep.record import check_record, find_unfinished, is_held
-    from torch_linguist.trainer.run_folder import create_run_folder
 
     output_dir = Path(sweep.output_dir)
     if sweep.name is None:
@@ -139,7 +139,7 @@ def _find_folder(sweep: Sweep) -> Path:
 
 def _make_runs(sweep: Sweep, folder: Path) -> tuple[list[Outcome], int]:
     """All outcomes, those of earlier starts included, and the number of the signal that stopped us, or 0."""
-    from torch_linguist.sweep.continuing import take_up
+    from torch_linguist.sweep.restart import take_up
     from torch_linguist.sweep.table import ResultTable
 
     search = _search(sweep, folder) if sweep.sweep != "grid" else None
@@ -230,7 +230,7 @@ def _run(sweep: Sweep, folder: Path, index: int, number: int, point: Point, refu
 
 def _resumption(folder: Path) -> list[str]:
     """The arguments that let an interrupted run go on; none where it has nothing to go on with."""
-    from torch_linguist.cli.resume import is_resumable
+    from torch_linguist.config.resume import is_resumable
 
     return [f"resume={quoted(str(folder))}"] if is_resumable(folder) else []
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli.runs import find_run
+from torch_linguist.runs.folders import find_run
 
 if TYPE_CHECKING:
     from torch_linguist.data import Tokenizer
@@ -43,7 +43,7 @@ def find_model(named: Path | None, output_dir: Path) -> FoundModel:
         return FoundModel(named, exported.model, exported.tokenizer)
     folder = find_run(named, output_dir)
 
-    from torch_linguist.run import load_run
+    from torch_linguist.checkpoint.loaded_run import load_run
 
     run = load_run(folder)
     return FoundModel(folder, run.model, run.tokenizer)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from torch_linguist.catalogue import GROUPS
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
-from torch_linguist.cli.plan import make_plan
-from torch_linguist.cli.repeat import Repetition, repetition, split_config_dirs
-from torch_linguist.cli.resume import changed_values, find_resumed, resumed_composition
-from torch_linguist.cli.together import first_decides, own_console, own_folder, together
-from torch_linguist.config import Composition, compose_config, to_yaml
+from torch_linguist.config.build_plan import make_plan
+from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.composition import Composition, compose_config, to_yaml
+from torch_linguist.config.repeat import Repetition, repetition, split_config_dirs
+from torch_linguist.config.resume import changed_values, find_resumed, resumed_composition
+from torch_linguist.distributed.torchrun import first_decides, own_console, own_folder, together
 
 TEXT = CommandText(
     name="tl-train",
@@ -85,7 +85,7 @@ def _carry_out(composition: Composition, again: Repetition | None) -> int:
     plan = replace(make_plan(composition.config, composition.choices), changes=changes)
 
     from torch_linguist import pipeline
-    from torch_linguist.trainer.pace import read_pace
+    from torch_linguist.trainer.recorded_progress import read_pace
 
     folder = Path(found or first_decides(lambda: _made(composition)))
     if found is None and again and again.exact:
@@ -108,7 +108,7 @@ def _found(config: DictConfig) -> str | None:
 
 def _made(composition: Composition) -> str:
     """A folder for a new run."""
-    from torch_linguist.trainer.run_folder import create_run_folder
+    from torch_linguist.runs.folders import create_run_folder
 
     config, choices = composition.config, composition.choices
     default = "-".join(choices[group] for group in ("data", "model") if group in choices)

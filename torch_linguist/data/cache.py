@@ -12,11 +12,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from torch_linguist.data.corpus import Corpus, digest
+from torch_linguist.data.corpora.corpus import Corpus, digest
 from torch_linguist.data.encoding import UNTOUCHED, encode_corpus
 from torch_linguist.data.stream import TokenizedCorpus, open_streams
-from torch_linguist.data.tokenizer import Tokenizer
-from torch_linguist.data.training import TokenizerTrainer
+from torch_linguist.data.tokenizers.tokenizer import Tokenizer
+from torch_linguist.data.tokenizers.tokenizer_trainer import TokenizerTrainer
 from torch_linguist.errors import DataError
 
 logger = logging.getLogger("torch_linguist.data")

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_linguist.data.corpus import Corpus, Document, cut_line, split_lines, text_hash
-from torch_linguist.data.tokenizer import EncodedLines, Tokenizer
+from torch_linguist.data.corpora.corpus import Corpus, Document, cut_line, split_lines, text_hash
+from torch_linguist.data.tokenizers.tokenizer import EncodedLines, Tokenizer
 from torch_linguist.data.verification import check_expected, count_duplicates
 from torch_linguist.errors import DataError
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_linguist.data.corpus import MetadataValue
-from torch_linguist.data.tokenizer import Tokenizer
+from torch_linguist.data.corpora.corpus import MetadataValue
+from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 from torch_linguist.errors import DataError
 
 

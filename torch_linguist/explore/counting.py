@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from torch_linguist.data import Document, Tokenizer
-from torch_linguist.data.corpus import split_lines
+from torch_linguist.data.corpora.corpus import split_lines
 from torch_linguist.explore.fits import spaced_ranks
 
 CHUNK_LINES = 8192

@@ -13,7 +13,7 @@ from torch_linguist.explore.columns import round_width
 from torch_linguist.explore.fits import PowerLaw
 from torch_linguist.report.drawing import colour, log_axis, new_figure, percent, short_number
 from torch_linguist.report.plots import TRAIN, VALID
-from torch_linguist.trainer.run_folder import whole_file
+from torch_linguist.runs.files import whole_file
 
 Ints = NDArray[np.int64]
 

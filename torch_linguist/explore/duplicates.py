@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from torch_linguist.data import Document
-from torch_linguist.data.corpus import split_lines
+from torch_linguist.data.corpora.corpus import split_lines
 from torch_linguist.explore.sampling import text_digest
 
 Digests = NDArray[np.uint64]

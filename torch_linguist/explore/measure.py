@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from torch_linguist.data import Corpus, Document, MemoryCorpus, Tokenizer, TokenizerTrainer, WordTokenizerTrainer
-from torch_linguist.data.corpus import split_lines
+from torch_linguist.data.corpora.corpus import split_lines
 from torch_linguist.errors import DataError
 from torch_linguist.explore.columns import Column, describe_columns
 from torch_linguist.explore.counting import EncodedDocuments, encode_documents

@@ -23,7 +23,7 @@ from torch_linguist.export.comparing import ExportReport, compare
 from torch_linguist.export.torchscript import kept_if_equal
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
-from torch_linguist.trainer.run_folder import finite
+from torch_linguist.runs.files import finite
 
 EXAMPLE = (3, 5)
 """Batch size and length that graphs are traced with; they are checked on others."""

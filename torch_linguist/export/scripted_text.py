@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.data.detokenising import place_word
+from torch_linguist.data.tokenizers.detokenization import place_word
 
 OTHER, LETTER, MARK, NUMBER, SPACE, UNDERSCORE = 0, 1, 2, 3, 4, 5
 

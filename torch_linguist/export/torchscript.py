@@ -19,7 +19,7 @@ from torch_linguist.export.comparing import TOLERANCE, ExportReport, compare
 from torch_linguist.export.scripted_text import ScriptedText
 from torch_linguist.generation.sampling import filter_logits
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer.run_folder import finite, whole_file
+from torch_linguist.runs.files import finite, whole_file
 
 
 class ExportedModel(nn.Module):

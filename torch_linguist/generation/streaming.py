@@ -1,7 +1,7 @@
 """Text that grows token by token, each piece final when it comes."""
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.data.detokenising import place_word
+from torch_linguist.data.tokenizers.detokenization import place_word
 
 LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8, and so the byte-level tokens that may hold one together."""

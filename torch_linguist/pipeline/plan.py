@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch_linguist.data import Corpus, TokenizerTrainer
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
+from torch_linguist.optim import Schedule
 from torch_linguist.trainer import (
     STAGES,
     CheckpointSettings,
@@ -17,11 +18,10 @@ from torch_linguist.trainer import (
     LRFindSettings,
     OverfitSettings,
     SampleSettings,
-    Schedule,
     ScoreSettings,
     TrainerSettings,
 )
-from torch_linguist.trainer.pace import Pace
+from torch_linguist.trainer.recorded_progress import Pace
 
 
 @dataclass(frozen=True)

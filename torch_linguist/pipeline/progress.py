@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.data.corpus import digest
+from torch_linguist.data.corpora.corpus import digest
 from torch_linguist.errors import LinguistError
+from torch_linguist.runs.files import write_json
+from torch_linguist.runs.safe_reading import read_small_text
 from torch_linguist.trainer import STAGES, Observer
-from torch_linguist.trainer.containment import read_small_text
-from torch_linguist.trainer.run_folder import write_json
 
 FILE = "progress.json"
 BEFORE_FIT = STAGES[: STAGES.index("fit")]

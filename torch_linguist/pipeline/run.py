@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from torch_linguist.checkpoint import load_model, save_checkpoint
+from torch_linguist.checkpoint.storage import TRUSTED
 from torch_linguist.data import prepare
+from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import Score
 from torch_linguist.export import export_jit
 from torch_linguist.generation import generate
 from torch_linguist.model import CountedModel, LanguageModel
-from torch_linguist.pipeline.closing import hyperparameters, score_baselines, score_splits
-from torch_linguist.pipeline.facts import artifacts, counting_facts, header_facts, training_facts
+from torch_linguist.pipeline.final_scores import hyperparameters, score_baselines, score_splits
 from torch_linguist.pipeline.plan import Plan
 from torch_linguist.pipeline.progress import Progress
+from torch_linguist.pipeline.run_summary import artifacts, counting_facts, header_facts, training_facts
 from torch_linguist.pipeline.tuning import Tuning
 from torch_linguist.report import (
     TensorBoardObserver,
@@ -27,24 +30,15 @@ from torch_linguist.report import (
     closing_table,
     new_summary,
 )
-from torch_linguist.trainer import (
-    STAGES,
-    Fit,
-    Observers,
-    Setup,
-    load_model,
-    processes,
-    save_checkpoint,
-)
-from torch_linguist.trainer.checkpoint import TRUSTED
+from torch_linguist.runs.files import write_json, write_text
+from torch_linguist.runs.lock import run_lock
+from torch_linguist.trainer import STAGES, Fit, Observers, Setup
+from torch_linguist.trainer.callbacks.checkpointing import newest_state
+from torch_linguist.trainer.context import resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_interrupt
-from torch_linguist.trainer.keeper import newest_state
-from torch_linguist.trainer.lock import run_lock
 from torch_linguist.trainer.randomness import seed_everything
-from torch_linguist.trainer.run_folder import write_json, write_text
-from torch_linguist.trainer.setup import resolved
-from torch_linguist.trainer.start import start_from_counts
 
 COUNTED_STAGES = ("check", "fit", "export")
 """The stages of a model that counts: it has no rates to find, and counting is learning by heart."""

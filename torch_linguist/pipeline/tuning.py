@@ -11,9 +11,13 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.plan import Plan
 from torch_linguist.pipeline.progress import Progress
-from torch_linguist.trainer import Observer, Setup, check_untrained, find_learning_rate, overfit, run_grid
+from torch_linguist.pipeline.stages.check import check_untrained
+from torch_linguist.pipeline.stages.grid import run_grid
+from torch_linguist.pipeline.stages.lr_find import find_learning_rate
+from torch_linguist.pipeline.stages.overfit import overfit
+from torch_linguist.runs.files import write_json
+from torch_linguist.trainer import Observer, Setup
 from torch_linguist.trainer.interrupt import StopRequest
-from torch_linguist.trainer.run_folder import write_json
 
 UNTUNED_WEIGHT_DECAY = 0.01
 """Of a run whose weight decay is `auto` and whose stages leave the grid out."""

@@ -4,7 +4,7 @@ The plots are in `torch_linguist.report.plots`: matplotlib and pandas take a sec
 wait for.
 """
 
-from torch_linguist.report.summary import new_summary
+from torch_linguist.report.environment import new_summary
 from torch_linguist.report.tensorboard import TensorBoardObserver
 from torch_linguist.report.terminal import TerminalObserver, closing_table, score_table
 

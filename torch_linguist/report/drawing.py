@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from torch_linguist.report.plots import ACCENT, STYLE, TRAIN, VALID
-from torch_linguist.trainer.run_folder import whole_file
+from torch_linguist.runs.files import whole_file
 
 WIDTH = 6.4
 """Of every figure, in inches: at a phone's width its text is still some 9 pixels high."""

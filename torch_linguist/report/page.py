@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from torch_linguist.report.coloured import coloured_html, draw_coloured
+from torch_linguist.report.colored_text import coloured_html, draw_coloured
 from torch_linguist.report.section import Drawing, Section, Table
-from torch_linguist.trainer.run_folder import whole_file, write_text
+from torch_linguist.runs.files import whole_file, write_text
 
 PAGE = "index.html"
 

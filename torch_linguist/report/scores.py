@@ -11,12 +11,12 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from torch_linguist.evaluation.evaluating import Evaluation
 from torch_linguist.evaluation.scoring import Score
+from torch_linguist.evaluation.split_evaluation import Evaluation
 from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_difference
 from torch_linguist.report.plots import _figure
 from torch_linguist.report.terminal import score_table
-from torch_linguist.trainer.run_folder import whole_file
+from torch_linguist.runs.files import whole_file
 
 FEW = 4
 """So many models are compared all with each other."""

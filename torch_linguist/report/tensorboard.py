@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel, device_of
-from torch_linguist.trainer.events import Fact, Observer
+from torch_linguist.trainer.callback import Fact, Observer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
 
 from torch_linguist.evaluation import Score
-from torch_linguist.trainer.events import Fact, Observer
+from torch_linguist.trainer.callback import Fact, Observer
 
 PLAIN_SECONDS = 10.0
 """Without a terminal, a stage says how it stands so often."""

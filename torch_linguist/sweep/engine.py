@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from torch_linguist.sweep.child import order_path, task_of
 from torch_linguist.sweep.launchers import Job, Launcher, LocalLauncher
+from torch_linguist.sweep.process import order_path, task_of
+from torch_linguist.sweep.run_progress import Watch
 from torch_linguist.sweep.runs import FAILED, Outcome, Run, outcome_of, refused
-from torch_linguist.sweep.watch import Watch
 
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5

@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.trainer.run_folder import write_json
+from torch_linguist.runs.files import write_json
 
 NAME = "sweep.json"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from torch_linguist.runs.files import whole_file
 from torch_linguist.sweep.runs import FINISHED, Outcome
-from torch_linguist.trainer.run_folder import whole_file
 
 MEASURES = ("valid_loss", "valid_perplexity", "test_perplexity")
 

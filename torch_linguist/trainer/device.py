@@ -13,7 +13,7 @@ import torch
 
 from torch_linguist.data.cache import default_cache_dir
 from torch_linguist.errors import ConfigError
-from torch_linguist.trainer.run_folder import write_json
+from torch_linguist.runs.files import write_json
 
 BFLOAT16_GAINS = "bfloat16.json"
 """Name of the file in the cache's folder that keeps what was measured of each machine."""

@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_linguist.checkpoint.model_building import naming_damage
+from torch_linguist.checkpoint.storage import differing_arguments, load_weights, read_checkpoint
+from torch_linguist.distributed import processes
 from torch_linguist.errors import TrainingError
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import processes
-from torch_linguist.trainer.averaging import WeightAverage
-from torch_linguist.trainer.checkpoint import differing_arguments, load_weights, read_checkpoint
-from torch_linguist.trainer.compiling import compiled_step
-from torch_linguist.trainer.events import Fact, Observer
-from torch_linguist.trainer.faults import save_faulty_batch
+from torch_linguist.optim.optimizers import load_optimizer, set_learning_rate
+from torch_linguist.optim.weight_average import WeightAverage
+from torch_linguist.trainer.budget import Spent, progress, remaining_seconds
+from torch_linguist.trainer.callback import Fact, Observer
+from torch_linguist.trainer.callbacks.checkpointing import Keeper, newest_state
+from torch_linguist.trainer.callbacks.metrics_log import COLUMNS, Journal, Update
+from torch_linguist.trainer.callbacks.non_finite import save_faulty_batch
+from torch_linguist.trainer.callbacks.profiling import Profiling
+from torch_linguist.trainer.compilation import compiled_step
+from torch_linguist.trainer.context import Setup
 from torch_linguist.trainer.fit_result import FitResult
-from torch_linguist.trainer.journal import COLUMNS, Journal, Update
-from torch_linguist.trainer.keeper import Keeper, newest_state
-from torch_linguist.trainer.limits import Spent, progress, remaining_seconds
-from torch_linguist.trainer.optimizers import load_optimizer, set_learning_rate
-from torch_linguist.trainer.pace import Pace
-from torch_linguist.trainer.profiling import Profiling
 from torch_linguist.trainer.randomness import random_state, restore_random_state, seed_everything
-from torch_linguist.trainer.rebuild import naming_damage
-from torch_linguist.trainer.setup import Setup
+from torch_linguist.trainer.recorded_progress import Pace
 from torch_linguist.trainer.validation import validation_loss
 
 VALIDATIONS = 10

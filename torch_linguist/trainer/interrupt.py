@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from torch_linguist.trainer import processes
+from torch_linguist.distributed import processes
 
 HANGUP = getattr(signal, "SIGHUP", None)
 """The terminal is gone; Windows knows no such signal."""

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
+from torch_linguist.distributed import processes
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.model.precision import autocast
-from torch_linguist.trainer import processes
-from torch_linguist.trainer.optimizers import clip_gradients, load_optimizer
+from torch_linguist.optim.optimizers import clip_gradients, load_optimizer
 
 Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
 """What a training step computes, as `LanguageModel.nll` does."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_linguist.trainer import processes
+from torch_linguist.distributed import processes
 
 
 def seed_everything(seed: int) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer.checkpoint import read_checkpoint
+from torch_linguist.optim.schedules import OneCycle, Schedule
+from torch_linguist.trainer.callback import Observer
+from torch_linguist.trainer.context import Setup, resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
-from torch_linguist.trainer.events import Observer
 from torch_linguist.trainer.fit import Fit, FitResult
-from torch_linguist.trainer.schedules import OneCycle, Schedule
+from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.settings import ScoreSettings, TrainerSettings
-from torch_linguist.trainer.setup import Setup, resolved
-from torch_linguist.trainer.start import start_from_counts
 
 
 def train(

@@ -5,11 +5,11 @@ import itertools
 import torch
 from torch import Tensor
 
+from torch_linguist.distributed import processes
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.evaluation.scoring import stream_measures
 from torch_linguist.model import LanguageModel, State
-from torch_linguist.trainer import processes
-from torch_linguist.trainer.setup import Setup
+from torch_linguist.trainer.context import Setup
 
 
 def validation_loss(model: LanguageModel, setup: Setup, max_tokens: int | None) -> float:

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.sweep.continuing import take_up
 from torch_linguist.sweep.importance import importance
+from torch_linguist.sweep.restart import take_up
+from torch_linguist.sweep.run_progress import Watch
 from torch_linguist.sweep.runs import Ended, Outcome, Run, outcome_of, results_of
 from torch_linguist.sweep.table import ResultTable, read_rows
-from torch_linguist.sweep.watch import Watch
 
 KEYS = ("model", "note")
 

@@ -16,8 +16,8 @@ from torch_linguist.model.neural import START_LENGTH
 from torch_linguist.trainer import cooccurrence as module
 from torch_linguist.trainer import train
 from torch_linguist.trainer.cooccurrence import cooccurrence_vectors
+from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.settings import TrainerSettings
-from torch_linguist.trainer.start import start_from_counts
 
 ModelBuilder = Callable[..., LanguageModel]
 

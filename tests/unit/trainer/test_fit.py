@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from torch_linguist.checkpoint import load_model, read_checkpoint
 from torch_linguist.errors import TrainingError
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import Fit, Linear, Observer, Setup, load_model, read_checkpoint, train
-from torch_linguist.trainer.events import Fact
+from torch_linguist.optim import Linear
+from torch_linguist.trainer import Fit, Observer, Setup, train
+from torch_linguist.trainer.callback import Fact
 
 ModelBuilder = Callable[..., LanguageModel]
 SetupBuilder = Callable[..., Setup]

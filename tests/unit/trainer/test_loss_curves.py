@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import OneCycle, Setup
-from torch_linguist.trainer.optimizers import set_learning_rate
+from torch_linguist.optim import OneCycle
+from torch_linguist.optim.optimizers import set_learning_rate
+from torch_linguist.trainer import Setup
 from torch_linguist.trainer.randomness import own_randomness
 
 CURVES = Path(__file__).resolve().parents[2] / "assets" / "losses.csv"

@@ -1,0 +1,83 @@
+"""`--config-dir RUN`: a run again, from its folder alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from torch_linguist.config.composition import Composition, parse_overrides
+from torch_linguist.config.resume import resumed_composition
+from torch_linguist.errors import ConfigError
+
+NEUTRAL = ("name", "output_dir", "resume")
+"""Keys of the command line that change nothing in what a run computes."""
+
+PINNED = {"trainer.precision": "precision", "trainer.device": "device"}
+"""Keys that may be `auto` and then depend on the machine, and where `summary.json` says what was taken."""
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A run that shall be done again.
+
+    Attributes:
+        composition: its configuration, with the command line's values in place.
+        folder: of the run.
+        exact: whether the command line changes nothing in what it computes.
+    """
+
+    composition: Composition
+    folder: Path
+    exact: bool
+
+
+def split_config_dirs(config_dirs: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """The folders of groups among `--config-dir`, and the run folder, if one is there.
+
+    Raises:
+        ConfigError: there are several run folders.
+    """
+    runs = [path for path in config_dirs if (path / "config.yaml").is_file() and (path / "tokenizer.json").is_file()]
+    if len(runs) > 1:
+        raise ConfigError(f"--config-dir: {runs[0]} and {runs[1]} are both run folders; one run at a time is repeated")
+    return [path for path in config_dirs if path not in runs], runs[0] if runs else None
+
+
+def repetition(folder: Path, composition: Composition) -> Repetition:
+    """What repeats a run: its own configuration, pinned to the device and the precision that it had.
+
+    Args:
+        folder: of the run.
+        composition: what the command line alone gives.
+
+    Raises:
+        ConfigError: a group is chosen differently, or the run's configuration cannot be read.
+    """
+    repeated = resumed_composition(folder, composition, fixed=(), ignored=())
+    given = {override.key_or_group for override in parse_overrides(composition.overrides)}
+    # Where it writes is for this command line to say, not for a folder that may be a stranger's.
+    OmegaConf.update(repeated.config, "output_dir", composition.config.output_dir)
+    OmegaConf.update(repeated.config, "resume", composition.config.resume)
+    summary = _summary(folder)
+    for key, name in PINNED.items():
+        value = summary.get(name)
+        if OmegaConf.select(repeated.config, key) == "auto" and key not in given and isinstance(value, str):
+            OmegaConf.update(repeated.config, key, value)
+    return Repetition(repeated, folder, exact=given <= set(NEUTRAL))
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    from torch_linguist.runs.safe_reading import read_small_text
+
+    path = folder / "summary.json"
+    try:
+        content = json.loads(read_small_text(path)) if path.is_file() else {}
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as JSON ({error})") from error
+    return content if isinstance(content, dict) else {}
+
+
+__all__ = ["Repetition", "repetition", "split_config_dirs"]

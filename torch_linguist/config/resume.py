@@ -1,0 +1,143 @@
+"""`resume=`: which run goes on, and with what configuration."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from torch_linguist.config.composition import Composition, exists, parse_overrides, to_plain
+from torch_linguist.config.nodes import targets_of
+from torch_linguist.config.signatures import show
+from torch_linguist.config.stored_config import read_run_config
+from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.runs.folders import list_runs
+
+FIXED = ("data", "tokenizer", "model", "seed", "trainer.batch_size", "trainer.sequence_length", "trainer.batches")
+"""What a run that goes on cannot change: its weights and its place in the data depend on it."""
+
+IGNORED = ("resume", "output_dir", "name")
+"""Keys that say which run is meant, not how it goes on."""
+
+
+def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None:
+    """The run folder that `resume=` means.
+
+    Args:
+        resume: None or False (a new run), True (the newest run that can go on), `auto` (the same, but a new run
+            where there is none) or a run folder.
+        output_dir: where run folders are made.
+        name: of the run; with True and `auto` it says which run is meant.
+
+    Returns:
+        The run folder, or None for a new run.
+
+    Raises:
+        LinguistError: there is no such run, or it cannot go on.
+    """
+    if resume is None or resume is False:
+        return None
+    if resume is True or resume == "auto":
+        runs = [folder for folder in list_runs(output_dir) if is_resumable(folder)]
+        if name is not None:
+            # Where a run of this name could not begin, the next one was called NAME-2.
+            named = [folder for folder in runs if folder.name == name]
+            runs = named or [folder for folder in runs if re.fullmatch(rf"{re.escape(name)}-\d+", folder.name)]
+        if not runs and resume is True:
+            where = output_dir / name if name else output_dir
+            raise LinguistError(f"resume=true: {where} holds no run that could go on; resume=auto would start one")
+        return runs[0] if runs else None
+    folder = Path(str(resume))
+    if not is_resumable(folder):
+        raise LinguistError(f"resume={resume}: is no run folder with config.yaml and progress.json")
+    return folder
+
+
+def is_resumable(folder: Path) -> bool:
+    """Whether a run folder has what is needed to go on: what was to be done, and what of it is done."""
+    known = (folder / "progress.json").is_file() or (folder / "checkpoints" / "last.pt").is_file()
+    return known and (folder / "config.yaml").is_file()
+
+
+def resumed_composition(
+    folder: Path, composition: Composition, fixed: Sequence[str] = FIXED, ignored: Sequence[str] = IGNORED
+) -> Composition:
+    """The run's own configuration, with the command line's values in place.
+
+    An override that repeats what the run has changes nothing, so that the run's own command line with `resume=auto`
+    added goes on with it.
+
+    Args:
+        folder: of the run.
+        composition: what the command line alone gives.
+        fixed: nodes and keys that cannot change.
+        ignored: keys of the command line that are left as the run has them.
+
+    Raises:
+        ConfigError: an override would change what cannot change, or the run's configuration names foreign classes.
+    """
+    config, choices = read_run_config(folder, trusted=_packages(composition.config))
+    kept: dict[str, str] = {}
+    for override in parse_overrides(composition.overrides):
+        key, line = override.key_or_group, str(override.input_line)
+        if key in ignored:
+            continue
+        if key in composition.choices or key in choices:
+            if composition.choices.get(key) != choices.get(key):
+                raise ConfigError(
+                    f"{line}: the run in {folder} has {key}={choices.get(key, 'null')}, and keeps it; leave it out, "
+                    "set single keys, or start a new run"
+                )
+            continue
+        value = override.value()
+        if exists(config, key) and to_plain(config, key) == to_plain(composition.config, key):
+            continue
+        if key in fixed or key.partition(".")[0] in fixed:
+            kept[f"{key}={show(value)}"] = (
+                f"has {key}={show(to_plain(config, key))}" if exists(config, key) else f"has no {key}"
+            )
+            continue
+        if override.is_delete():
+            raise ConfigError(f"{line}: a run that goes on keeps its keys; set another value")
+        OmegaConf.update(config, key, to_plain(composition.config, key), force_add=True)
+    if kept:
+        it = "it" if len(kept) == 1 else "them"
+        raise ConfigError(
+            f"{', '.join(kept)}: the run in {folder} {', '.join(kept.values())}, and keeps {it}; leave {it} out"
+        )
+    return Composition(config, choices, composition.overrides)
+
+
+def changed_values(folder: Path, composition: Composition) -> list[str]:
+    """In what a run that goes on differs from what it was begun with: `trainer.max_steps: 100 → 200`."""
+    before, after = (_flat(to_plain(config)) for config in (_begun_with(folder, composition), composition.config))
+    keys = [*after, *(key for key in before if key not in after)]
+    return [
+        f"{key}: {show(before.get(key))} → {show(after.get(key))}"
+        for key in keys
+        if before.get(key) != after.get(key) and key not in IGNORED
+    ]
+
+
+def _begun_with(folder: Path, composition: Composition) -> DictConfig:
+    return read_run_config(folder, trusted=_packages(composition.config))[0]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        key: item
+        for name, inner in value.items()
+        for key, item in _flat(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
+
+
+def _packages(config: DictConfig) -> tuple[str, ...]:
+    """The top-level packages of the classes that the command line itself names: who names a class trusts it."""
+    return tuple({f"{str(target).partition('.')[0]}." for _, target in targets_of(to_plain(config))})
+
+
+__all__ = ["changed_values", "find_resumed", "is_resumable", "read_run_config", "resumed_composition"]

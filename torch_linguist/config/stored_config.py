@@ -1,0 +1,76 @@
+"""A run folder's `config.yaml`, read as what it is: data, and perhaps a stranger's."""
+
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from torch_linguist.config.composition import to_plain
+from torch_linguist.config.nodes import ALLOWED_TARGETS, check_targets
+from torch_linguist.errors import ConfigError
+
+DEPTH_LIMIT = 32
+"""Levels of nesting that a configuration may have."""
+
+
+def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Reads a run folder's `config.yaml`; nothing that it says is executed, looked up or read.
+
+    Args:
+        folder: of the run.
+        trusted: module prefixes beside our own whose classes it may name.
+
+    Returns:
+        The configuration, and group to choice.
+
+    Raises:
+        ConfigError: it cannot be read, names classes that it may not, or holds what only a hand could have put there:
+            a tag, a reference, an interpolation.
+        LinguistError: a link leads out of the folder.
+    """
+    from torch_linguist.runs.safe_reading import check_contained, read_small_text
+
+    check_contained(folder)
+    path = folder / "config.yaml"
+    text = read_small_text(path)
+    try:
+        _check_plain(path, text)
+        config = OmegaConf.create(text)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(config, DictConfig) or not isinstance(config.get("choices"), DictConfig):
+        raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
+    choices = {str(group): str(choice) for group, choice in config.pop("choices").items()}
+    check_targets(to_plain(config), allowed=(*ALLOWED_TARGETS, *trusted))
+    return config, choices
+
+
+def _check_plain(path: Path, text: str) -> None:
+    """Refuses what `to_yaml` never writes, before anything is built from it.
+
+    References make a few lines grow without bound (each a list of the one before); tags name Python objects;
+    interpolations read the environment and other files' values.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
+            raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ConfigError(f"{path}, line {line}: holds a reference; a run's configuration spells everything out")
+        if tag := getattr(event, "tag", None):
+            raise ConfigError(f"{path}, line {line}: holds the tag {tag[:60]}; a run's configuration has none")
+        if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+            raise ConfigError(
+                f"{path}, line {line}: {event.value[:60]} is an interpolation; in a run's configuration they are "
+                "resolved"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH_LIMIT:
+            raise ConfigError(f"{path}, line {line}: is nested more than {DEPTH_LIMIT} levels deep")
+
+
+__all__ = ["read_run_config"]

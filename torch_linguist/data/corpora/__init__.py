@@ -1,0 +1,1 @@
+"""Sources of text: named splits of documents."""

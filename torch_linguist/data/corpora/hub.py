@@ -1,0 +1,160 @@
+"""Rows of a data set on the Hugging Face hub, or of a local folder of the same shape, through `datasets`."""
+
+import functools
+import os
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from torch_linguist.data.corpora.corpus import digest
+from torch_linguist.errors import DataError
+
+REACH_SECONDS = 5.0
+"""How long the hub may take to answer at all; `datasets` itself would try for half a minute."""
+
+_BATCH = 1000
+
+
+def hub_rows(
+    hub_id: str,
+    hub_config: str | None,
+    revision: str | None,
+    split: str,
+    *,
+    files: Mapping[str, str] | None = None,
+    streaming: bool = False,
+    begin: int = 0,
+    end: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Rows of one split, streamed from the files that `datasets` keeps on disk, or from the hub itself.
+
+    Args:
+        hub_id: data set on the hub (`owner/name`), or a local folder in the hub's layout.
+        hub_config: its configuration.
+        revision: commit, branch or tag.
+        split: the hub's name of the split.
+        files: pattern of the files of each split; None where the data set tells by itself.
+        streaming: read the rows as they come, keeping nothing.
+        begin: first row.
+        end: row after the last one; None for all.
+
+    Raises:
+        DataError: the hub cannot be reached and nothing is kept locally, or there is no such data set.
+    """
+    content = _folder_fingerprint(hub_id) if Path(hub_id).is_dir() else None
+    patterns = None if files is None else tuple(sorted(files.items()))
+    rows = _load(hub_id, hub_config, revision, split, content, patterns, streaming)
+    if streaming:
+        rows = rows.skip(begin) if end is None else rows.skip(begin).take(end - begin)
+    elif begin or end is not None:
+        rows = rows.select(range(min(begin, len(rows)), min(len(rows), len(rows) if end is None else end)))
+    try:
+        for batch in rows.iter(batch_size=_BATCH):
+            names = list(batch)
+            for values in zip(*(batch[name] for name in names), strict=True):
+                yield dict(zip(names, values, strict=True))
+    except ConnectionError as error:
+        raise _unreachable(hub_id, _one_line(error)) from error
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # Files of a stream are opened only now.
+        raise DataError(f"data.hub_id={hub_id}: a file is damaged ({_one_line(error)}); get it anew") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _load(
+    hub_id: str,
+    hub_config: str | None,
+    revision: str | None,
+    split: str,
+    content: str | None,
+    files: tuple[tuple[str, str], ...] | None,
+    streaming: bool,
+) -> Any:
+    """The rows, memory-mapped or as a stream; `content` is the fingerprint of a local folder, None for the hub."""
+    import datasets  # Slow to import.
+
+    settings: dict[str, Any] = {"revision": revision, "streaming": streaming}
+    access: AbstractContextManager[None] = nullcontext()
+    if content is not None:
+        # `datasets` keys local folders by name alone: one that changed, or a namesake, would give the old rows.
+        settings["cache_dir"] = str(Path(datasets.config.HF_DATASETS_CACHE) / f"local-{content[:16]}")
+        del settings["revision"]
+        if not (Path(hub_id) / "README.md").is_file():
+            hub_config = None  # Only the README of a data set tells of configurations.
+    elif not datasets.config.HF_HUB_OFFLINE and not _can_reach(_endpoint()):
+        if not _is_kept(hub_id):
+            raise _unreachable(hub_id, f"no answer from {_endpoint()}")
+        access = _offline()
+    if files is not None:
+        hub_config = None
+        settings["data_files"] = dict(files)
+    try:
+        with access:
+            return datasets.load_dataset(hub_id, hub_config, split=split, **settings)
+    except ConnectionError as error:
+        raise _unreachable(hub_id, _one_line(error)) from error
+    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+        place = f"data.hub_id={hub_id} data.hub_config={hub_config} data.revision={revision}"
+        raise DataError(
+            f"{place}: cannot be loaded ({_one_line(error)}); check these three, or say data.path=FOLDER"
+        ) from error
+
+
+def hub_fingerprint(hub_id: str, hub_config: str | None, revision: str | None) -> str:
+    """Fingerprint of a data set, by name and revision; of a local folder, by its files. Needs no network."""
+    content = _folder_fingerprint(hub_id) if Path(hub_id).is_dir() else None
+    return digest("hub", hub_id, hub_config, revision, content)
+
+
+def _folder_fingerprint(folder: str) -> str:
+    files = sorted(file for file in Path(folder).resolve().rglob("*") if file.is_file())
+    return digest([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+
+
+def _unreachable(hub_id: str, reason: str) -> DataError:
+    return DataError(
+        f"data.hub_id={hub_id}: the Hugging Face hub cannot be reached ({reason}); "
+        "connect to the network, or read a local copy with data.path=FOLDER"
+    )
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keeps the library from trying, again and again, to reach a hub that did not answer."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_kept(hub_id: str) -> bool:
+    """Whether an earlier download lies in the cache of `datasets`, which it then finds without the hub."""
+    import datasets
+
+    return (Path(datasets.config.HF_DATASETS_CACHE) / hub_id.replace("/", "___")).is_dir()
+
+
+def _can_reach(endpoint: str) -> bool:
+    request = urllib.request.Request(endpoint, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=REACH_SECONDS):
+            return True
+    except urllib.error.HTTPError:  # An answer, if not a friendly one.
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,132 @@
+"""A corpus of the Hugging Face hub with one column of texts: One Billion Word, text8, C4, or any other."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch_linguist.data.corpora.corpus import Corpus, Document, check_blank_lines, checked_counts, digest
+from torch_linguist.data.corpora.hub import hub_fingerprint, hub_rows
+from torch_linguist.data.corpora.tables import row_document
+from torch_linguist.errors import DataError
+
+_PART = re.compile(r"(\w+)(?:\[(\d*):(\d*)\])?")
+
+
+class Part(NamedTuple):
+    """Rows of a split of the hub, such as `train`, `test[:6206]` or `validation[2000:4000]`."""
+
+    split: str
+    begin: int
+    end: int | None
+
+    @classmethod
+    def parse(cls, option: str, text: str) -> "Part":
+        """Reads `SPLIT` or `SPLIT[BEGIN:END]`.
+
+        Raises:
+            DataError: it is neither, or holds no row.
+        """
+        found = _PART.fullmatch(text)
+        if found is None:
+            raise DataError(f"data.{option}={text}: must be SPLIT or SPLIT[BEGIN:END], such as validation[:2000]")
+        begin, end = int(found[2] or 0), int(found[3]) if found[3] else None
+        if end is not None and end <= begin:
+            raise DataError(f"data.{option}={text}: holds no row; END must be greater than BEGIN")
+        return cls(found[1], begin, end)
+
+    def overlaps(self, other: "Part") -> bool:
+        """Whether the two share rows."""
+        before = self.end is not None and self.end <= other.begin
+        after = other.end is not None and other.end <= self.begin
+        return self.split == other.split and not before and not after
+
+
+class HubCorpus(Corpus):
+    """Rows of a data set on the hub, or of a local folder of the same layout; a row is a document.
+
+    With `streaming` the rows are read as they come and never lie on disk or in memory as a whole: only their tokens
+    are kept. Without it, `datasets` keeps a copy of the text.
+    """
+
+    def __init__(
+        self,
+        hub_id: str,
+        name: str,
+        path: str | None = None,
+        hub_config: str | None = None,
+        revision: str | None = None,
+        files: Mapping[str, str] | None = None,
+        text_column: str = "text",
+        train: str = "train",
+        valid: str = "validation",
+        test: str = "test",
+        streaming: bool = False,
+        tokenised: bool | None = None,
+        blank_lines: str = "keep",
+        expected: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        """Names the source; reads nothing yet.
+
+        Args:
+            hub_id: data set on the hub, `owner/name`.
+            name: of the corpus, in headers and folders.
+            path: a local folder with the files of the data set; None for the hub.
+            hub_config: its configuration.
+            revision: its commit.
+            files: pattern of the files of each of the hub's splits, where the data set does not tell by itself.
+            text_column: the column with the text; every other one is metadata.
+            train: the hub's rows to train on: a split, or a part of one as in `train[:200000]`.
+            valid: the rows to validate on.
+            test: the rows to test on.
+            streaming: read the rows as they come.
+            tokenised: whether blanks already separate words and punctuation; None to detect it.
+            blank_lines: `keep` (each makes an ``<eos>``) or `drop`.
+            expected: published counts by split, such as `{train: {lines: 30301028}}`, checked after loading.
+
+        Raises:
+            DataError: there is no such folder, or two splits share rows.
+        """
+        if path is not None and not Path(path).is_dir():
+            raise DataError(f"data.path={path}: no such folder; give the folder that holds the files of {hub_id}")
+        self.parts = {
+            split: Part.parse(split, text) for split, text in (("train", train), ("valid", valid), ("test", test))
+        }
+        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+            if self.parts[first].overlaps(self.parts[second]):
+                raise DataError(
+                    f"data.{first} and data.{second}: share rows of the split {self.parts[first].split}; "
+                    "give them parts of their own, such as train[10000:]"
+                )
+        self.name = name
+        self.source = hub_id if path is None else path
+        self.own_copy = path is not None
+        self.hub_config = hub_config
+        self.revision = revision
+        self.files = dict(files) if files else None
+        self.text_column = text_column
+        self.streaming = streaming
+        self.tokenised = tokenised
+        self.blank_lines = check_blank_lines(blank_lines)
+        self.expected = checked_counts(expected)
+
+    def documents(self, split: str) -> Iterator[Document]:
+        self.check_split(split)
+        part = self.parts[split]
+        rows = hub_rows(
+            self.source,
+            self.hub_config,
+            self.revision,
+            part.split,
+            files=self.files,
+            streaming=self.streaming,
+            begin=part.begin,
+            end=part.end,
+        )
+        for number, row in enumerate(rows, start=part.begin):
+            yield row_document(row, self.text_column, f"{self.source}, split {part.split}, row {number}")
+
+    def fingerprint(self) -> str:
+        parts = {split: list(part) for split, part in self.parts.items()}
+        source = hub_fingerprint(self.source, self.hub_config, self.revision)
+        return digest("hub rows", source, self.files, parts, self.text_column, self.tokenised)

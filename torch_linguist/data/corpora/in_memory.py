@@ -1,0 +1,57 @@
+"""Documents that are in memory already: a corpus for a notebook."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch_linguist.data.corpora.corpus import SPLITS, Corpus, Document, check_blank_lines, digest
+from torch_linguist.errors import DataError
+
+
+class MemoryCorpus(Corpus):
+    """A corpus out of texts or documents that a program holds.
+
+    Example:
+        ``MemoryCorpus({"train": [text], "valid": [other_text], "test": [third_text]})``
+    """
+
+    def __init__(
+        self,
+        documents: Mapping[str, Sequence[str | Document]],
+        name: str = "memory",
+        tokenised: bool | None = None,
+        blank_lines: str = "keep",
+    ) -> None:
+        """Takes the documents of each split.
+
+        Args:
+            documents: texts, or documents with metadata, by split; `train`, `valid` and `test` must be there.
+            name: of the corpus.
+            tokenised: whether blanks already separate words and punctuation; None to detect it.
+            blank_lines: `keep` or `drop`.
+
+        Raises:
+            DataError: a split is missing.
+        """
+        for split in SPLITS:
+            if split not in documents:
+                raise DataError(f"split {split}: is missing; {name} must have {', '.join(SPLITS)}")
+        self.name = name
+        self.tokenised = tokenised
+        self.blank_lines = check_blank_lines(blank_lines)
+        self._documents = {
+            split: [Document(entry) if isinstance(entry, str) else entry for entry in entries]
+            for split, entries in documents.items()
+        }
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._documents)
+
+    def documents(self, split: str) -> Iterator[Document]:
+        self.check_split(split)
+        yield from self._documents[split]
+
+    def fingerprint(self) -> str:
+        content = {
+            split: [[document.text, dict(document.metadata)] for document in documents]
+            for split, documents in self._documents.items()
+        }
+        return digest("memory", content, self.tokenised)

@@ -1,0 +1,224 @@
+"""Text to token ids and back: a thin face on the `tokenizers` library."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import decoders, models
+
+from torch_linguist.data.tokenizers.detokenization import detokenise_words
+from torch_linguist.errors import DataError
+
+EOS = "<eos>"
+UNK = "<unk>"
+
+BYTES = 256
+
+SIZE_LIMIT = 256 * 2**20
+"""Bytes of the largest `tokenizer.json` that is read; a million words take some 30 million."""
+
+PANIC = "PanicException"
+"""What the library's Rust raises where it did not foresee its input."""
+
+# A name that no word can have, since a text is cut at newlines before it is encoded.
+_OUT_OF_VOCABULARY = "\n"
+
+
+class EncodedLines(NamedTuple):
+    """Token ids of several lines.
+
+    Attributes:
+        ids: of all lines, uint32 [N].
+        lengths: tokens of each line, ``<eos>`` included where the line is closed by one, int64 [lines].
+        oov: how many of the tokens stand for a word outside the vocabulary.
+    """
+
+    ids: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
+    oov: int
+
+
+class Tokenizer:
+    """Token ids of a text, and the text of token ids.
+
+    Attributes:
+        vocab_size: number of token types V, ``<eos>`` and ``<unk>`` included.
+        eos_id: id of ``<eos>``, which closes a line.
+        unk_id: id of ``<unk>``, which stands for a word outside the vocabulary.
+        tokens: the tokens in the order of their ids.
+        kind: `word`, `bpe`, `unigram`, `char` or `byte`.
+        transformed: whether the text is changed before it is cut into tokens.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Takes a tokenizer of the library whose vocabulary holds ``<eos>`` and ``<unk>``.
+
+        Raises:
+            DataError: the vocabulary lacks one of the two, or its ids have gaps.
+        """
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = len(vocabulary)
+        self.tokens: list[str] = _in_order(vocabulary)
+        for special in (EOS, UNK):
+            if special not in vocabulary:
+                raise DataError(f"tokenizer: the vocabulary has no {special}; train the tokenizer anew")
+        self.eos_id = int(vocabulary[EOS])
+        self.unk_id = int(vocabulary[UNK])
+        self.kind = _kind(backend, self.vocab_size)
+        self.transformed = backend.normalizer is not None
+        self._backend = backend
+        self._json: str | None = None
+        self._marking: tokenizers.Tokenizer | None = None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text. Each newline becomes ``<eos>``; none is added at the end."""
+        encodings = self._backend.encode_batch_fast(text.split("\n"), add_special_tokens=False)
+        ids: list[int] = []
+        for position, encoding in enumerate(encodings):
+            if position:
+                ids.append(self.eos_id)
+            ids.extend(encoding.ids)
+        return ids
+
+    def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
+        """Token ids of lines without newlines, each closed by ``<eos>``, on all cores.
+
+        A literal ``<unk>`` of the text is a word like any other and no out-of-vocabulary token.
+        """
+        return self.encode_pieces(lines, [True] * len(lines))
+
+    def encode_pieces(self, pieces: Sequence[str], closed: Sequence[bool]) -> EncodedLines:
+        """Token ids of lines and of pieces of very long lines, on all cores.
+
+        Args:
+            pieces: texts without newlines.
+            closed: whether a piece ends its line and is closed by ``<eos>``.
+        """
+        encodings = self._marking_backend().encode_batch_fast(pieces, add_special_tokens=False)
+        rows: list[list[int]] = [encoding.ids for encoding in encodings]
+        for row, ends_line in zip(rows, closed, strict=True):
+            if ends_line:
+                row.append(self.eos_id)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter(chain.from_iterable(rows), np.uint32, int(lengths.sum()))
+        unknown = ids == self.vocab_size
+        oov = int(np.count_nonzero(unknown))
+        if oov:
+            ids[unknown] = self.unk_id
+        return EncodedLines(ids, lengths, oov)
+
+    def decode(self, ids: Sequence[int], *, detokenise: bool = True) -> str:
+        """Readable text of token ids.
+
+        Args:
+            ids: token ids; ``<eos>`` becomes a newline.
+            detokenise: for word tokens, take away the blanks before punctuation and the like; False joins the words
+                by plain blanks. Byte-level tokens always give back the original text.
+        """
+        lines: list[list[int]] = [[]]
+        for token_id in ids:
+            if token_id == self.eos_id:
+                lines.append([])
+            else:
+                lines[-1].append(int(token_id))
+        texts = self._backend.decode_batch(lines, skip_special_tokens=False)
+        if self.kind == "word" and detokenise:
+            texts = [detokenise_words(text) for text in texts]
+        return "\n".join(texts)
+
+    def to_json(self) -> str:
+        """The tokenizer in the format of the `tokenizers` library."""
+        if self._json is None:
+            self._json = str(self._backend.to_str())
+        return self._json
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """A tokenizer from the result of `to_json`.
+
+        Raises:
+            DataError: the text is no tokenizer.
+        """
+        try:
+            backend = tokenizers.Tokenizer.from_str(text)
+        except BaseException as error:  # The library raises nothing more exact, and its panics are no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != PANIC:
+                raise
+            raise DataError(
+                f"tokenizer: not a tokenizer file ({_first_line(error)}); train the tokenizer anew"
+            ) from error
+        return cls(backend)
+
+    def save(self, path: Path) -> None:
+        """Writes `tokenizer.json`: under a temporary name first, so that no half of it is ever found."""
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(self.to_json())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: there is no such file, or it is no tokenizer.
+        """
+        try:
+            if (size := Path(path).stat().st_size) > SIZE_LIMIT:
+                raise DataError(f"{path}: has {size:,} bytes, more than any tokenizer.json that is of use; not read")
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{path}: cannot be read ({_first_line(error)}); give the path of a tokenizer.json"
+            ) from error
+        return cls.from_json(text)
+
+    def _marking_backend(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, but words outside the vocabulary get the id V, which tells them from a literal <unk>."""
+        if self.kind not in ("word", "char"):
+            return self._backend
+        if self._marking is None:
+            description: dict[str, Any] = json.loads(self.to_json())
+            description["model"]["vocab"][_OUT_OF_VOCABULARY] = self.vocab_size
+            description["model"]["unk_token"] = _OUT_OF_VOCABULARY
+            self._marking = tokenizers.Tokenizer.from_str(json.dumps(description))
+        return self._marking
+
+
+def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:
+    if isinstance(backend.model, models.WordLevel):
+        return "word"
+    if isinstance(backend.model, models.Unigram):
+        return "unigram"
+    if isinstance(backend.decoder, decoders.Fuse):
+        return "char"
+    return "byte" if vocab_size == BYTES + 2 else "bpe"
+
+
+def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
+    """The tokens by their ids; a DataError where an id is missing."""
+    tokens: list[str | None] = [None] * len(vocabulary)
+    for token, index in vocabulary.items():
+        if index < len(tokens):
+            tokens[index] = token
+    ordered = [token for token in tokens if token is not None]
+    if len(ordered) < len(tokens):
+        raise DataError("tokenizer: the ids of the vocabulary have gaps; train the tokenizer anew")
+    return ordered
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

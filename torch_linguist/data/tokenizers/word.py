@@ -1,0 +1,108 @@
+"""Word-level tokenizers: one token for each word of the training split."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tokenizers
+from tokenizers import Regex, models, pre_tokenizers, trainers
+
+from torch_linguist.data.corpora.corpus import Corpus, digest
+from torch_linguist.data.tokenizers.tokenizer import EOS, UNK, Tokenizer
+from torch_linguist.data.tokenizers.tokenizer_trainer import beginning, training_lines
+from torch_linguist.data.tokenizers.transforms import set_transforms, transform_chain
+from torch_linguist.errors import DataError
+
+WORD_PATTERN = (
+    rf"{UNK}|{EOS}"
+    r"|(?:\p{L}\.){2,}"
+    r"|[\p{L}\p{M}\p{N}_]+(?:(?:['’-]|(?<=\p{N})[.,](?=\p{N}))[\p{L}\p{M}\p{N}_]+)*"
+    r"|-{2,}|\.{2,}"
+    r"|[^\s\p{L}\p{M}\p{N}_]"
+)
+"""Words with inner apostrophes and hyphens, numbers, initials (U.S.), dashes and dots in a row, other marks alone."""
+
+
+class WordTokenizerTrainer:
+    """Makes a word-level tokenizer: one token for each word of the training split."""
+
+    def __init__(
+        self,
+        min_frequency: int | None = None,
+        max_size: int | None = None,
+        lowercase: bool = False,
+        split: str = "auto",
+        transforms: Sequence[str] = (),
+    ) -> None:
+        """Sets what becomes a token.
+
+        Args:
+            min_frequency: words seen less often in the training split become ``<unk>``. None means 1 where the text
+                itself holds ``<unk>`` for its rare words (WikiText), else 2, so that ``<unk>`` is met in training.
+            max_size: largest vocabulary, ``<eos>`` and ``<unk>`` included; the rarest words are left out.
+            lowercase: lower-case the text first.
+            split: `whitespace` (blanks alone separate words), `punctuation` (marks are tokens of their own), or
+                `auto`: white space where the corpus is already tokenised, which is detected where it is not known.
+            transforms: changes of the text, in their order; see `TRANSFORMS`.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        if min_frequency is not None and min_frequency < 1:
+            raise DataError(f"tokenizer.min_frequency={min_frequency}: must be at least 1")
+        if max_size is not None and max_size < 3:
+            raise DataError(f"tokenizer.max_size={max_size}: must be at least 3 ({EOS}, {UNK} and a word)")
+        if split not in ("auto", "whitespace", "punctuation"):
+            raise DataError(f"tokenizer.split={split}: must be auto, whitespace or punctuation")
+        self.min_frequency = min_frequency
+        self.max_size = max_size
+        self.split = split
+        self.transforms = transform_chain(transforms, lowercase)
+
+    def train(self, corpus: Corpus) -> Tokenizer:
+        """A tokenizer whose vocabulary comes from the training split alone.
+
+        ``<eos>`` has id 0, ``<unk>`` id 1, the words follow by descending frequency, ties in alphabetical order.
+
+        Raises:
+            DataError: the training split holds no word that is frequent enough.
+        """
+        backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
+        set_transforms(backend, self.transforms)
+        sample = beginning(corpus)
+        backend.pre_tokenizer = self._pre_tokenizer(corpus, sample)
+        min_frequency = self.min_frequency or (1 if UNK in sample.split() else 2)
+        size = 2**31 if self.max_size is None else self.max_size
+        trainer = trainers.WordLevelTrainer(vocab_size=size, min_frequency=min_frequency, show_progress=False)
+        backend.train_from_iterator(training_lines(corpus), trainer)
+        ranks = backend.get_vocab()
+        words = [word for word in sorted(ranks, key=ranks.__getitem__) if word not in (EOS, UNK)]
+        if not words:
+            raise DataError(
+                f"{corpus.name}: the training split has no word that occurs {min_frequency} times or more; "
+                "give more text, or set tokenizer.min_frequency=1"
+            )
+        ordered = [EOS, UNK, *words][: self.max_size]
+        backend.model = models.WordLevel({word: index for index, word in enumerate(ordered)}, unk_token=UNK)
+        return Tokenizer(backend)
+
+    def fingerprint(self) -> str:
+        """Digest of the options and of the library's version."""
+        options = [self.min_frequency, self.max_size, self.transforms, self.split, WORD_PATTERN]
+        return digest("word", options, tokenizers.__version__)
+
+    def _pre_tokenizer(self, corpus: Corpus, sample: str) -> Any:
+        split = self.split
+        if split == "auto":
+            tokenised = looks_tokenised(sample) if corpus.tokenised is None else corpus.tokenised
+            split = "whitespace" if tokenised else "punctuation"
+        if split == "whitespace":
+            return pre_tokenizers.WhitespaceSplit()
+        return pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
+
+
+def looks_tokenised(text: str) -> bool:
+    """Whether blanks already separate the punctuation from the words; text without punctuation counts as tokenised."""
+    marks = len(re.findall(r"[,.;:!?]+(?=\s|$)", text))
+    free = len(re.findall(r"(?<!\S)[,.;:!?]+(?=\s|$)", text))
+    return free >= 0.8 * marks

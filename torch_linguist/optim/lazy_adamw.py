@@ -1,0 +1,98 @@
+"""AdamW that touches only the rows of a table that a batch used.
+
+Shape legend: V rows of the table, D their width, R rows that a batch used.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from torch_linguist.optim.row_optimizer import RowOptimizer, fuse
+
+
+class LazyAdamW(RowOptimizer, torch.optim.AdamW):
+    """`torch.optim.AdamW` which, given the sparse gradient of a table, updates the rows that it holds.
+
+    A row's moments decay by the updates that it missed, and the displacement that its momentum would have brought in
+    them is made good when it is used again: the sum of the geometric series that the moments follow
+    while no gradient comes. So a table learns as under the dense optimizer, but for a delay; `torch.optim.SparseAdam`
+    in contrast leaves the moments as they are, and moves rare rows ten times less. Dense gradients are treated as by
+    AdamW, bit for bit. Weight decay does not apply to rows.
+
+    Args:
+        params, lr, betas, eps, weight_decay, amsgrad: as of `torch.optim.AdamW`, whose fused kernels are taken where
+            there are some; `amsgrad` for dense gradients alone.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        fuse(self)
+
+    @staticmethod
+    def takes_sparse_gradients(decays: bool, arguments: dict[str, Any]) -> bool:
+        """Whether a table may give sparse gradients: always, but its rows do not decay then.
+
+        Args:
+            decays: whether the table is subject to weight decay.
+            arguments: those that the optimizer is made with, where they are not its defaults.
+        """
+        return True
+
+    @torch.no_grad()
+    def update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = cast("dict[str, Tensor]", self.state[table])
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+            state["used"] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        state["step"] += 1
+        rows, values = gradient.indices()[0], gradient.values()
+        weight, mean, square = (part.index_select(0, rows) for part in (table, state["exp_avg"], state["exp_avg_sq"]))
+        step = int(state["step"])
+        used = state["used"].index_select(0, rows).unsqueeze(1)
+        _spend(weight, mean, square, used, step - 1, group)
+        torch._fused_adamw_(
+            [weight],
+            [values],
+            [mean],
+            [square],
+            [],
+            [state["step"].to(table.device)],
+            lr=float(group["lr"]),
+            beta1=float(group["betas"][0]),
+            beta2=float(group["betas"][1]),
+            weight_decay=0.0,
+            eps=float(group["eps"]),
+            amsgrad=False,
+            maximize=bool(group["maximize"]),
+        )
+        table.index_copy_(0, rows, weight)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        state["used"].index_fill_(0, rows, step)
+
+
+def _spend(weight: Tensor, mean: Tensor, square: Tensor, used: Tensor, step: int, group: dict[str, Any]) -> None:
+    """Brings rows from the update `used` [R, 1] to `step`, as updates without a gradient would have, in place."""
+    missed = (step - used).to(mean.dtype)
+    if not bool(missed.any()):
+        return
+    first, second = (float(beta) for beta in group["betas"])
+    ratio = first / second**0.5
+    series = ratio * (1 - ratio**missed) / (1 - ratio)
+    # Most of a momentum is spent in the first updates after its last gradient: theirs are the bias corrections.
+    begin = (used + 1).to(mean.dtype)
+    scale = float(group["lr"]) * (1 - second**begin).sqrt() / (1 - first**begin)
+    weight.sub_((mean / (square.sqrt() + group["eps"])).mul_(series * scale))
+    mean.mul_(first**missed)
+    square.mul_(second**missed)

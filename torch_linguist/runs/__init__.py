@@ -1,0 +1,1 @@
+"""Run folders: files written whole, CSV tables, the lock, and links that are refused."""

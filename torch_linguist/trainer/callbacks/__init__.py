@@ -1,0 +1,1 @@
+"""What happens around updates and validations of the long training."""

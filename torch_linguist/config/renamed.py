@@ -1,0 +1,17 @@
+"""Names that have changed: old configurations and command lines get the new name in their error message."""
+
+RENAMED_KEYS: dict[str, str] = {}
+"""Old configuration key to new one, such as `data.old_name` to `data.new_name`."""
+
+MOVED_CLASSES: dict[str, str] = {
+    "torch_linguist.trainer.SGD": "torch_linguist.optim.SGD",
+    "torch_linguist.trainer.LazyAdamW": "torch_linguist.optim.LazyAdamW",
+    "torch_linguist.trainer.schedules.Constant": "torch_linguist.optim.schedules.Constant",
+    "torch_linguist.trainer.schedules.Cosine": "torch_linguist.optim.schedules.Cosine",
+    "torch_linguist.trainer.schedules.Linear": "torch_linguist.optim.schedules.Linear",
+    "torch_linguist.trainer.schedules.OneCycle": "torch_linguist.optim.schedules.OneCycle",
+    "torch_linguist.trainer.schedules.Plateau": "torch_linguist.optim.schedules.Plateau",
+}
+"""Old `_target_` to new one; the `config.yaml` of an older run is read as if it named the new class."""
+
+__all__ = ["MOVED_CLASSES", "RENAMED_KEYS"]

@@ -27,7 +27,7 @@ from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline.short_training import run_trial
 from torch_linguist.pipeline.stages.lr_find import RangeTest, find_learning_rate, range_test, suggestion_of
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer import LRFindSettings, ScoreSettings, Setup, TrainerSettings
+from torch_linguist.trainer import LRFindSettings, ScoreSettings, TrainerSettings, TrainingContext
 from torch_linguist.trainer.device import denormals_flushed
 from torch_linguist.trainer.randomness import seed_everything
 from torch_linguist.trainer.settings import SUGGESTIONS
@@ -106,7 +106,7 @@ class Cell:
         self.corpus, self.family, self.steps, self.rows, self.folder = corpus, family, steps, rows, folder
         self.told = ""
         tokens = corpus_of(corpus, data)
-        self.setup = Setup(
+        self.context = TrainingContext(
             corpus=tokens,
             make_optimizer=functools.partial(torch.optim.AdamW, betas=(0.9, 0.99)),
             schedule=OneCycle(),
@@ -122,7 +122,7 @@ class Cell:
         """The validation loss of the short training at a learning rate; infinite where it diverges."""
         known = self.rows.loss(self.corpus, self.family, "training", lr)
         if known is None:
-            trial = run_trial(self.model, self.setup, lr, 0.0, self.steps, VALID_TOKENS)
+            trial = run_trial(self.model, self.context, lr, 0.0, self.steps, VALID_TOKENS)
             known = trial.valid_loss
             self.rows.add(self.corpus, self.family, "training", lr, known, trial.seconds)
         return known
@@ -144,7 +144,7 @@ class Cell:
             begin = time.perf_counter()
             curve = self.folder / f"curve-{self.corpus}-{self.family}-{start:g}-{end:g}.csv"
             settings = LRFindSettings(start=start, end=end, steps=steps)
-            test = range_test(self.model, self.setup, settings, curve)
+            test = range_test(self.model, self.context, settings, curve)
             seconds = time.perf_counter() - begin
             for method, kind in kinds.items():
                 lr = suggestion_of(test, settings, method)
@@ -168,7 +168,7 @@ class Cell:
         begin = time.perf_counter()
         folder = self.folder / f"finder-{self.corpus}-{self.family}"
         folder.mkdir(exist_ok=True)
-        result = find_learning_rate(self.model, self.setup, defaults, folder, test=test)
+        result = find_learning_rate(self.model, self.context, defaults, folder, test=test)
         self.rows.add(self.corpus, self.family, "finder", result.lr, math.nan, time.perf_counter() - begin)
         self.told = f"finder {result.lr:.2g} after {len(result.trials)} trials: {self.measure(result.lr):.4f}"
 

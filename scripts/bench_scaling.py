@@ -95,25 +95,25 @@ def measure(arguments: argparse.Namespace) -> None:
         def load_state_dict(self, state: Any) -> None:
             """There is no position."""
 
-    with processes.joined(), denormals_flushed():
+    with processes.process_group(), denormals_flushed():
         torch.set_num_threads(1)
         torch.manual_seed(1)
         family = arguments.families[0]
         kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
         sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
         model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
-        processes.same_weights(model)
+        processes.broadcast_weights(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        loop = Loop(model, optimizer, MadeBatches(arguments.batch_size * processes.count()))
+        loop = Loop(model, optimizer, MadeBatches(arguments.batch_size * processes.world_size()))
         for _ in range(WARM_UP):
             loop.update()
-        processes.wait_for_all()
+        processes.barrier()
         begin, tokens = time.perf_counter(), loop.tokens
         for _ in range(arguments.steps):
             loop.update()
-        processes.wait_for_all()
+        processes.barrier()
         seconds = time.perf_counter() - begin
-        if processes.is_first():
+        if processes.is_main_process():
             found = {
                 "parameters": model.num_parameters(),
                 "tokens_per_second": (loop.tokens - tokens) / seconds,

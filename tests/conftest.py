@@ -13,12 +13,12 @@ import torch
 from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.optim import Constant
-from torch_linguist.trainer import ScoreSettings, Setup, TrainerSettings
+from torch_linguist.trainer import ScoreSettings, TrainerSettings, TrainingContext
 
 FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,16 +98,16 @@ def build_model() -> ModelBuilder:
 
 
 @pytest.fixture
-def make_setup(tiny_corpus: TokenizedCorpus) -> SetupBuilder:
-    """`make_setup(**settings)`: what the stages need, over the made corpus; ten steps unless the settings say more."""
+def make_context(tiny_corpus: TokenizedCorpus) -> ContextBuilder:
+    """`make_context(**settings)`: a training context over the test corpus, ten steps unless `settings` say more."""
 
-    def make(**options: Any) -> Setup:
+    def make(**options: Any) -> TrainingContext:
         own = {key: options.pop(key) for key in ("schedule", "seed", "make_optimizer", "score") if key in options}
         limits = ("max_steps", "max_epochs", "max_tokens", "max_minutes")
         settings: dict[str, Any] = {"batch_size": 4, "sequence_length": 8, "device": "cpu", "precision": "fp32"}
         if not any(limit in options for limit in limits):
             settings["max_steps"] = 10
-        setup = Setup(
+        context = TrainingContext(
             corpus=tiny_corpus,
             make_optimizer=torch.optim.AdamW,
             schedule=Constant(),
@@ -115,6 +115,6 @@ def make_setup(tiny_corpus: TokenizedCorpus) -> SetupBuilder:
             score=ScoreSettings(),
             seed=3,
         )
-        return replace(setup, **own)
+        return replace(context, **own)
 
     return make

@@ -16,7 +16,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import Cosine
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.trainer import Fit, ScoreSettings, Setup, TrainerSettings
+from torch_linguist.trainer import Fit, ScoreSettings, TrainerSettings, TrainingContext
 
 STEPS = 12
 RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}
@@ -47,7 +47,7 @@ def make_corpus(cache: Path) -> Any:
     return prepare(corpus, WordTokenizerTrainer(min_frequency=2), cache)
 
 
-def make(case: str, cache: Path, **changes: Any) -> tuple[Any, Setup]:
+def make(case: str, cache: Path, **changes: Any) -> tuple[Any, TrainingContext]:
     kind, arguments, own = CASES[case]
     corpus = make_corpus(cache)
     settings: dict[str, Any] = {
@@ -58,7 +58,7 @@ def make(case: str, cache: Path, **changes: Any) -> tuple[Any, Setup]:
         "eval_every": 6,
     }
     settings |= {"max_steps": STEPS, "log_every": 1, "sample_every": 0} | own | changes
-    setup = Setup(
+    context = TrainingContext(
         corpus=corpus,
         make_optimizer=torch.optim.AdamW,
         schedule=Cosine(),
@@ -67,28 +67,28 @@ def make(case: str, cache: Path, **changes: Any) -> tuple[Any, Setup]:
         seed=3,
     )
     torch.manual_seed(7)
-    return kind(corpus.tokenizer.vocab_size, **arguments), setup
+    return kind(corpus.tokenizer.vocab_size, **arguments), context
 
 
 def fit(case: str, folder: Path, cache: Path, resume: Path | None = None, updates: int = STEPS) -> None:
     """Trains for some updates in a folder of each process's own; the first one's is the one that counts."""
-    model, setup = make(case, cache)
+    model, context = make(case, cache)
     left = iter(range(updates - 1))
-    own = folder if processes.is_first() else folder.with_name(f"{folder.name}.{processes.rank()}")
+    own = folder if processes.is_main_process() else folder.with_name(f"{folder.name}.{processes.rank()}")
     own.mkdir(parents=True, exist_ok=True)
-    Fit(model, setup, 0.02, 0.1, own, stop=lambda: next(left, None) is None, resume=resume).run()
+    Fit(model, context, 0.02, 0.1, own, stop=lambda: next(left, None) is None, resume=resume).run()
 
 
 def main(folder: Path) -> None:
     cache = folder / "cache"
-    with processes.joined():
+    with processes.process_group():
         for case in CASES:
             fit(case, folder / "two" / case, cache)
         fit("rnn", folder / "went on with two", cache, resume=folder / "half" / "checkpoints" / "last.pt")
         fit("rnn", folder / "half of two", cache, updates=6)
-        model, setup = make("lstm", cache)
-        trial = run_trial(model, setup, 0.01, 0.0, 5, 100)
-        told = processes.from_first(lambda: [processes.rank(), trial.valid_loss])
+        model, context = make("lstm", cache)
+        trial = run_trial(model, context, 0.01, 0.0, 5, 100)
+        told = processes.broadcast_object(lambda: [processes.rank(), trial.valid_loss])
         assert told == [0, trial.valid_loss], (told, trial)
         try:
             setup_small = make("rnn", cache, batch_size=1)

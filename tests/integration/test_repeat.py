@@ -11,7 +11,7 @@ import torch
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
 from torch_linguist.errors import TrainingError
-from torch_linguist.trainer.recorded_progress import Pace, read_pace
+from torch_linguist.trainer.recorded_progress import RecordedProgress, read_recorded_progress
 
 SMALL = ["model=rnn", "model.embedding_dim=8", "model.hidden_size=8", "model.output=full", "model.dropout=0.2"]
 QUICK = ["experiment=debug", "lr_find.steps=12", "grid.weight_decay=[0.1]", "stages=[lr_find,grid,fit]"]
@@ -65,11 +65,11 @@ def test_a_run_that_a_clock_ended_is_repeated_by_the_command_it_holds(
 
 
 def test_a_pace_is_read_or_named(tmp_path: Path) -> None:
-    assert read_pace(tmp_path) is None
+    assert read_recorded_progress(tmp_path) is None
     (tmp_path / "pace.csv").write_text("step,progress\n1,0.0\n2,0.1\n")
     (tmp_path / "metrics.csv").write_text("step,valid_loss\n1,\n2,3.5\n")
-    pace = read_pace(tmp_path)
-    assert pace == Pace([0.0, 0.1], frozenset({2}))
+    pace = read_recorded_progress(tmp_path)
+    assert pace == RecordedProgress([0.0, 0.1], frozenset({2}))
     assert [pace.at(step) for step in range(3)] == [0.0, 0.1, 1.0]
     for damaged in (
         "step,progress\n2,0.1\n",
@@ -80,4 +80,4 @@ def test_a_pace_is_read_or_named(tmp_path: Path) -> None:
     ):
         (tmp_path / "pace.csv").write_text(damaged)
         with pytest.raises(TrainingError, match=r"pace\.csv: is damaged"):
-            read_pace(tmp_path)
+            read_recorded_progress(tmp_path)

@@ -28,9 +28,9 @@ from torch_linguist.report.plots import plot_grid
 from torch_linguist.runs.csv_table import drop_rows_after
 from torch_linguist.sweep.record import read_record
 from torch_linguist.sweep.runs import read_summary
-from torch_linguist.trainer import Fit, Observer, Setup
+from torch_linguist.trainer import Callback, Fit, TrainingContext
 from torch_linguist.trainer.randomness import random_state
-from torch_linguist.trainer.recorded_progress import read_pace
+from torch_linguist.trainer.recorded_progress import read_recorded_progress
 
 ARPA = Path(__file__).resolve().parents[1] / "assets" / "ngram" / "kenlm.arpa"
 Damage = Callable[[bytes], bytes]
@@ -117,7 +117,7 @@ def survives(path: Path, damage: Damage, read: Callable[[], object]) -> bool:
 
 def go_on(folder: Path) -> object:
     drop_rows_after(folder / "metrics.csv", 20)
-    return read_pace(folder)
+    return read_recorded_progress(folder)
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -129,8 +129,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "grid.csv": lambda folder: plot_grid(folder / "grid.csv", folder / "grid.png"),
     "grid.csv, to go on": lambda folder: read_points(folder / "grid.csv", [(0.001, 0.0), (0.001, 0.1)], 20),
     "metrics.csv": go_on,
-    "pace.csv": read_pace,
-    "progress.json": lambda folder: Progress(folder, Observer(), {}, resume=True),
+    "pace.csv": read_recorded_progress,
+    "progress.json": lambda folder: Progress(folder, Callback(), {}, resume=True),
     "sweep.json": read_record,
 }
 EXAMPLES = {"config.yaml": 40, "grid.csv": 10}
@@ -197,12 +197,12 @@ ODD_VALUES: list[Any] = [None, -1, 10**18, 1.5, float("nan"), "x", [], {}, [None
 
 
 def test_a_state_with_odd_values_is_taken_up_or_named(
-    make_setup: Callable[..., Setup], build_model: Callable[..., LanguageModel], tmp_path: Path
+    make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel], tmp_path: Path
 ) -> None:
     """Whole files by their checksums, whose values are not those of a training."""
-    setup = make_setup(max_steps=2, average="ema", sample_every=0)
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
-    Fit(model, setup, 0.01, 0.0, tmp_path).run()
+    context = make_context(max_steps=2, average="ema", sample_every=0)
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    Fit(model, context, 0.01, 0.0, tmp_path).run()
     path = tmp_path / "checkpoints" / "last.pt"
     content = read_checkpoint(path)
     places = [place for place in leaves(content) if place and place[:2] != ("progress", "random")]
@@ -215,7 +215,7 @@ def test_a_state_with_odd_values_is_taken_up_or_named(
         torch.save(replaced(content, place, odd), path)
         message = ""
         try:
-            Fit(model, setup, 0.01, 0.0, tmp_path, resume=path)
+            Fit(model, context, 0.01, 0.0, tmp_path, resume=path)
         except LinguistError as error:
             message = str(error)
         assert "\n" not in message

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from torch_linguist.distributed.torchrun import process_number
+from torch_linguist.distributed.torchrun import launched_rank
 from torch_linguist.errors import ConfigError, LinguistError
 
 SUCCESS = 0
@@ -86,7 +86,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         # Of several processes each meets the same mistake of usage: one of them tells.
-        if not (isinstance(error, ConfigError) and process_number()):
+        if not (isinstance(error, ConfigError) and launched_rank()):
             print(f"error: {describe(error)}", file=sys.stderr)
         return USAGE if isinstance(error, ConfigError) else FAILURE
     return code

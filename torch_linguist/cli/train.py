@@ -15,7 +15,12 @@ from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.composition import Composition, compose_config, to_yaml
 from torch_linguist.config.repeat import Repetition, repetition, split_config_dirs
 from torch_linguist.config.resume import changed_values, find_resumed, resumed_composition
-from torch_linguist.distributed.torchrun import first_decides, own_console, own_folder, together
+from torch_linguist.distributed.torchrun import (
+    from_main_process,
+    launched_process_group,
+    process_console,
+    process_folder,
+)
 
 TEXT = CommandText(
     name="tl-train",
@@ -71,13 +76,13 @@ def _train(argv: list[str]) -> int:
     if arguments.cfg:
         print(to_yaml(composition.config), end="")
         return SUCCESS
-    with together():
+    with launched_process_group():
         return _carry_out(composition, again)
 
 
 def _carry_out(composition: Composition, again: Repetition | None) -> int:
     config = composition.config
-    found = first_decides(lambda: _found(config))
+    found = from_main_process(lambda: _found(config))
     changes: list[str] = []
     if found is not None:
         composition = resumed_composition(Path(found), composition)
@@ -85,13 +90,13 @@ def _carry_out(composition: Composition, again: Repetition | None) -> int:
     plan = replace(make_plan(composition.config, composition.choices), changes=changes)
 
     from torch_linguist import pipeline
-    from torch_linguist.trainer.recorded_progress import read_pace
+    from torch_linguist.trainer.recorded_progress import read_recorded_progress
 
-    folder = Path(found or first_decides(lambda: _made(composition)))
+    folder = Path(found or from_main_process(lambda: _made(composition)))
     if found is None and again and again.exact:
-        plan = replace(plan, pace=read_pace(again.folder))
-    with own_folder(folder, found is not None) as own:
-        summary = pipeline.run(replace(plan, folder=own, resume=found is not None), own_console())
+        plan = replace(plan, recorded_progress=read_recorded_progress(again.folder))
+    with process_folder(folder, found is not None) as own:
+        summary = pipeline.run(replace(plan, folder=own, resume=found is not None), process_console())
     if summary["status"] == "interrupted":
         return 128 + (summary.get("signal") or signal.SIGINT)
     return SUCCESS

@@ -51,22 +51,22 @@ class _Place:
 _place = _Place()
 
 
-def count() -> int:
+def world_size() -> int:
     """Processes that train together, W."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Which of them this one is, from 0."""
-    return dist.get_rank() if count() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process decides and writes; it still does after it has parted from the others."""
     return _place.first
 
 
-def launched() -> int:
+def launched_processes() -> int:
     """How many processes `torchrun` has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -77,19 +77,19 @@ def local_device(name: str) -> str:
     Args:
         name: `trainer.device`; `auto` and `cuda` are spread over the GPUs, any other is kept.
     """
-    if count() == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+    if world_size() == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
         return name
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Within the block this process trains together with the others that `torchrun` started, if it did.
 
     Raises:
         TrainingError: they do not find each other, or one of them ends early.
     """
-    if launched() == 1:
+    if launched_processes() == 1:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -107,24 +107,24 @@ def joined() -> Iterator[None]:
             dist.destroy_process_group()
 
 
-def part() -> None:
+def leave_process_group() -> None:
     """Ends what the processes do together; from now on each counts as the only one."""
-    if count() > 1:
-        wait_for_all()
+    if world_size() > 1:
+        barrier()
         dist.destroy_process_group()
 
 
-def from_first(make: Callable[[], Any]) -> Any:
+def broadcast_object(make: Callable[[], Any]) -> Any:
     """What the first process computes, on all of them.
 
     Args:
         make: is called in the first process alone; gives what JSON can hold. A `ValueError` of it is raised by all.
     """
-    if count() == 1:
+    if world_size() == 1:
         return make()
     problem: ValueError | None = None
     answer: dict[str, Any] = {}
-    if is_first():
+    if is_main_process():
         try:
             answer = {"value": make()}
         except ValueError as error:
@@ -133,64 +133,66 @@ def from_first(make: Callable[[], Any]) -> Any:
     with _reachable():
         length = torch.tensor([len(content)])
         dist.broadcast(length, 0)
-        if not is_first():
+        if not is_main_process():
             content = torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(content, 0)
     answer = json.loads(bytes(content.tolist()))
     if problem is not None:
         raise problem
     if "value" not in answer:
-        raise TrainingError(f"process {rank()} of {count()}: ends, since the first one failed")
+        raise TrainingError(f"process {rank()} of {world_size()}: ends, since the first one failed")
     return answer["value"]
 
 
 @contextmanager
-def first_before_others() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The first process carries out the block before the others do."""
-    if not is_first():
-        wait_for_all()
+    if not is_main_process():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_main_process():
+        barrier()
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Returns when every process has come here."""
-    if count() > 1:
+    if world_size() > 1:
         with _reachable():
             dist.barrier()
 
 
-def own_rows(rows: int) -> slice:
+def local_rows(rows: int) -> slice:
     """The rows of a global batch that are this process's; none where there are fewer rows than processes.
 
     Args:
         rows: of the global batch, B.
     """
-    size, number = count(), rank()
+    size, number = world_size(), rank()
     return slice(rows * number // size, rows * (number + 1) // size)
 
 
-def check_rows(rows: int) -> None:
+def check_batch_size(rows: int) -> None:
     """Refuses batches with fewer rows than processes.
 
     Raises:
         ConfigError: they are so small.
     """
-    if rows < count():
-        raise ConfigError(f"trainer.batch_size={rows}: is divided among {count()} processes; give each at least a row")
+    if rows < world_size():
+        raise ConfigError(
+            f"trainer.batch_size={rows}: is divided among {world_size()} processes; give each at least a row"
+        )
 
 
-def same_weights(model: nn.Module) -> None:
+def broadcast_weights(model: nn.Module) -> None:
     """Gives every process the first one's weights and buffers."""
-    if count() == 1:
+    if world_size() == 1:
         return
     with _reachable():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+def all_reduce_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     """Puts the sum over the processes into each gradient, and exchanges what they agree on.
 
     A gradient that no process has stays None, so that the optimizer leaves that weight alone as it does with one
@@ -203,7 +205,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     Returns:
         The loss of the global batch.
     """
-    if count() == 1:
+    if world_size() == 1:
         return loss
     device, dtype = loss.device, loss.dtype
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -222,9 +224,9 @@ def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
     return flat[0].clone()
 
 
-def agreed(number: float) -> float:
+def broadcast_number(number: float) -> float:
     """The first process's number, on all of them: what hangs on a clock must not differ."""
-    if count() == 1:
+    if world_size() == 1:
         return number
     told = torch.tensor(number, dtype=torch.float64)
     with _reachable():
@@ -232,9 +234,9 @@ def agreed(number: float) -> float:
     return float(told)
 
 
-def added(*numbers: float) -> list[float]:
+def all_reduce_sum(*numbers: float) -> list[float]:
     """The sums over the processes."""
-    if count() == 1:
+    if world_size() == 1:
         return list(numbers)
     totals = torch.tensor(numbers, dtype=torch.float64)
     with _reachable():
@@ -257,19 +259,19 @@ def stopping(asked: bool) -> bool:
     Args:
         asked: whether this one was.
     """
-    return _place.stopping or (asked and count() == 1)
+    return _place.stopping or (asked and world_size() == 1)
 
 
-def gathered_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
+def gather_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
     """The state of a whole batch from the rows of each process.
 
     Args:
         tensors: of the own rows, which lie on axis 1.
         rows: of the global batch, B.
     """
-    if count() == 1:
+    if world_size() == 1:
         return list(tensors)
-    mine = own_rows(rows)
+    mine = local_rows(rows)
     whole = []
     for tensor in tensors:
         full = tensor.new_zeros((tensor.shape[0], rows, *tensor.shape[2:]))
@@ -281,14 +283,14 @@ def gathered_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
     return whole
 
 
-def gathered_random_states(device: torch.device) -> list[dict[str, Tensor]]:
+def gather_random_states(device: torch.device) -> list[dict[str, Tensor]]:
     """The state of torch's random numbers in every process, whose dropout masks differ; none where there is but one."""
-    if count() == 1:
+    if world_size() == 1:
         return []
     states = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
-    found: list[dict[str, Tensor]] = [{} for _ in range(count())]
+    found: list[dict[str, Tensor]] = [{} for _ in range(world_size())]
     with _reachable():
         for name, state in states.items():
             parts = [torch.empty_like(state) for _ in found]
@@ -299,7 +301,7 @@ def gathered_random_states(device: torch.device) -> list[dict[str, Tensor]]:
 
 
 def restore_random_states(states: Sequence[dict[str, Tensor]], seed: int, device: torch.device) -> None:
-    """Takes up this process's part of what `gathered_random_states` gave.
+    """Takes up this process's part of what `gather_random_states` gave.
 
     Args:
         states: of the processes that were there then.
@@ -307,10 +309,10 @@ def restore_random_states(states: Sequence[dict[str, Tensor]], seed: int, device
         device: of this process.
     """
     if rank() >= len(states):
-        if not is_first():
-            torch.manual_seed(own_seed(seed))
+        if not is_main_process():
+            torch.manual_seed(process_seed(seed))
         return
-    state = states[rank()] if count() > 1 else {}
+    state = states[rank()] if world_size() > 1 else {}
     if not state:
         return
     torch.set_rng_state(state["torch"])
@@ -318,7 +320,7 @@ def restore_random_states(states: Sequence[dict[str, Tensor]], seed: int, device
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def own_seed(seed: int) -> int:
+def process_seed(seed: int) -> int:
     """The seed of this process's dropout."""
     return seed + SEED_STRIDE * rank()
 
@@ -332,32 +334,33 @@ def _reachable() -> Iterator[None]:
         # gloo begins with a place in its own source, in brackets, and ends in advice.
         lines = re.sub(r"^\[\S*\] *|\. This is typically.*", "", str(error).strip()).splitlines()
         raise TrainingError(
-            f"process {os.environ.get('RANK', '0')} of {launched()}: another process of this training has ended or "
-            f"cannot be reached ({lines[0].strip() if lines else type(error).__name__}); the run goes on by resume=auto"
+            f"process {os.environ.get('RANK', '0')} of {launched_processes()}: another process of this training has "
+            f"ended or cannot be reached ({lines[0].strip() if lines else type(error).__name__}); "
+            "the run goes on by resume=auto"
         ) from error
 
 
 __all__ = [
-    "added",
-    "agreed",
-    "check_rows",
-    "count",
-    "first_before_others",
-    "from_first",
-    "gathered_random_states",
-    "gathered_rows",
-    "is_first",
-    "joined",
-    "launched",
+    "all_reduce_gradients",
+    "all_reduce_sum",
+    "barrier",
+    "broadcast_number",
+    "broadcast_object",
+    "broadcast_weights",
+    "check_batch_size",
+    "gather_random_states",
+    "gather_rows",
+    "is_main_process",
+    "launched_processes",
+    "leave_process_group",
     "listen",
     "local_device",
-    "own_rows",
-    "own_seed",
-    "part",
+    "local_rows",
+    "main_process_first",
+    "process_group",
+    "process_seed",
     "rank",
     "restore_random_states",
-    "same_weights",
     "stopping",
-    "sum_gradients",
-    "wait_for_all",
+    "world_size",
 ]

@@ -23,7 +23,7 @@ LEFT_OUT = shutil.ignore_patterns("tensorboard", "*.jit", "*.png", ".lock", ".ow
 """Files of a run that a process that goes on with it has no use for."""
 
 
-def process_number() -> int:
+def launched_rank() -> int:
     """Which process of those that torchrun started this one is; 0 without it."""
     return int(os.environ.get("RANK", "0")) if is_launched() else 0
 
@@ -34,18 +34,18 @@ def is_launched() -> bool:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def launched_process_group() -> Iterator[None]:
     """Within the block this process works together with the others that torchrun started, if it did."""
     if not is_launched():
         yield
         return
     from torch_linguist.distributed import processes
 
-    with processes.joined():
+    with processes.process_group():
         yield
 
 
-def first_decides(make: Callable[[], T]) -> T:
+def from_main_process(make: Callable[[], T]) -> T:
     """What the first process finds, for all of them.
 
     Args:
@@ -55,12 +55,12 @@ def first_decides(make: Callable[[], T]) -> T:
         return make()
     from torch_linguist.distributed import processes
 
-    found: T = processes.from_first(make)
+    found: T = processes.broadcast_object(make)
     return found
 
 
 @contextmanager
-def own_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
+def process_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
     """Where this process writes: the run folder in the first one, else a temporary folder.
 
     Args:
@@ -70,7 +70,7 @@ def own_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
     Raises:
         LinguistError: the folder of a run that goes on is not there on this machine.
     """
-    if process_number() == 0:
+    if launched_rank() == 0:
         _wait()  # For the others to have their copies.
         yield folder
         return
@@ -78,7 +78,7 @@ def own_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
         own = Path(temporary) / folder.name
         if goes_on:
             if not folder.is_dir():
-                raise LinguistError(f"{folder}: is not there for process {process_number()}; put it where all see it")
+                raise LinguistError(f"{folder}: is not there for process {launched_rank()}; put it where all see it")
             shutil.copytree(folder, own, ignore=LEFT_OUT)
         else:
             own.mkdir()
@@ -86,9 +86,9 @@ def own_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
         yield own
 
 
-def own_console() -> "Console | None":
+def process_console() -> "Console | None":
     """Where this process tells how it goes: the terminal in the first one, else nowhere."""
-    if process_number() == 0:
+    if launched_rank() == 0:
         return None
     from rich.console import Console
 
@@ -99,7 +99,14 @@ def _wait() -> None:
     if is_launched():
         from torch_linguist.distributed import processes
 
-        processes.wait_for_all()
+        processes.barrier()
 
 
-__all__ = ["first_decides", "is_launched", "own_console", "own_folder", "process_number", "together"]
+__all__ = [
+    "from_main_process",
+    "is_launched",
+    "launched_process_group",
+    "launched_rank",
+    "process_console",
+    "process_folder",
+]

@@ -64,7 +64,7 @@ def _choose_gradients(
         if isinstance(module, (nn.Embedding, SampledOutput)):
             decays = weight_decay > 0 and (decay_all or id(module.weight) not in exempt)
             module.sparse = (
-                takes is not None and processes.count() == 1 and takes(decays, getattr(factory, "keywords", {}))
+                takes is not None and processes.world_size() == 1 and takes(decays, getattr(factory, "keywords", {}))
             )
 
 

@@ -21,7 +21,7 @@ from torch_linguist.trainer import (
     ScoreSettings,
     TrainerSettings,
 )
-from torch_linguist.trainer.recorded_progress import Pace
+from torch_linguist.trainer.recorded_progress import RecordedProgress
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Plan:
         config_text: what `config.yaml` holds.
         resume: whether the folder's own training goes on.
         changes: what `config_text` has other than before, in words, where a run goes on with other values.
-        pace: of the run that this one repeats, if a clock limited it.
+        recorded_progress: of the run that this one repeats, if a clock limited it.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Plan:
     config_text: str = ""
     resume: bool = False
     changes: Sequence[str] = ()
-    pace: Pace | None = None
+    recorded_progress: RecordedProgress | None = None
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     check: CheckSettings = field(default_factory=CheckSettings)
     overfit: OverfitSettings = field(default_factory=OverfitSettings)

@@ -12,7 +12,7 @@ from torch_linguist.data.corpora.corpus import digest
 from torch_linguist.errors import LinguistError
 from torch_linguist.runs.files import write_json
 from torch_linguist.runs.safe_reading import read_small_text
-from torch_linguist.trainer import STAGES, Observer
+from torch_linguist.trainer import STAGES, Callback
 
 FILE = "progress.json"
 BEFORE_FIT = STAGES[: STAGES.index("fit")]
@@ -41,7 +41,7 @@ class Progress:
         resume: whether the run goes on; what `progress.json` holds then counts.
     """
 
-    def __init__(self, folder: Path, observer: Observer, stages: dict[str, Any], resume: bool) -> None:
+    def __init__(self, folder: Path, observer: Callback, stages: dict[str, Any], resume: bool) -> None:
         self._path, self._observer, self._stages = folder / FILE, observer, stages
         self._content: dict[str, Any] = {"stages": {}, "corpus": None, "changes": []}
         if resume:

@@ -32,7 +32,7 @@ from torch_linguist.report import (
 )
 from torch_linguist.runs.files import write_json, write_text
 from torch_linguist.runs.lock import run_lock
-from torch_linguist.trainer import STAGES, Fit, Observers, Setup
+from torch_linguist.trainer import STAGES, CallbackList, Fit, TrainingContext
 from torch_linguist.trainer.callbacks.checkpointing import newest_state
 from torch_linguist.trainer.context import resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
@@ -71,7 +71,7 @@ class Run:
     def __init__(self, plan: Plan, console: Console | None = None) -> None:
         self.plan, self.folder = plan, plan.folder
         self.terminal = TerminalObserver(console)
-        self.observer = Observers([self.terminal])
+        self.observer = CallbackList([self.terminal])
         self.summary = new_summary(plan.names, plan.seed)
         if plan.config_text:
             self.summary["command"] = shlex.join(["tl-train", "--config-dir", str(plan.folder)])
@@ -104,7 +104,7 @@ class Run:
             if plan.config_text and (not plan.resume or plan.changes):
                 write_text(self.folder / "config.yaml", plan.config_text)
             self._prepare()
-        self.tuning = Tuning(plan, self.model, self.setup, self.progress, self.observer, stop)
+        self.tuning = Tuning(plan, self.model, self.context, self.progress, self.observer, stop)
         # Where the long training has not begun, the first signal ends the stage, which can be done again; the second
         # ends whatever is going on.
         with suppress(Interrupted):
@@ -130,10 +130,10 @@ class Run:
         """Reads the corpus and builds the untrained model."""
         plan = self.plan
         device = choose_device(processes.local_device(plan.trainer.device))
-        precision = processes.from_first(lambda: choose_precision(plan.trainer.precision, device))
+        precision = processes.broadcast_object(lambda: choose_precision(plan.trainer.precision, device))
         settings = resolved(plan.trainer, device, precision)
         self.progress = Progress(self.folder, self.observer, self.summary["stages"], plan.resume)
-        with processes.first_before_others():  # One builds the token cache.
+        with processes.main_process_first():  # One builds the token cache.
             corpus = prepare(plan.corpus, plan.tokenizer_trainer)
         self.progress.begin(corpus, plan.changes)
         corpus.tokenizer.save(self.folder / "tokenizer.json")
@@ -141,8 +141,8 @@ class Run:
         self.model = plan.make_model(vocab_size=corpus.tokenizer.vocab_size)
         self.model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
         self.model.to(device)
-        processes.same_weights(self.model)
-        self.setup = Setup(
+        processes.broadcast_weights(self.model)
+        self.context = TrainingContext(
             corpus=corpus,
             make_optimizer=plan.make_optimizer,
             schedule=plan.schedule,
@@ -157,7 +157,7 @@ class Run:
             "parameters": self.model.num_parameters(),
             "device": str(device),
             "precision": settings.precision,
-            "processes": processes.count(),
+            "processes": processes.world_size(),
         }
         self.observer.header(header_facts(plan, corpus, self.model, settings))
         if plan.changes:
@@ -171,7 +171,7 @@ class Run:
                 self._start()
             if stage not in self.plan.stages or (counted and stage not in COUNTED_STAGES):
                 continue
-            if (counted or stage == "export") and not processes.is_first():
+            if (counted or stage == "export") and not processes.is_main_process():
                 continue
             if stop() and not (stage == "export" and self.scores):
                 continue
@@ -187,10 +187,10 @@ class Run:
     def _start(self) -> None:
         """Tells the model what the counts of the corpus tell."""
         begin = time.perf_counter()
-        start_from_counts(self.model, self.setup.corpus, self.setup.settings)
+        start_from_counts(self.model, self.context.corpus, self.context.settings)
         # Sums of other orders than on the first process would make another embedding.
-        processes.same_weights(self.model)
-        if self.setup.settings.cooccurrence_start:
+        processes.broadcast_weights(self.model)
+        if self.context.settings.cooccurrence_start:
             self.observer.noted(f"embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
 
     def _fit(self, stop: StopRequest) -> None:
@@ -203,27 +203,27 @@ class Run:
             decay = self.plan.weight_decay
             self.tuning.weight_decay = float(saved["weight_decay"]) if decay is None else decay
         lr, weight_decay = self.tuning.learning_rate(), self.tuning.decay()
-        if processes.is_first():
+        if processes.is_main_process():
             self.observer.add(TensorBoardObserver(self.folder / "tensorboard", step))
-        tokens = self.setup.corpus.tokenizer.tokens
+        tokens = self.context.corpus.tokenizer.tokens
         if step is None:
             self.observer.model_ready(self.model, tokens)
         about = f"optim.lr={lr:.3g} optim.weight_decay={weight_decay:g}"
         with self.progress.stage("fit", about if step is None else f"{about}, from step {step}") as finish:
             training = Fit(
                 self.model,
-                self.setup,
+                self.context,
                 lr,
                 weight_decay,
                 self.folder,
                 self.observer,
-                self._sample if processes.is_first() else None,
+                self._sample if processes.is_main_process() else None,
                 stop,
                 last,
-                self.plan.pace,
+                self.plan.recorded_progress,
             )
             result = training.run()
-            processes.part()
+            processes.leave_process_group()
             from torch_linguist.report.plots import plot_curves  # matplotlib: no update waits for it
 
             plot_curves(self.folder / "metrics.csv", self.folder / "curves.png")
@@ -231,7 +231,7 @@ class Run:
                 "lr": lr,
                 "weight_decay": weight_decay,
                 "compile": result.compiled,
-                "train": training_facts(result, self.setup.settings.device),
+                "train": training_facts(result, self.context.settings.device),
             }
             verdict = f"valid perplexity {math.exp(min(result.best_loss, 700)):.2f} at update {result.best_step:,}"
             speed = f"{result.tokens:,} tokens at {result.tokens_per_second:,.0f} a second"
@@ -244,7 +244,7 @@ class Run:
     def _count(self, stop: StopRequest) -> None:
         """The stage `fit` of a model that counts."""
         assert isinstance(self.model, CountedModel)
-        corpus = self.setup.corpus
+        corpus = self.context.corpus
         facts = self.progress.done("fit")
         if facts:
             self.progress.take_over("fit")
@@ -264,9 +264,9 @@ class Run:
 
     def _score(self, stop: StopRequest) -> None:
         """Scores the best model on valid and test, beside the baselines; a run that shall end does without these."""
-        if not processes.is_first():
+        if not processes.is_main_process():
             return
-        best, corpus = self._best_model(), self.setup.corpus
+        best, corpus = self._best_model(), self.context.corpus
         name = self.plan.names.get("model", type(best).__name__)
         own = score_splits(best, corpus, self.plan.score)
         baselines = {} if stop() else score_baselines(corpus, self.plan.score, best)
@@ -281,7 +281,7 @@ class Run:
     def _best_model(self) -> LanguageModel:
         own = type(self.model).__module__.partition(".")[0] + "."
         best = load_model(self.folder / "checkpoints" / "best.pt", trusted=(*TRUSTED, own))
-        return best.to(self.setup.settings.device)
+        return best.to(self.context.settings.device)
 
     def _sample(self, model: LanguageModel) -> list[tuple[str, str]]:
         settings = self.plan.sample
@@ -290,7 +290,7 @@ class Run:
                 prompt,
                 generate(
                     model,
-                    self.setup.corpus.tokenizer,
+                    self.context.corpus.tokenizer,
                     prompt,
                     max_tokens=settings.tokens,
                     temperature=settings.temperature,
@@ -321,7 +321,7 @@ class Run:
             )
             settings = {key: self.summary[key] for key in kept}
             model, path = self._best_model().cpu(), self.folder / "model.jit"
-            report = export_jit(model, self.setup.corpus.tokenizer, path, settings)
+            report = export_jit(model, self.context.corpus.tokenizer, path, settings)
             verdict = f"model.jit, {report.mebibytes:.1f} MiB, largest difference {report.difference:.1g} nats"
             facts = {"difference": report.difference, "mebibytes": report.mebibytes, "steps": self.steps}
             finish(verdict, facts)

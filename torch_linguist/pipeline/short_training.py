@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
-from torch_linguist.trainer.context import Setup, untrained_copy
+from torch_linguist.trainer.context import TrainingContext, untrained_copy
 from torch_linguist.trainer.randomness import own_randomness
 from torch_linguist.trainer.validation import validation_loss
 
@@ -41,7 +41,7 @@ class Trial:
 
 def run_trial(
     model: LanguageModel,
-    setup: Setup,
+    context: TrainingContext,
     lr: float,
     weight_decay: float,
     steps: int,
@@ -56,7 +56,7 @@ def run_trial(
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         lr: peak learning rate.
         weight_decay: of the weight matrices.
         steps: updates.
@@ -72,10 +72,10 @@ def run_trial(
     losses: list[float] = []
     looks: list[tuple[int, float]] = []
     valid_loss, status, error = math.inf, "diverged", ""
-    with own_randomness(setup.seed):
+    with own_randomness(context.seed):
         pupil = untrained_copy(model)
-        loop = setup.loop(pupil, lr, weight_decay)
-        schedule = setup.fresh_schedule()
+        loop = context.loop(pupil, lr, weight_decay)
+        schedule = context.fresh_schedule()
         for step in range(steps):
             set_learning_rate(loop.optimizer, lr * schedule.factor(step / steps))
             losses.append(float(loop.update()))
@@ -84,12 +84,12 @@ def run_trial(
                 error = f"the training loss is {losses[-1]} at update {step + 1}"
                 break
             if step + 1 in rungs and step + 1 < steps:
-                looks.append((step + 1, validation_loss(pupil, setup, eval_tokens)))
+                looks.append((step + 1, validation_loss(pupil, context, eval_tokens)))
                 if not satisfied(*looks[-1]):
                     valid_loss, status = looks[-1][1], "stopped"
                     break
         else:
-            valid_loss = validation_loss(pupil, setup, eval_tokens)
+            valid_loss = validation_loss(pupil, context, eval_tokens)
             status = "finished" if math.isfinite(valid_loss) else "diverged"
             error = "" if status == "finished" else f"the validation loss is {valid_loss}"
     recent = losses[-max(1, steps // 10) :]

@@ -16,7 +16,7 @@ from torch_linguist.pipeline.stages.grid import run_grid
 from torch_linguist.pipeline.stages.lr_find import find_learning_rate
 from torch_linguist.pipeline.stages.overfit import overfit
 from torch_linguist.runs.files import write_json
-from torch_linguist.trainer import Observer, Setup
+from torch_linguist.trainer import Callback, TrainingContext
 from torch_linguist.trainer.interrupt import StopRequest
 
 UNTUNED_WEIGHT_DECAY = 0.01
@@ -29,7 +29,7 @@ class Tuning:
     Args:
         plan: what to do.
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         progress: of the run.
         observer: is told.
         stop: asked after each update whether the stage should end now.
@@ -40,9 +40,15 @@ class Tuning:
     """
 
     def __init__(
-        self, plan: Plan, model: LanguageModel, setup: Setup, progress: Progress, observer: Observer, stop: StopRequest
+        self,
+        plan: Plan,
+        model: LanguageModel,
+        context: TrainingContext,
+        progress: Progress,
+        observer: Callback,
+        stop: StopRequest,
     ) -> None:
-        self._plan, self._model, self._setup = plan, model, setup
+        self._plan, self._model, self._context = plan, model, context
         self._progress, self._observer, self._stop = progress, observer, stop
         self._folder = plan.folder
         self.lr, self.weight_decay = plan.lr, plan.weight_decay
@@ -92,7 +98,7 @@ class Tuning:
 
     def _check(self) -> None:
         with self._progress.stage("check", "the untrained loss against ln(vocabulary)") as finish:
-            result = check_untrained(self._model, self._setup, self._plan.check)
+            result = check_untrained(self._model, self._context, self._plan.check)
             write_json(self._folder / "check.json", asdict(result))
             finish(f"untrained loss {result.loss:.3f}, ln(vocabulary) {result.expected:.3f}", asdict(result))
         if not result.passed:
@@ -105,7 +111,7 @@ class Tuning:
         settings = self._plan.overfit
         table = self._folder / "overfit.csv"
         with self._progress.stage("overfit", "learning a few batches by heart") as finish:
-            result = overfit(self._model, self._setup, settings, table, self._report_loss("overfit"))
+            result = overfit(self._model, self._context, settings, table, self._report_loss("overfit"))
             from torch_linguist.report.plots import plot_overfit
 
             plot_overfit(table, self._folder / "overfit.png", settings.target)
@@ -123,7 +129,7 @@ class Tuning:
             return
         settings, folder = self._plan.lr_find, self._folder
         with self._progress.stage("lr_find", "range test and short trials") as finish:
-            result = find_learning_rate(self._model, self._setup, settings, folder, self._report_loss("lr_find"))
+            result = find_learning_rate(self._model, self._context, settings, folder, self._report_loss("lr_find"))
             trials = folder / "lr_trials.csv" if result.trials else None
             from torch_linguist.report.plots import plot_lr_finder
 
@@ -148,7 +154,7 @@ class Tuning:
         points = len(settings.weight_decay) * min(len(lrs), settings.learning_rates)
         with self._progress.stage("grid", f"{points} short trainings: weight decay x learning rate") as finish:
             result = run_grid(
-                self._model, self._setup, settings, lrs, table, self._report_loss("grid"), resume=self._plan.resume
+                self._model, self._context, settings, lrs, table, self._report_loss("grid"), resume=self._plan.resume
             )
             from torch_linguist.report.plots import plot_grid
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel, device_of
-from torch_linguist.trainer.callback import Fact, Observer
+from torch_linguist.trainer.callback import Callback, Fact
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -38,7 +38,7 @@ FINAL = ".final"
 LOG = logging.getLogger("torch_linguist.report")
 
 
-class TensorBoardObserver(Observer):
+class TensorBoardObserver(Callback):
     """Writes what happens to event files; the files appear with the first event.
 
     Args:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
 
 from torch_linguist.evaluation import Score
-from torch_linguist.trainer.callback import Fact, Observer
+from torch_linguist.trainer.callback import Callback, Fact
 
 PLAIN_SECONDS = 10.0
 """Without a terminal, a stage says how it stands so often."""
@@ -37,7 +37,7 @@ class EnduringConsole(Console):
             os.write(2, b"nobody reads the output any more; the run goes on, see its folder\n")
 
 
-class TerminalObserver(Observer):
+class TerminalObserver(Callback):
     """Shows a run on a console.
 
     Args:

@@ -1,7 +1,7 @@
 """The training loop, the long training built on it, and the callbacks around both."""
 
-from torch_linguist.trainer.callback import Observer, Observers
-from torch_linguist.trainer.context import Setup
+from torch_linguist.trainer.callback import Callback, CallbackList
+from torch_linguist.trainer.context import TrainingContext
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.loop import Loop
 from torch_linguist.trainer.settings import (
@@ -19,6 +19,8 @@ from torch_linguist.trainer.train import train
 
 __all__ = [
     "STAGES",
+    "Callback",
+    "CallbackList",
     "CheckSettings",
     "CheckpointSettings",
     "Fit",
@@ -26,12 +28,10 @@ __all__ = [
     "GridSettings",
     "LRFindSettings",
     "Loop",
-    "Observer",
-    "Observers",
     "OverfitSettings",
     "SampleSettings",
     "ScoreSettings",
-    "Setup",
     "TrainerSettings",
+    "TrainingContext",
     "train",
 ]

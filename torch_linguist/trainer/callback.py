@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 Fact = str | int | float
 
 
-class Observer:
+class Callback:
     """Watches a run. Every method does nothing here; a watcher overrides what it cares for."""
 
     def header(self, facts: Mapping[str, Mapping[str, Fact]]) -> None:
@@ -57,17 +57,17 @@ class Observer:
         """The run is over, well or not."""
 
 
-class Observers(Observer):
+class CallbackList(Callback):
     """Several observers as one.
 
     Args:
         observers: are told everything, in this order.
     """
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Callback]) -> None:
         self._observers = list(observers)
 
-    def add(self, observer: Observer) -> None:
+    def add(self, observer: Callback) -> None:
         """One more observer, from now on."""
         self._observers.append(observer)
 

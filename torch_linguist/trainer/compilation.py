@@ -22,8 +22,8 @@ from torch_linguist.distributed import processes
 from torch_linguist.model import LanguageModel, State, device_of
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.precision import autocast
-from torch_linguist.trainer.callback import Observer
-from torch_linguist.trainer.context import Setup, make_batches
+from torch_linguist.trainer.callback import Callback
+from torch_linguist.trainer.context import TrainingContext, make_batches
 from torch_linguist.trainer.loop import Nll
 from torch_linguist.trainer.randomness import own_randomness
 
@@ -57,7 +57,7 @@ class CompiledStep:
         compiled: whether compiling has not failed so far.
     """
 
-    def __init__(self, model: LanguageModel, observer: Observer) -> None:
+    def __init__(self, model: LanguageModel, observer: Callback) -> None:
         self._model, self._observer = model, observer
         self.compiled = True
         # In one graph or not at all: torch.compile would otherwise leave out what it cannot take without a word, of the
@@ -100,7 +100,7 @@ def _compile_errors() -> tuple[type[Exception], ...]:
     return TorchDynamoException, FailOnRecompileLimitHit
 
 
-def compiled_step(model: LanguageModel, setup: Setup, observer: Observer) -> CompiledStep | None:
+def compiled_step(model: LanguageModel, context: TrainingContext, observer: Callback) -> CompiledStep | None:
     """The compiled training step, if the settings want one; compiling is done when this returns.
 
     It runs a batch forward and backward before the training's clock starts, and leaves weights, gradients and random
@@ -108,20 +108,20 @@ def compiled_step(model: LanguageModel, setup: Setup, observer: Observer) -> Com
 
     Args:
         model: to be trained.
-        setup: corpus and settings.
+        context: corpus and settings.
         observer: is told how long it took, or why it could not be.
 
     Returns:
         The step; None where the plain model is trained.
     """
-    choice: bool | Literal["auto"] = setup.settings.compile
+    choice: bool | Literal["auto"] = context.settings.compile
     device = device_of(model)
     if not (is_worth_compiling(model, device) if choice == "auto" else choice):
         return None
     begin = time.perf_counter()
     step = CompiledStep(model, observer)
     try:
-        _try(step, model, setup)
+        _try(step, model, context)
     except _compile_errors() as error:  # Of the backward pass.
         step.give_up(error)
     if not step.compiled:
@@ -130,14 +130,14 @@ def compiled_step(model: LanguageModel, setup: Setup, observer: Observer) -> Com
     return step
 
 
-def _try(step: CompiledStep, model: LanguageModel, setup: Setup) -> None:
+def _try(step: CompiledStep, model: LanguageModel, context: TrainingContext) -> None:
     """One batch forward and backward, without a trace in the model."""
-    settings, device, mode = setup.settings, device_of(model), model.training
-    batch = make_batches(setup.corpus.train, settings, bool(model.context_length), setup.seed).next()
-    own = processes.own_rows(len(batch.tokens))
+    settings, device, mode = context.settings, device_of(model), model.training
+    batch = make_batches(context.corpus.train, settings, bool(model.context_length), context.seed).next()
+    own = processes.local_rows(len(batch.tokens))
     tokens, targets = batch.tokens[own].to(device), batch.targets[own].to(device)
     try:
-        with own_randomness(setup.seed):
+        with own_randomness(context.seed):
             model.train()
             with autocast(device, settings.precision):
                 nll, _ = step(tokens, targets, model.initial_state(len(tokens)))

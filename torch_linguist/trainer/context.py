@@ -20,7 +20,7 @@ from torch_linguist.trainer.settings import CheckpointSettings, ScoreSettings, T
 
 
 @dataclass(frozen=True)
-class Setup:
+class TrainingContext:
     """What the stages share.
 
     Attributes:
@@ -52,7 +52,7 @@ class Setup:
         nll: Nll | None = None,
     ) -> Loop:
         """A loop over the training split (or over `batches`) that trains `model` in place, by `nll` if given."""
-        processes.check_rows(self.settings.batch_size)
+        processes.check_batch_size(self.settings.batch_size)
         set_objective(model, self.settings.label_smoothing, self.settings.z_loss)
         return Loop(
             model,

@@ -84,7 +84,7 @@ def graceful_interrupt() -> Iterator[StopRequest]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first_at
-        if request.signal_number and processes.launched() > 1 and time.monotonic() < first_at + ECHO:
+        if request.signal_number and processes.launched_processes() > 1 and time.monotonic() < first_at + ECHO:
             return
         first_at = time.monotonic()
         if request.signal_number or request.at_once:

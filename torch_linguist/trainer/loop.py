@@ -103,7 +103,7 @@ class Loop:
         loss = torch.zeros((), device=self.device)
         for part in self.parts:
             self._rows = len(part.tokens)
-            own = processes.own_rows(self._rows)
+            own = processes.local_rows(self._rows)
             tokens, targets = part.tokens[own].to(self.device), part.targets[own].to(self.device)
             if not len(tokens):  # The last windows of a pass may be fewer than the processes.
                 continue
@@ -117,7 +117,7 @@ class Loop:
             # Under autocast a layer may hand back its state in bfloat16; it is carried in the weights' own type.
             self._state = [new.to(old.dtype) for new, old in zip(detach_state(state), self._state, strict=True)]
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        loss = processes.sum_gradients(parameters, loss)
+        loss = processes.all_reduce_gradients(parameters, loss)
         self.gradient_norm = clip_gradients(parameters, self.gradient_clip)
         self.skipped = self.skip_faults and not bool(torch.isfinite(loss + self.gradient_norm))
         if self.skipped:
@@ -135,7 +135,7 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation needs but the weights; plain types and tensors."""
-        carried = None if self._state is None else processes.gathered_rows(self._state, self._rows)
+        carried = None if self._state is None else processes.gather_rows(self._state, self._rows)
         return {
             "step": self.step,
             "tokens": self.tokens,
@@ -156,4 +156,4 @@ class Loop:
             self._state = None
             return
         self._rows = carried[0].shape[1]
-        self._state = [tensor[:, processes.own_rows(self._rows)].to(self.device) for tensor in carried]
+        self._state = [tensor[:, processes.local_rows(self._rows)].to(self.device) for tensor in carried]

@@ -15,7 +15,7 @@ def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and torch on every device; torch, whose dropout it is, differently in each process."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(processes.own_seed(seed))
+    torch.manual_seed(processes.process_seed(seed))
 
 
 def random_state() -> dict[str, Any]:

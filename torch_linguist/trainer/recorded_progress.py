@@ -18,7 +18,7 @@ COLUMNS = ("step", "progress")
 
 
 @dataclass(frozen=True)
-class Pace:
+class RecordedProgress:
     """The course that a training took.
 
     Attributes:
@@ -34,7 +34,7 @@ class Pace:
         return self.progress[step] if step < len(self.progress) else 1.0
 
 
-def read_pace(folder: Path) -> Pace | None:
+def read_recorded_progress(folder: Path) -> RecordedProgress | None:
     """The pace of a run; None of one that no clock limited.
 
     Args:
@@ -56,10 +56,10 @@ def read_pace(folder: Path) -> Pace | None:
         validated = frozenset(int(row["step"]) for row in _rows(path) if row["valid_loss"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise TrainingError(f"{path}: is damaged ({error}); the run cannot be repeated from it") from error
-    return Pace(progress, validated)
+    return RecordedProgress(progress, validated)
 
 
-class PaceTable:
+class RecordedProgressTable:
     """Writes `pace.csv`, some rows at a time.
 
     Args:
@@ -90,4 +90,4 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-__all__ = ["Pace", "PaceTable", "read_pace"]
+__all__ = ["RecordedProgress", "RecordedProgressTable", "read_recorded_progress"]

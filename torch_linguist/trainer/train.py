@@ -12,8 +12,8 @@ from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import OneCycle, Schedule
-from torch_linguist.trainer.callback import Observer
-from torch_linguist.trainer.context import Setup, resolved
+from torch_linguist.trainer.callback import Callback
+from torch_linguist.trainer.context import TrainingContext, resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.initialization import start_from_counts
@@ -30,7 +30,7 @@ def train(
     schedule: Schedule | None = None,
     seed: int = 1,
     folder: Path | str | None = None,
-    observer: Observer | None = None,
+    observer: Callback | None = None,
     **settings: Any,
 ) -> FitResult:
     """Trains a model in place and leaves it with the weights of its best validation.
@@ -59,7 +59,7 @@ def train(
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
     start_from_counts(model, corpus, chosen)
     model.to(device)
-    setup = Setup(
+    context = TrainingContext(
         corpus=corpus,
         make_optimizer=make_optimizer,
         schedule=schedule or OneCycle(),
@@ -70,7 +70,7 @@ def train(
     with tempfile.TemporaryDirectory() as temporary, denormals_flushed():
         kept = Path(temporary if folder is None else folder)
         kept.mkdir(parents=True, exist_ok=True)
-        fit = Fit(model, setup, lr, weight_decay, kept, observer)
+        fit = Fit(model, context, lr, weight_decay, kept, observer)
         result = fit.run()
         model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
     return result

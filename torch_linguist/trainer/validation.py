@@ -9,10 +9,10 @@ from torch_linguist.distributed import processes
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.evaluation.scoring import stream_measures
 from torch_linguist.model import LanguageModel, State
-from torch_linguist.trainer.context import Setup
+from torch_linguist.trainer.context import TrainingContext
 
 
-def validation_loss(model: LanguageModel, setup: Setup, max_tokens: int | None) -> float:
+def validation_loss(model: LanguageModel, context: TrainingContext, max_tokens: int | None) -> float:
     """The loss on the validation split, every token scored once, whoever scores it.
 
     The windows of a model with a bounded context are divided among the processes. A state that runs through the whole
@@ -20,22 +20,22 @@ def validation_loss(model: LanguageModel, setup: Setup, max_tokens: int | None) 
 
     Args:
         model: in any mode.
-        setup: corpus and settings.
+        context: corpus and settings.
         max_tokens: only so many from the start of the split; None for all.
 
     Returns:
         Nats per token.
     """
-    stream, chunk_length, stride = setup.corpus.valid, setup.score.chunk_length, setup.score.stride
-    if processes.count() == 1 or not model.context_length:
-        loss = processes.from_first(
+    stream, chunk_length, stride = context.corpus.valid, context.score.chunk_length, context.score.stride
+    if processes.world_size() == 1 or not model.context_length:
+        loss = processes.broadcast_object(
             lambda: mean_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride)
         )
         return float(loss)
     turns = itertools.count()
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        if next(turns) % processes.count() != processes.rank():
+        if next(turns) % processes.world_size() != processes.rank():
             return (torch.zeros(targets.shape),), state
         nll, new_state = model.nll(tokens, targets, state)
         return (nll,), new_state
@@ -43,7 +43,7 @@ def validation_loss(model: LanguageModel, setup: Setup, max_tokens: int | None) 
     nats, tokens = 0.0, 0
     for (part,) in stream_measures(model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride):
         nats, tokens = nats + float(part.double().sum()), tokens + len(part)
-    (total,) = processes.added(nats)
+    (total,) = processes.all_reduce_sum(nats)
     return total / tokens
 
 

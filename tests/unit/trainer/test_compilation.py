@@ -9,14 +9,14 @@ import torch
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import Fit, Observer, Setup, TrainerSettings
+from torch_linguist.trainer import Callback, Fit, TrainerSettings, TrainingContext
 from torch_linguist.trainer.compilation import compiled_step, is_worth_compiling
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
-class Notes(Observer):
+class Notes(Callback):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -37,14 +37,14 @@ def gradients(model: LanguageModel, nll: Callable[..., tuple[torch.Tensor, list[
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("family", ["transformer", "lstm"])
-def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, make_setup: SetupBuilder) -> None:
+def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, make_context: ContextBuilder) -> None:
     torch._dynamo.reset()
     statistics = torch._dynamo.utils.counters["stats"]
     before = statistics["unique_graphs"]
     notes, model = Notes(), build_model(family, 50, num_layers=1)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
-    step = compiled_step(model, make_setup(compile=True), notes)
+    step = compiled_step(model, make_context(compile=True), notes)
     assert torch.equal(torch.get_rng_state(), random)
     assert not model.training
     assert all(weight.grad is None for weight in model.parameters())
@@ -67,7 +67,11 @@ def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, 
 
 @pytest.mark.parametrize("compiler", ["missing", "failing"])
 def test_without_a_compiler_a_training_is_the_plain_one(
-    compiler: str, build_model: ModelBuilder, make_setup: SetupBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compiler: str,
+    build_model: ModelBuilder,
+    make_context: ContextBuilder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch._inductor.config as inductor
 
@@ -77,13 +81,13 @@ def test_without_a_compiler_a_training_is_the_plain_one(
     # What an earlier process has compiled must not be found.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     with inductor.patch({"force_disable_caches": True, "cpp.cxx": (None, command)}):
-        result = Fit(compiled, make_setup(compile=True), 0.01, 0.0, tmp_path, notes).run()
+        result = Fit(compiled, make_context(compile=True), 0.01, 0.0, tmp_path, notes).run()
     torch._dynamo.reset()
     assert not result.compiled
     assert len([line for line in notes.lines if "trainer.compile" in line]) == 1
     plain = build_model("transformer", 50, num_layers=1)
     (tmp_path / "plain").mkdir()
-    Fit(plain, make_setup(compile=False), 0.01, 0.0, tmp_path / "plain").run()
+    Fit(plain, make_context(compile=False), 0.01, 0.0, tmp_path / "plain").run()
     assert all(torch.equal(one, other) for one, other in zip(compiled.parameters(), plain.parameters(), strict=True))
 
 

@@ -16,11 +16,11 @@ from torch_linguist.errors import TrainingError
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import Linear
-from torch_linguist.trainer import Fit, Observer, Setup, train
+from torch_linguist.trainer import Callback, Fit, TrainingContext, train
 from torch_linguist.trainer.callback import Fact
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -28,11 +28,13 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def model_for(setup: Setup, build_model: ModelBuilder, family: str = "lstm", **options: Any) -> LanguageModel:
-    return build_model(family, setup.corpus.tokenizer.vocab_size, **options)
+def model_for(
+    context: TrainingContext, build_model: ModelBuilder, family: str = "lstm", **options: Any
+) -> LanguageModel:
+    return build_model(family, context.corpus.tokenizer.vocab_size, **options)
 
 
-class Watcher(Observer):
+class Watcher(Callback):
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -50,16 +52,16 @@ class Watcher(Observer):
 
 @pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
 def test_a_training_learns_and_keeps_its_books(
-    family: str, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    family: str, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=60, eval_every=20, log_every=10, schedule=Linear(warmup=0.1))
-    model = model_for(setup, build_model, family)
+    context = make_context(max_steps=60, eval_every=20, log_every=10, schedule=Linear(warmup=0.1))
+    model = model_for(context, build_model, family)
     watcher = Watcher()
-    before = mean_nll(model, setup.corpus.valid)
-    result = Fit(model, setup, 0.03, 0.01, tmp_path, watcher).run()
+    before = mean_nll(model, context.corpus.valid)
+    result = Fit(model, context, 0.03, 0.01, tmp_path, watcher).run()
     assert result.best_loss < before - 0.5
     assert (result.status, result.steps, result.tokens) == ("finished", 60, 60 * 32)
-    assert result.epochs == pytest.approx(60 * 32 / len(setup.corpus.train), rel=0.01)
+    assert result.epochs == pytest.approx(60 * 32 / len(context.corpus.train), rel=0.01)
     rows = rows_of(tmp_path)
     header = "step,epoch,tokens,seconds,lr,train_loss,train_perplexity,gradient_norm,tokens_per_second"
     assert list(rows[0]) == [*header.split(","), "valid_loss", "valid_perplexity"]
@@ -71,11 +73,11 @@ def test_a_training_learns_and_keeps_its_books(
             if row[f"{split}_loss"]:
                 assert float(row[f"{split}_perplexity"]) == pytest.approx(math.exp(float(row[f"{split}_loss"])))
         # The rate of the update just done, whose progress was that of the updates before it.
-        assert float(row["lr"]) == pytest.approx(0.03 * setup.schedule.factor((int(row["step"]) - 1) / 60))
+        assert float(row["lr"]) == pytest.approx(0.03 * context.schedule.factor((int(row["step"]) - 1) / 60))
     best = min(float(row["valid_loss"]) for row in rows if row["valid_loss"])
     assert result.best_loss == best
     kept = load_model(tmp_path / "checkpoints" / "best.pt")
-    assert mean_nll(kept, setup.corpus.valid) == pytest.approx(best, abs=1e-6)
+    assert mean_nll(kept, context.corpus.valid) == pytest.approx(best, abs=1e-6)
     assert read_checkpoint(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == result.best_step
     assert watcher.fractions == sorted(watcher.fractions)
     assert watcher.fractions[-1] == 1
@@ -84,12 +86,12 @@ def test_a_training_learns_and_keeps_its_books(
 
 
 def test_the_logged_loss_is_the_mean_since_the_last_line(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     for every in (1, 7):
         (tmp_path / str(every)).mkdir()
-        setup = make_setup(max_steps=21, eval_every=100, log_every=every)
-        Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path / str(every)).run()
+        context = make_context(max_steps=21, eval_every=100, log_every=every)
+        Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path / str(every)).run()
     single = [float(row["train_loss"]) for row in rows_of(tmp_path / "1") if row["train_loss"]]
     grouped = [float(row["train_loss"]) for row in rows_of(tmp_path / "7") if row["train_loss"]]
     assert grouped == pytest.approx([sum(single[at : at + 7]) / 7 for at in (0, 7, 14)], rel=1e-6)
@@ -99,61 +101,61 @@ def test_the_logged_loss_is_the_mean_since_the_last_line(
     ("limits", "steps"), [({"max_tokens": 320}, 10), ({"max_epochs": 0.05}, None), ({"max_steps": 3}, 3)]
 )
 def test_limits_end_the_training(
-    limits: dict[str, Any], steps: int | None, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    limits: dict[str, Any], steps: int | None, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(**limits)
-    result = Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path).run()
+    context = make_context(**limits)
+    result = Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path).run()
     if steps is None:
-        per_epoch = setup.batches(model_for(setup, build_model)).batches_per_epoch
+        per_epoch = context.batches(model_for(context, build_model)).batches_per_epoch
         steps = math.ceil(0.05 * per_epoch)
     assert result.steps == steps
     assert rows_of(tmp_path)[-1]["valid_loss"]
 
 
 def test_without_eval_every_it_validates_ten_times(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=40, eval_tokens=50)
-    Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path).run()
+    context = make_context(max_steps=40, eval_tokens=50)
+    Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path).run()
     assert [int(row["step"]) for row in rows_of(tmp_path) if row["valid_loss"]] == list(range(4, 41, 4))
 
 
 def test_patience_ends_a_training_that_gets_no_better(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=100, eval_every=2, patience=3)
+    context = make_context(max_steps=100, eval_every=2, patience=3)
     # So small a rate moves no weight: every validation equals the first.
-    result = Fit(model_for(setup, build_model), setup, 1e-30, 0.0, tmp_path).run()
+    result = Fit(model_for(context, build_model), context, 1e-30, 0.0, tmp_path).run()
     assert (result.status, result.steps, result.best_step) == ("finished", 8, 2)
     assert "3 validations" in result.reason
 
 
 def test_a_request_to_stop_saves_and_says_interrupted(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=100, eval_every=4)
+    context = make_context(max_steps=100, eval_every=4)
     calls = iter(range(100))
-    result = Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path, stop=lambda: next(calls) == 5).run()
+    result = Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path, stop=lambda: next(calls) == 5).run()
     assert (result.status, result.steps, result.best_step) == ("interrupted", 6, 4)
     assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 6
 
 
 def test_a_stop_before_any_validation_still_leaves_a_best_model(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=100, eval_every=50)
-    result = Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path, stop=lambda: True).run()
+    context = make_context(max_steps=100, eval_every=50)
+    result = Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path, stop=lambda: True).run()
     assert (result.steps, result.best_step) == (1, 1)
     load_model(tmp_path / "checkpoints" / "best.pt")
 
 
 @pytest.mark.parametrize(("log_every", "eval_every"), [(1, 4), (10, 4), (100, 100)])
 def test_a_loss_that_is_not_finite_names_its_step(
-    log_every: int, eval_every: int, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    log_every: int, eval_every: int, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=100, log_every=log_every, eval_every=eval_every)
-    model = model_for(setup, build_model)
-    fit = Fit(model, setup, 0.01, 0.0, tmp_path)
+    context = make_context(max_steps=100, log_every=log_every, eval_every=eval_every)
+    model = model_for(context, build_model)
+    fit = Fit(model, context, 0.01, 0.0, tmp_path)
     update = fit.loop.update
 
     def poisoned() -> Tensor:
@@ -166,17 +168,17 @@ def test_a_loss_that_is_not_finite_names_its_step(
     assert "\n" not in str(caught.value)
     if eval_every == 4:
         assert read_checkpoint(tmp_path / "checkpoints" / "best.pt")["progress"]["step"] == 4
-        assert mean_nll(load_model(tmp_path / "checkpoints" / "best.pt"), setup.corpus.valid) > 0
+        assert mean_nll(load_model(tmp_path / "checkpoints" / "best.pt"), context.corpus.valid) > 0
         assert read_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 4
     else:
         assert not (tmp_path / "checkpoints").exists()
 
 
 def test_weights_that_are_spoiled_are_never_saved(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=100, eval_every=4)
-    fit = Fit(model_for(setup, build_model), setup, 0.01, 0.0, tmp_path)
+    context = make_context(max_steps=100, eval_every=4)
+    fit = Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path)
     update = fit.loop.update
 
     def spoiled() -> Tensor:
@@ -195,28 +197,28 @@ def test_weights_that_are_spoiled_are_never_saved(
 
 
 def test_a_rate_past_all_reason_ends_in_one_line(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=60, gradient_clip=None, eval_every=1000)
-    setup = dataclasses.replace(setup, make_optimizer=torch.optim.SGD)
+    context = make_context(max_steps=60, gradient_clip=None, eval_every=1000)
+    context = dataclasses.replace(context, make_optimizer=torch.optim.SGD)
     with pytest.raises(TrainingError, match=r"step \d+: the training loss is (nan|inf)"):
-        Fit(model_for(setup, build_model, "rnn", nonlinearity="relu"), setup, 1e12, 0.0, tmp_path).run()
+        Fit(model_for(context, build_model, "rnn", nonlinearity="relu"), context, 1e12, 0.0, tmp_path).run()
 
 
 def test_validation_takes_part_of_the_split(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=2, eval_every=2, eval_tokens=33)
-    model = model_for(setup, build_model)
-    result = Fit(model, setup, 0.01, 0.0, tmp_path).run()
-    assert result.best_loss == pytest.approx(mean_nll(model, setup.corpus.valid, 33), abs=1e-9)
-    assert result.best_loss != pytest.approx(mean_nll(model, setup.corpus.valid), abs=1e-6)
+    context = make_context(max_steps=2, eval_every=2, eval_tokens=33)
+    model = model_for(context, build_model)
+    result = Fit(model, context, 0.01, 0.0, tmp_path).run()
+    assert result.best_loss == pytest.approx(mean_nll(model, context.corpus.valid, 33), abs=1e-9)
+    assert result.best_loss != pytest.approx(mean_nll(model, context.corpus.valid), abs=1e-6)
 
 
 def test_train_leaves_the_weights_of_the_best_validation(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    corpus = make_setup().corpus
+    corpus = make_context().corpus
     model = build_model("lstm", corpus.tokenizer.vocab_size)
     # A rate that jumps up in the end, so that the last weights are not the best ones.
 

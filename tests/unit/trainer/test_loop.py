@@ -9,7 +9,7 @@ import torch
 from torch_linguist.data import Batch
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import Loop, Setup
+from torch_linguist.trainer import Loop, TrainingContext
 
 ModelBuilder = Callable[..., LanguageModel]
 V = 30
@@ -140,17 +140,17 @@ def test_a_state_dict_goes_on_exactly(build_model: ModelBuilder) -> None:
 
 
 def test_smoothing_and_z_loss_are_trained_with_and_not_scored_with(
-    make_setup: Callable[..., Setup], build_model: ModelBuilder
+    make_context: Callable[..., TrainingContext], build_model: ModelBuilder
 ) -> None:
-    setup = make_setup(label_smoothing=0.2, z_loss=0.01)
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size, output="full", dropout=0.0)
-    first = setup.batches(model).next()
+    context = make_context(label_smoothing=0.2, z_loss=0.01)
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size, output="full", dropout=0.0)
+    first = context.batches(model).next()
     state = model.initial_state(len(first.tokens))
     plain, _ = model.nll(first.tokens, first.targets, state)
     logits = model(first.tokens, state)[0].flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, first.targets.flatten(), label_smoothing=0.2)
     expected = expected + 0.01 * logits.logsumexp(1).square().mean()
-    loop = setup.loop(model, 1e-9, 0.0)
+    loop = context.loop(model, 1e-9, 0.0)
     torch.testing.assert_close(loop.update(), expected.detach())
     model.eval()
     scored, _ = model.nll(first.tokens, first.targets, state)
@@ -160,9 +160,9 @@ def test_smoothing_and_z_loss_are_trained_with_and_not_scored_with(
 @pytest.mark.parametrize("field", ["label_smoothing", "z_loss"])
 @pytest.mark.parametrize("output", ["adaptive", "sampled"])
 def test_smoothing_needs_the_full_softmax(
-    field: str, output: str, make_setup: Callable[..., Setup], build_model: ModelBuilder
+    field: str, output: str, make_context: Callable[..., TrainingContext], build_model: ModelBuilder
 ) -> None:
-    setup = make_setup(**{field: 0.1})
-    model = build_model("gru", setup.corpus.tokenizer.vocab_size, output=output, cutoffs=[2])
+    context = make_context(**{field: 0.1})
+    model = build_model("gru", context.corpus.tokenizer.vocab_size, output=output, cutoffs=[2])
     with pytest.raises(ConfigError, match=rf"trainer\.{field}=0\.1.*model\.output=full"):
-        setup.loop(model, 0.1, 0.0)
+        context.loop(model, 0.1, 0.0)

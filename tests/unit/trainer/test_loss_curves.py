@@ -18,7 +18,7 @@ import torch
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import OneCycle
 from torch_linguist.optim.optimizers import set_learning_rate
-from torch_linguist.trainer import Setup
+from torch_linguist.trainer import TrainingContext
 from torch_linguist.trainer.randomness import own_randomness
 
 CURVES = Path(__file__).resolve().parents[2] / "assets" / "losses.csv"
@@ -38,13 +38,15 @@ def stored_curves() -> dict[str, list[float]]:
     return {family: [float(row[family]) for row in rows] for family in OPTIONS}
 
 
-def measured_curve(family: str, setup: Setup, build_model: Callable[..., LanguageModel]) -> list[float]:
+def measured_curve(family: str, context: TrainingContext, build_model: Callable[..., LanguageModel]) -> list[float]:
     losses = []
     with own_randomness(11):
-        model = build_model(family, setup.corpus.tokenizer.vocab_size, dropout=0.1, embedding_dim=32, **OPTIONS[family])
-        loop = setup.loop(model, 0.01, 0.1)
+        model = build_model(
+            family, context.corpus.tokenizer.vocab_size, dropout=0.1, embedding_dim=32, **OPTIONS[family]
+        )
+        loop = context.loop(model, 0.01, 0.1)
         for step in range(STEPS):
-            set_learning_rate(loop.optimizer, 0.01 * setup.schedule.factor(step / STEPS))
+            set_learning_rate(loop.optimizer, 0.01 * context.schedule.factor(step / STEPS))
             losses.append(float(loop.update()))
     return losses
 
@@ -60,20 +62,20 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("family", OPTIONS)
 def test_the_losses_are_the_stored_ones(
-    family: str, make_setup: Callable[..., Setup], build_model: Callable[..., LanguageModel]
+    family: str, make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel]
 ) -> None:
-    setup = make_setup(max_steps=STEPS, batch_size=8, sequence_length=12, schedule=OneCycle())
-    losses = measured_curve(family, setup, build_model)
+    context = make_context(max_steps=STEPS, batch_size=8, sequence_length=12, schedule=OneCycle())
+    losses = measured_curve(family, context, build_model)
     assert losses[-1] < losses[0] - 0.25
     assert losses == pytest.approx(stored_curves()[family], abs=TOLERANCE)
 
 
 @pytest.mark.skipif("TORCH_LINGUIST_WRITE_CURVES" not in os.environ, reason="scripts/write_loss_curves.py asks for it")
 def test_the_curves_are_written_anew(
-    make_setup: Callable[..., Setup], build_model: Callable[..., LanguageModel]
+    make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel]
 ) -> None:
-    setup = make_setup(max_steps=STEPS, batch_size=8, sequence_length=12, schedule=OneCycle())
-    curves = {family: measured_curve(family, setup, build_model) for family in OPTIONS}
+    context = make_context(max_steps=STEPS, batch_size=8, sequence_length=12, schedule=OneCycle())
+    curves = {family: measured_curve(family, context, build_model) for family in OPTIONS}
     with CURVES.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["step", *curves])

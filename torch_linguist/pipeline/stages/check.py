@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from torch_linguist.model import LanguageModel, device_of
-from torch_linguist.trainer.context import Setup
+from torch_linguist.trainer.context import TrainingContext
 from torch_linguist.trainer.randomness import own_randomness
 from torch_linguist.trainer.settings import CheckSettings
 
@@ -26,25 +26,25 @@ class CheckResult:
     passed: bool
 
 
-def check_untrained(model: LanguageModel, setup: Setup, settings: CheckSettings) -> CheckResult:
+def check_untrained(model: LanguageModel, context: TrainingContext, settings: CheckSettings) -> CheckResult:
     """Measures the loss of an untrained model on a few training batches.
 
     A loss far above ln(V) means logits that start too large; one below it, a target that leaks into the input.
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         settings: how many batches, and the tolerance.
 
     Returns:
         The loss and ln(V).
     """
-    batches = setup.batches(model)
+    batches = context.batches(model)
     device = device_of(model)
     total, tokens = 0.0, 0
     mode = model.training
     model.eval()
-    with torch.inference_mode(), own_randomness(setup.seed):
+    with torch.inference_mode(), own_randomness(context.seed):
         for _ in range(settings.batches):
             batch = batches.next()
             state = model.initial_state(len(batch.tokens))

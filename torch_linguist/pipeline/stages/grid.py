@@ -17,7 +17,7 @@ from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.short_training import Trial, run_trial
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
-from torch_linguist.trainer.context import Setup
+from torch_linguist.trainer.context import TrainingContext
 from torch_linguist.trainer.settings import GridSettings
 
 COLUMNS = (
@@ -86,7 +86,7 @@ class Halving:
 
 def run_grid(
     model: LanguageModel,
-    setup: Setup,
+    context: TrainingContext,
     settings: GridSettings,
     learning_rates: Sequence[float],
     table: Path,
@@ -97,7 +97,7 @@ def run_grid(
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         settings: the weight decays, and the length of each training.
         learning_rates: best first; the first `settings.learning_rates` of them take part.
         table: a CSV file, a row a point.
@@ -127,7 +127,7 @@ def run_grid(
                 halving.note(earlier[index].rungs)
             continue
         looks = {"rungs": tuple(halving.losses), "satisfied": halving.goes_on} if halving else {}
-        point = run_trial(model, setup, lr, decay, settings.steps, settings.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
+        point = run_trial(model, context, lr, decay, settings.steps, settings.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
         points.append(point)
         rows.add(_row(index, point, model.num_parameters()))
     finished = [point for point in points if point.status == "finished"]

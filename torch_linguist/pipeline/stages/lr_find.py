@@ -16,7 +16,7 @@ from torch_linguist.optim.optimizers import set_learning_rate
 from torch_linguist.pipeline.lr_suggestions import suggest
 from torch_linguist.pipeline.short_training import Trial, run_trial
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer.context import Setup, untrained_copy
+from torch_linguist.trainer.context import TrainingContext, untrained_copy
 from torch_linguist.trainer.randomness import own_randomness
 from torch_linguist.trainer.settings import LRFindSettings
 
@@ -65,7 +65,7 @@ class LRFindResult:
 
 def range_test(
     model: LanguageModel,
-    setup: Setup,
+    context: TrainingContext,
     settings: LRFindSettings,
     table: Path | None = None,
     progressed: Callable[[float, float], None] = lambda fraction, loss: None,
@@ -78,7 +78,7 @@ def range_test(
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         settings: ends, number of steps, smoothing, method.
         table: a CSV file, a row an update; None for none.
         progressed: told the share of the steps done and the loss.
@@ -91,8 +91,8 @@ def range_test(
     losses: list[float] = []
     smoothed: list[float] = []
     average, best, skipped = 0.0, math.inf, 0
-    with own_randomness(setup.seed):
-        loop = setup.loop(untrained_copy(model), settings.start, 0.0)
+    with own_randomness(context.seed):
+        loop = context.loop(untrained_copy(model), settings.start, 0.0)
         while len(rates) < settings.steps and skipped < MOST_SKIPPED:
             step = len(rates)
             lr = settings.start * (settings.end / settings.start) ** (step / (settings.steps - 1))
@@ -149,7 +149,7 @@ def _reason(test: RangeTest, settings: LRFindSettings) -> str:
 
 def find_learning_rate(
     model: LanguageModel,
-    setup: Setup,
+    context: TrainingContext,
     settings: LRFindSettings,
     folder: Path,
     progressed: Callable[[float, float], None] = lambda fraction, loss: None,
@@ -159,7 +159,7 @@ def find_learning_rate(
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         settings: of the test and of the trials.
         folder: gets `lr_finder.csv` and `lr_trials.csv`.
         progressed: told the share of the stage done and the loss.
@@ -176,7 +176,7 @@ def find_learning_rate(
     def stretch(part: int) -> Callable[[float, float], None]:
         return lambda fraction, loss: progressed(min(1.0, (done + fraction * part) / whole), loss)
 
-    test = test or range_test(model, setup, settings, folder / "lr_finder.csv", stretch(settings.steps))
+    test = test or range_test(model, context, settings, folder / "lr_finder.csv", stretch(settings.steps))
     done += settings.steps
     centre = test.suggestion
     if centre is None or not planned:
@@ -189,7 +189,7 @@ def find_learning_rate(
     def attempt(lr: float) -> None:
         nonlocal done
         part = settings.trial_steps
-        trial = run_trial(model, setup, lr, 0.0, part, settings.eval_tokens, stretch(part))
+        trial = run_trial(model, context, lr, 0.0, part, settings.eval_tokens, stretch(part))
         done += part
         trials.append(trial)
         rows.add({column: getattr(trial, column) for column in ROW_COLUMNS})

@@ -11,7 +11,7 @@ from torch_linguist.data import Batch
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer.context import Setup, make_batches, untrained_copy
+from torch_linguist.trainer.context import TrainingContext, make_batches, untrained_copy
 from torch_linguist.trainer.randomness import own_randomness
 from torch_linguist.trainer.settings import OverfitSettings
 
@@ -62,7 +62,7 @@ class OverfitResult:
 
 def overfit(
     model: LanguageModel,
-    setup: Setup,
+    context: TrainingContext,
     settings: OverfitSettings,
     table: Path,
     progressed: Callable[[float, float], None] = lambda fraction, loss: None,
@@ -71,7 +71,7 @@ def overfit(
 
     Args:
         model: untrained; is not changed.
-        setup: corpus and settings.
+        context: corpus and settings.
         settings: how many batches, for how long, to which loss.
         table: a CSV file, a row an update.
         progressed: told the share of `max_steps` done and the loss.
@@ -79,16 +79,16 @@ def overfit(
     Returns:
         How far the loss came down.
     """
-    small = replace(setup.settings, batch_size=settings.batch_size, sequence_length=settings.sequence_length)
-    source = make_batches(setup.corpus.train, small, bool(model.context_length), setup.seed)
+    small = replace(context.settings, batch_size=settings.batch_size, sequence_length=settings.sequence_length)
+    source = make_batches(context.corpus.train, small, bool(model.context_length), context.seed)
     learnt = [source.next() for _ in range(settings.batches)]
     batches = RepeatedBatches(learnt)
     rows = Table(table, ["step", "loss"])
     losses: list[float] = []
-    with own_randomness(setup.seed):
+    with own_randomness(context.seed):
         pupil = untrained_copy(model, dropout=False)
         # The learning rate is one of AdamW, whatever optimizer the long training takes.
-        loop = replace(setup, make_optimizer=torch.optim.AdamW).loop(pupil, settings.lr, 0.0, batches)
+        loop = replace(context, make_optimizer=torch.optim.AdamW).loop(pupil, settings.lr, 0.0, batches)
         for step in range(settings.max_steps):
             # A short warm-up keeps the first updates of Adam, whose moments are still empty, from overshooting.
             set_learning_rate(loop.optimizer, settings.lr * min(1.0, (step + 1) / 10))

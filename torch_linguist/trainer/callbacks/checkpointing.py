@@ -55,7 +55,7 @@ def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-class Keeper:
+class Checkpointing:
     """Writes the checkpoints of one training, and knows what that costs.
 
     The best weights wait in memory until the state is written too, so that the two on the disk belong together and

@@ -12,11 +12,11 @@ from torch_linguist.data import Batch
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.runs.csv_table import Table, drop_rows_after
 from torch_linguist.trainer.budget import Spent
-from torch_linguist.trainer.callback import Observer
+from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.non_finite import LossWatch, fault
 from torch_linguist.trainer.loop import Loop
 from torch_linguist.trainer.recorded_progress import FILE as PACE
-from torch_linguist.trainer.recorded_progress import PaceTable
+from torch_linguist.trainer.recorded_progress import RecordedProgressTable
 
 COLUMNS = (
     "step",
@@ -60,7 +60,7 @@ class Update:
         return fault(self.loss, self.norm)
 
 
-class Journal:
+class MetricsLog:
     """Keeps the books of one training.
 
     Args:
@@ -72,7 +72,7 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, observer: Observer, timed: bool, resumed_at: int | None, rows: int | None = None
+        self, folder: Path, observer: Callback, timed: bool, resumed_at: int | None, rows: int | None = None
     ) -> None:
         self._observer = observer
         self._pending: list[Update] = []
@@ -84,7 +84,7 @@ class Journal:
             drop_rows_after(folder / METRICS, resumed_at, rows)
             drop_rows_after(folder / PACE, resumed_at)
         self._table = Table(folder / METRICS, COLUMNS, append=resumed_at is not None)
-        self._paces = PaceTable(folder / PACE, append=resumed_at is not None) if timed else None
+        self._paces = RecordedProgressTable(folder / PACE, append=resumed_at is not None) if timed else None
 
     def begins(self, step: int, progress: float) -> None:
         """An update begins at this progress, 0 to 1."""

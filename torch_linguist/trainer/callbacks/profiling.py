@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch_linguist.distributed import processes
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
-from torch_linguist.trainer.callback import Observer
+from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.settings import TrainerSettings
 
 WARM_UP = 10
@@ -50,9 +50,9 @@ class Profiling:
         observer: is told when the table is there.
     """
 
-    def __init__(self, folder: Path, settings: TrainerSettings, observer: Observer) -> None:
+    def __init__(self, folder: Path, settings: TrainerSettings, observer: Callback) -> None:
         self._folder, self._observer = folder, observer
-        self._wanted = settings.profile and processes.is_first()
+        self._wanted = settings.profile and processes.is_main_process()
         self._max_steps = settings.max_steps or math.inf
         self._begin: int | None = None
         self._done = 0

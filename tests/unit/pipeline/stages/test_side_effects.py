@@ -19,11 +19,11 @@ from torch_linguist.pipeline.stages.check import check_untrained
 from torch_linguist.pipeline.stages.grid import run_grid
 from torch_linguist.pipeline.stages.lr_find import find_learning_rate, range_test
 from torch_linguist.pipeline.stages.overfit import overfit
-from torch_linguist.trainer import CheckSettings, Fit, GridSettings, LRFindSettings, OverfitSettings, Setup
+from torch_linguist.trainer import CheckSettings, Fit, GridSettings, LRFindSettings, OverfitSettings, TrainingContext
 from torch_linguist.trainer.randomness import own_randomness, random_state, restore_random_state, seed_everything
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
 def fingerprint(model: LanguageModel) -> list[Any]:
@@ -43,14 +43,14 @@ def fingerprint(model: LanguageModel) -> list[Any]:
 
 
 FIND = LRFindSettings(steps=12, trial_steps=3, eval_tokens=40)
-STAGES: dict[str, Callable[[LanguageModel, Setup, Path], object]] = {
-    "check": lambda model, setup, folder: check_untrained(model, setup, CheckSettings()),
-    "overfit": lambda model, setup, folder: overfit(model, setup, OverfitSettings(max_steps=3), folder / "o.csv"),
-    "range_test": lambda model, setup, folder: range_test(model, setup, FIND),
-    "lr_find": lambda model, setup, folder: find_learning_rate(model, setup, FIND, folder),
-    "trial": lambda model, setup, folder: run_trial(model, setup, 0.01, 0.1, 3, 40),
-    "grid": lambda model, setup, folder: run_grid(
-        model, setup, GridSettings(weight_decay=[0.0, 0.1], steps=2, eval_tokens=40), [0.01], folder / "grid.csv"
+STAGES: dict[str, Callable[[LanguageModel, TrainingContext, Path], object]] = {
+    "check": lambda model, context, folder: check_untrained(model, context, CheckSettings()),
+    "overfit": lambda model, context, folder: overfit(model, context, OverfitSettings(max_steps=3), folder / "o.csv"),
+    "range_test": lambda model, context, folder: range_test(model, context, FIND),
+    "lr_find": lambda model, context, folder: find_learning_rate(model, context, FIND, folder),
+    "trial": lambda model, context, folder: run_trial(model, context, 0.01, 0.1, 3, 40),
+    "grid": lambda model, context, folder: run_grid(
+        model, context, GridSettings(weight_decay=[0.0, 0.1], steps=2, eval_tokens=40), [0.01], folder / "grid.csv"
     ),
 }
 
@@ -59,15 +59,15 @@ STAGES: dict[str, Callable[[LanguageModel, Setup, Path], object]] = {
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_stage_leaves_everything_as_it_was(
-    stage: str, family: str, training: bool, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    stage: str, family: str, training: bool, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup()
-    model = build_model(family, setup.corpus.tokenizer.vocab_size, dropout=0.3).train(training)
+    context = make_context()
+    model = build_model(family, context.corpus.tokenizer.vocab_size, dropout=0.3).train(training)
     seed_everything(5)
     random.gauss(0, 1)  # Leaves a second number behind in Python's state,
     np.random.normal()  # and in NumPy's.
     before = fingerprint(model)
-    STAGES[stage](model, setup, tmp_path)
+    STAGES[stage](model, context, tmp_path)
     assert fingerprint(model) == before
 
 
@@ -107,40 +107,42 @@ def test_random_states_go_through_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
 def test_finding_a_rate_first_gives_bit_equal_weights(
-    family: str, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    family: str, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup(max_steps=6, eval_every=3, eval_tokens=40, schedule=OneCycle())
+    context = make_context(max_steps=6, eval_every=3, eval_tokens=40, schedule=OneCycle())
     models = []
     for name in ("found", "given"):
         folder = tmp_path / name
         folder.mkdir()
         seed_everything(8)
-        model = build_model(family, setup.corpus.tokenizer.vocab_size, dropout=0.2)
+        model = build_model(family, context.corpus.tokenizer.vocab_size, dropout=0.2)
         if name == "found":
-            result = find_learning_rate(model, setup, FIND, folder)
-            run_grid(model, setup, GridSettings(steps=2, eval_tokens=40), result.ranked, folder / "grid.csv")
-        Fit(model, setup, 0.01, 0.0, folder).run()
+            result = find_learning_rate(model, context, FIND, folder)
+            run_grid(model, context, GridSettings(steps=2, eval_tokens=40), result.ranked, folder / "grid.csv")
+        Fit(model, context, 0.01, 0.0, folder).run()
         models.append(model)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_trial_is_the_same_whenever_it_runs(make_setup: SetupBuilder, build_model: ModelBuilder) -> None:
-    setup = make_setup(schedule=OneCycle())
-    model = build_model("gru", setup.corpus.tokenizer.vocab_size, dropout=0.2)
-    first = run_trial(model, setup, 0.01, 0.0, 4, 60)
+def test_a_trial_is_the_same_whenever_it_runs(make_context: ContextBuilder, build_model: ModelBuilder) -> None:
+    context = make_context(schedule=OneCycle())
+    model = build_model("gru", context.corpus.tokenizer.vocab_size, dropout=0.2)
+    first = run_trial(model, context, 0.01, 0.0, 4, 60)
     torch.rand(7)
-    run_trial(model, setup, 0.1, 0.5, 3, 60)
-    again = run_trial(model, setup, 0.01, 0.0, 4, 60)
+    run_trial(model, context, 0.1, 0.5, 3, 60)
+    again = run_trial(model, context, 0.01, 0.0, 4, 60)
     assert (first.train_loss, first.valid_loss, first.steps) == (again.train_loss, again.valid_loss, 4)
 
 
-def test_a_trial_that_diverges_is_a_result(make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
-    setup = make_setup(gradient_clip=None, make_optimizer=torch.optim.SGD)
-    model = build_model("rnn", setup.corpus.tokenizer.vocab_size, nonlinearity="relu")
-    trial = run_trial(model, setup, 1e15, 0.0, 20, 40)
+def test_a_trial_that_diverges_is_a_result(
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
+) -> None:
+    context = make_context(gradient_clip=None, make_optimizer=torch.optim.SGD)
+    model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
+    trial = run_trial(model, context, 1e15, 0.0, 20, 40)
     assert (trial.status, trial.valid_loss) == ("diverged", math.inf)
-    result = run_grid(model, setup, GridSettings(steps=20, weight_decay=[0.0]), [1e15, 1e-3], tmp_path / "grid.csv")
+    result = run_grid(model, context, GridSettings(steps=20, weight_decay=[0.0]), [1e15, 1e-3], tmp_path / "grid.csv")
     assert [point.status for point in result.points] == ["diverged", "finished"]
     assert result.best is not None
     assert result.best.lr == 1e-3
@@ -151,12 +153,12 @@ def test_a_trial_that_diverges_is_a_result(make_setup: SetupBuilder, build_model
 
 
 def test_the_grid_tries_every_point_of_the_best_rates(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup()
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size)
+    context = make_context()
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
     settings = GridSettings(steps=3, learning_rates=2, weight_decay=[0.0, 0.1, 0.2], eval_tokens=60)
-    result = run_grid(model, setup, settings, [0.02, 0.01, 0.5], tmp_path / "grid.csv")
+    result = run_grid(model, context, settings, [0.02, 0.01, 0.5], tmp_path / "grid.csv")
     assert [(point.lr, point.weight_decay) for point in result.points] == [
         (lr, decay) for lr in (0.02, 0.01) for decay in (0.0, 0.1, 0.2)
     ]
@@ -164,12 +166,12 @@ def test_the_grid_tries_every_point_of_the_best_rates(
 
 
 def test_the_range_test_raises_the_rate_by_a_constant_factor(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup()
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size)
+    context = make_context()
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
     settings = LRFindSettings(start=1e-4, end=0.1, steps=31, smoothing=0.8)
-    test = range_test(model, setup, settings, tmp_path / "curve.csv")
+    test = range_test(model, context, settings, tmp_path / "curve.csv")
     np.testing.assert_allclose(test.rates, np.geomspace(1e-4, 0.1, 31))
     weights = 0.8 ** np.arange(31)
     for count in (1, 2, 17, 31):  # An exponential mean over what there is so far.
@@ -183,23 +185,23 @@ def test_the_range_test_raises_the_rate_by_a_constant_factor(
     assert len(rows) == 32
 
 
-def test_a_rate_that_explodes_ends_the_range_test(make_setup: SetupBuilder, build_model: ModelBuilder) -> None:
-    setup = make_setup(gradient_clip=None, make_optimizer=torch.optim.SGD)
-    model = build_model("rnn", setup.corpus.tokenizer.vocab_size, nonlinearity="relu")
-    test = range_test(model, setup, LRFindSettings(start=1e9, end=1e12, steps=20))
+def test_a_rate_that_explodes_ends_the_range_test(make_context: ContextBuilder, build_model: ModelBuilder) -> None:
+    context = make_context(gradient_clip=None, make_optimizer=torch.optim.SGD)
+    model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
+    test = range_test(model, context, LRFindSettings(start=1e9, end=1e12, steps=20))
     assert len(test.rates) < 20
     assert test.suggestion is None
     assert test.reason
 
 
 def test_the_finder_walks_on_where_the_best_trial_lies_at_an_edge(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup()
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size)
+    context = make_context()
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
     # The suggestion of so low a range is far too low, so the best of the trials is always the highest.
     settings = LRFindSettings(start=1e-7, end=1e-6, steps=10, trial_steps=10, trial_factors=[1.0, 10.0])
-    result = find_learning_rate(model, setup, settings, tmp_path)
+    result = find_learning_rate(model, context, settings, tmp_path)
     rates = [trial.lr for trial in result.trials]
     assert len(rates) == 5
     assert rates[2:] == pytest.approx([rates[1] * 10, rates[1] * 100, rates[1] * 1000])
@@ -209,27 +211,27 @@ def test_the_finder_walks_on_where_the_best_trial_lies_at_an_edge(
 
 
 def test_check_passes_the_untrained_and_catches_the_trained(
-    make_setup: SetupBuilder, build_model: ModelBuilder
+    make_context: ContextBuilder, build_model: ModelBuilder
 ) -> None:
-    setup = make_setup()
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size)
-    result = check_untrained(model, setup, CheckSettings(batches=3))
+    context = make_context()
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
+    result = check_untrained(model, context, CheckSettings(batches=3))
     assert (result.passed, result.tokens) == (True, 96)
     assert result.expected == pytest.approx(math.log(model.vocab_size))
     with torch.no_grad():
         model.get_parameter("output.bias")[: model.vocab_size // 2] = 30.0
-    assert not check_untrained(model, setup, CheckSettings()).passed
+    assert not check_untrained(model, context, CheckSettings()).passed
 
 
 @pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
 def test_overfit_learns_a_batch_by_heart(
-    family: str, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    family: str, make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    setup = make_setup()
+    context = make_context()
     # Dropout would keep it from learning anything by heart, so the stage turns it off.
-    model = build_model(family, setup.corpus.tokenizer.vocab_size, dropout=0.6, embedding_dim=32)
+    model = build_model(family, context.corpus.tokenizer.vocab_size, dropout=0.6, embedding_dim=32)
     result = overfit(
-        model, setup, OverfitSettings(max_steps=300, target=0.2, lr=0.01, batch_size=2), tmp_path / "o.csv"
+        model, context, OverfitSettings(max_steps=300, target=0.2, lr=0.01, batch_size=2), tmp_path / "o.csv"
     )
     assert result.passed
     assert result.loss <= 0.2
@@ -239,10 +241,10 @@ def test_overfit_learns_a_batch_by_heart(
 
 
 def test_overfit_has_an_optimizer_of_its_own(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     # Its learning rate is one of AdamW; plain SGD would not move at it, and say that the model cannot learn.
-    setup = make_setup(make_optimizer=functools.partial(torch.optim.SGD, momentum=0.0))
-    model = build_model("lstm", setup.corpus.tokenizer.vocab_size, embedding_dim=32)
+    context = make_context(make_optimizer=functools.partial(torch.optim.SGD, momentum=0.0))
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size, embedding_dim=32)
     settings = OverfitSettings(max_steps=300, target=0.3, lr=0.01, batch_size=2)
-    assert overfit(model, setup, settings, tmp_path / "o.csv").passed
+    assert overfit(model, context, settings, tmp_path / "o.csv").passed

@@ -27,16 +27,16 @@ from torch_linguist.optim.weight_average import NOT_IMPROVED, WeightAverage
 from torch_linguist.pipeline.progress import Progress
 from torch_linguist.runs.csv_table import drop_rows_after
 from torch_linguist.runs.lock import run_lock
-from torch_linguist.trainer import CheckpointSettings, Fit, Observer, Setup
+from torch_linguist.trainer import Callback, CheckpointSettings, Fit, TrainingContext
 from torch_linguist.trainer.callbacks.checkpointing import newest_state
 from torch_linguist.trainer.callbacks.non_finite import SETTLED, LossWatch
 from torch_linguist.trainer.interrupt import Interrupted, graceful_interrupt
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
-class Notes(Observer):
+class Notes(Callback):
     """Keeps what it is told in words."""
 
     def __init__(self) -> None:
@@ -47,13 +47,13 @@ class Notes(Observer):
 
 
 def fit_of(
-    folder: Path, make_setup: SetupBuilder, build_model: ModelBuilder, every_steps: int | None = 2, **options: Any
+    folder: Path, make_context: ContextBuilder, build_model: ModelBuilder, every_steps: int | None = 2, **options: Any
 ) -> Fit:
     own = {key: options.pop(key) for key in ("observer", "resume", "stop") if key in options}
-    setup = make_setup(**({"max_steps": 12, "eval_every": 4, "log_every": 3, "eval_tokens": 60} | options))
-    setup = dataclasses.replace(setup, checkpoint=CheckpointSettings(every_steps=every_steps))
+    context = make_context(**({"max_steps": 12, "eval_every": 4, "log_every": 3, "eval_tokens": 60} | options))
+    context = dataclasses.replace(context, checkpoint=CheckpointSettings(every_steps=every_steps))
     folder.mkdir(exist_ok=True)
-    return Fit(build_model("lstm", setup.corpus.tokenizer.vocab_size, dropout=0.2), setup, 0.02, 0.1, folder, **own)
+    return Fit(build_model("lstm", context.corpus.tokenizer.vocab_size, dropout=0.2), context, 0.02, 0.1, folder, **own)
 
 
 def poison(fit: Fit, *steps: int) -> None:
@@ -79,24 +79,24 @@ def finite(path: Path) -> bool:
 
 
 def test_stop_names_the_step_and_keeps_the_batch(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    fit = fit_of(tmp_path, make_setup, build_model, accumulate=2)
+    fit = fit_of(tmp_path, make_context, build_model, accumulate=2)
     poison(fit, 7)
     with pytest.raises(TrainingError, match=r"step 7: the training loss is inf .*faulty_batch_7\.pt") as caught:
         fit.run()
     assert "\n" not in str(caught.value)
     kept = torch.load(tmp_path / "faulty_batch_7.pt", weights_only=True)
     assert (kept["step"], kept["loss"], len(kept["batches"])) == (7, math.inf, 2)
-    batches = fit.setup.batches(fit.model)
+    batches = fit.context.batches(fit.model)
     expected = [batches.next() for _ in range(14)][12]
     assert kept["batches"][0]["tokens"].equal(expected.tokens)
     assert finite(tmp_path / "checkpoints" / "last.pt")
 
 
-def test_skip_leaves_the_update_out(make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
+def test_skip_leaves_the_update_out(make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
     notes = Notes()
-    fit = fit_of(tmp_path, make_setup, build_model, on_nan="skip", observer=notes)
+    fit = fit_of(tmp_path, make_context, build_model, on_nan="skip", observer=notes)
     poison(fit, 5, 6)
     before: dict[int, Tensor] = {}
     update = fit.loop.update
@@ -113,17 +113,17 @@ def test_skip_leaves_the_update_out(make_setup: SetupBuilder, build_model: Model
     assert torch.equal(before[4], before[5])
     assert torch.equal(before[5], before[6])
     assert not torch.equal(before[6], before[7])
-    fit = fit_of(tmp_path / "endless", make_setup, build_model, on_nan="skip", max_steps=200)
+    fit = fit_of(tmp_path / "endless", make_context, build_model, on_nan="skip", max_steps=200)
     poison(fit, *range(200))
     with pytest.raises(TrainingError, match=r"step 101: .* as in the 100 updates before it"):
         fit.run()
 
 
 def test_rollback_takes_the_weights_of_the_last_checkpoint(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     notes = Notes()
-    fit = fit_of(tmp_path, make_setup, build_model, on_nan="rollback", observer=notes)
+    fit = fit_of(tmp_path, make_context, build_model, on_nan="rollback", observer=notes)
     poison(fit, 1, 8)
     result = fit.run()
     assert (result.status, result.steps) == ("finished", 12)
@@ -143,11 +143,15 @@ def test_a_jump_is_told_once() -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_state_costs_the_updates_since_the_one_before(
-    damage: str, make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str,
+    make_context: ContextBuilder,
+    build_model: ModelBuilder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fit_of(tmp_path / "straight", make_setup, build_model).run()
+    fit_of(tmp_path / "straight", make_context, build_model).run()
     calls = iter(range(100))
-    fit_of(tmp_path / "run", make_setup, build_model, stop=lambda: next(calls) == 9).run()
+    fit_of(tmp_path / "run", make_context, build_model, stop=lambda: next(calls) == 9).run()
     checkpoints = tmp_path / "run" / "checkpoints"
     last = checkpoints / "last.pt"
     if damage == "flip":
@@ -160,7 +164,7 @@ def test_a_damaged_state_costs_the_updates_since_the_one_before(
     assert found is not None
     assert (found[0].name, found[1]["progress"]["step"]) == ("previous.pt", 8)
     assert ("last.pt" in caplog.text) == (damage != "gone")
-    fit_of(tmp_path / "run", make_setup, build_model, resume=found[0]).run()
+    fit_of(tmp_path / "run", make_context, build_model, resume=found[0]).run()
     one, other = (
         read_checkpoint(tmp_path / name / "checkpoints" / "last.pt")["weights"] for name in ("straight", "run")
     )
@@ -170,8 +174,8 @@ def test_a_damaged_state_costs_the_updates_since_the_one_before(
         read_checkpoint(path)
 
 
-def test_every_flipped_bit_is_noticed(make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
-    fit_of(tmp_path, make_setup, build_model, max_steps=2).run()
+def test_every_flipped_bit_is_noticed(make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
+    fit_of(tmp_path, make_context, build_model, max_steps=2).run()
     path = tmp_path / "checkpoints" / "last.pt"
     with zipfile.ZipFile(path) as archive:
         assert archive.comment.startswith(b"sha256:")
@@ -185,24 +189,24 @@ def test_every_flipped_bit_is_noticed(make_setup: SetupBuilder, build_model: Mod
     read_checkpoint(path)
 
 
-def test_what_is_tied_is_stored_once(build_model: ModelBuilder, make_setup: SetupBuilder, tmp_path: Path) -> None:
+def test_what_is_tied_is_stored_once(build_model: ModelBuilder, make_context: ContextBuilder, tmp_path: Path) -> None:
     sizes: dict[bool, list[int]] = {}
     for tied in (False, True):
-        setup = make_setup(max_steps=2)
+        context = make_context(max_steps=2)
         folder = tmp_path / str(tied)
         folder.mkdir()
-        model = build_model("lstm", setup.corpus.tokenizer.vocab_size, tied=tied, embedding_dim=16)
-        Fit(model, setup, 0.01, 0.0, folder).run()
+        model = build_model("lstm", context.corpus.tokenizer.vocab_size, tied=tied, embedding_dim=16)
+        Fit(model, context, 0.01, 0.0, folder).run()
         sizes[tied] = [(folder / "checkpoints" / name).stat().st_size for name in ("best.pt", "last.pt")]
         again = load_model(folder / "checkpoints" / "best.pt")
         assert again.num_parameters() == model.num_parameters()
-    matrix = 4 * 16 * make_setup().corpus.tokenizer.vocab_size
+    matrix = 4 * 16 * make_context().corpus.tokenizer.vocab_size
     for without, shared in zip(sizes[False], sizes[True], strict=True):
         assert without - shared > 0.9 * matrix
 
 
 def test_a_full_disk_ends_in_one_line_and_the_state_before_it_goes_on(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save, count = torch.save, iter(range(100))
 
@@ -216,22 +220,22 @@ def test_a_full_disk_ends_in_one_line_and_the_state_before_it_goes_on(
     with pytest.raises(
         TrainingError, match=r"cannot be written \(No space left on device\).*tl-train resume="
     ) as caught:
-        fit_of(tmp_path, make_setup, build_model).run()
+        fit_of(tmp_path, make_context, build_model).run()
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     found = newest_state(tmp_path / "checkpoints")
     assert found is not None
     assert {path.suffix for path in (tmp_path / "checkpoints").iterdir()} == {".pt"}
-    assert fit_of(tmp_path, make_setup, build_model, resume=found[0]).run().steps == 12
+    assert fit_of(tmp_path, make_context, build_model, resume=found[0]).run().steps == 12
 
 
 def test_a_clock_that_jumps_changes_nothing(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = iter(range(10_000))
     monkeypatch.setattr(time, "time", lambda: 1e9 * (-1) ** next(jumps))
     monkeypatch.setattr(time, "time_ns", lambda: int(1e18) * (-1) ** next(jumps))
-    fit = fit_of(tmp_path, make_setup, build_model, every_steps=None, max_steps=12, max_minutes=5)
+    fit = fit_of(tmp_path, make_context, build_model, every_steps=None, max_steps=12, max_minutes=5)
     result = fit.run()
     assert (result.steps, result.status) == (12, "finished")
     assert 0 < result.seconds < 60
@@ -289,16 +293,16 @@ def test_the_first_signal_asks_and_the_second_ends(capfd: pytest.CaptureFixture[
 
 
 def test_another_text_is_refused_with_what_differs(
-    make_setup: SetupBuilder, source_corpus: MemoryCorpus, own_cache: Path, tmp_path: Path
+    make_context: ContextBuilder, source_corpus: MemoryCorpus, own_cache: Path, tmp_path: Path
 ) -> None:
-    corpus = make_setup().corpus
-    Progress(tmp_path, Observer(), {}, resume=False).begin(corpus, [])
-    Progress(tmp_path, Observer(), {}, resume=True).begin(corpus, ["trainer.max_steps: 5 → 9"])
+    corpus = make_context().corpus
+    Progress(tmp_path, Callback(), {}, resume=False).begin(corpus, [])
+    Progress(tmp_path, Callback(), {}, resume=True).begin(corpus, ["trainer.max_steps: 5 → 9"])
     assert json.loads((tmp_path / "progress.json").read_text())["changes"] == ["trainer.max_steps: 5 → 9"]
     texts = {"train": ["a b c\n" * 50], "valid": ["a b\n"], "test": ["a\n"]}
     other = prepare(MemoryCorpus(texts, name="other", tokenised=True), None, own_cache, tokenizer=corpus.tokenizer)
     with pytest.raises(LinguistError, match=r"has changed .*train tokens: \d+ then, 200 now"):
-        Progress(tmp_path, Observer(), {}, resume=True).begin(other, [])
+        Progress(tmp_path, Callback(), {}, resume=True).begin(other, [])
 
 
 def test_averages_are_those_of_the_formulas(build_model: ModelBuilder) -> None:
@@ -328,11 +332,11 @@ def test_averages_are_those_of_the_formulas(build_model: ModelBuilder) -> None:
 
 
 def test_the_average_is_what_is_validated_and_kept(
-    make_setup: SetupBuilder, build_model: ModelBuilder, tmp_path: Path
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
-    fit = fit_of(tmp_path, make_setup, build_model, average="ema", average_decay=0.5)
+    fit = fit_of(tmp_path, make_context, build_model, average="ema", average_decay=0.5)
     result = fit.run()
     best = load_model(tmp_path / "checkpoints" / "best.pt")
-    assert mean_nll(best, fit.setup.corpus.valid, 60) == pytest.approx(result.best_loss, abs=1e-6)
+    assert mean_nll(best, fit.context.corpus.valid, 60) == pytest.approx(result.best_loss, abs=1e-6)
     kept = read_checkpoint(tmp_path / "checkpoints" / "last.pt")["weights"]
     assert not torch.equal(kept["embedding.weight"], best.state_dict()["embedding.weight"])

@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torch_linguist.model import LanguageModel
 from torch_linguist.report import TensorBoardObserver
-from torch_linguist.trainer import Fit, Setup
+from torch_linguist.trainer import Fit, TrainingContext
 from torch_linguist.trainer.callbacks.profiling import COLUMNS
 
 ModelBuilder = Callable[..., LanguageModel]
-SetupBuilder = Callable[..., Setup]
+ContextBuilder = Callable[..., TrainingContext]
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -30,11 +30,11 @@ def updates_in(folder: Path) -> int:
 
 
 def test_a_profile_names_the_matrix_products(
-    build_model: ModelBuilder, make_setup: SetupBuilder, tmp_path: Path
+    build_model: ModelBuilder, make_context: ContextBuilder, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"max_steps": 20, "eval_every": 20, "eval_tokens": 40}
     observer, profiled = TensorBoardObserver(tmp_path / "tb"), build_model("transformer", 50, dropout=0.1)
-    Fit(profiled, make_setup(profile=True, **settings), 0.01, 0.0, tmp_path, observer).run()
+    Fit(profiled, make_context(profile=True, **settings), 0.01, 0.0, tmp_path, observer).run()
     observer.close()
     assert updates_in(tmp_path) == 5
     rows = rows_of(tmp_path)
@@ -54,7 +54,7 @@ def test_a_profile_names_the_matrix_products(
 
     plain = build_model("transformer", 50, dropout=0.1)
     (tmp_path / "plain").mkdir()
-    Fit(plain, make_setup(**settings), 0.01, 0.0, tmp_path / "plain").run()
+    Fit(plain, make_context(**settings), 0.01, 0.0, tmp_path / "plain").run()
     assert all(torch.equal(one, other) for one, other in zip(profiled.parameters(), plain.parameters(), strict=True))
     assert not (tmp_path / "plain" / "profile").exists()
 
@@ -70,8 +70,8 @@ def test_a_profile_names_the_matrix_products(
     ],
 )
 def test_a_short_training_is_profiled_as_far_as_it_goes(
-    settings: dict[str, Any], profiled: int, build_model: ModelBuilder, make_setup: SetupBuilder, tmp_path: Path
+    settings: dict[str, Any], profiled: int, build_model: ModelBuilder, make_context: ContextBuilder, tmp_path: Path
 ) -> None:
     settings = {"eval_tokens": 40, "eval_every": 100} | settings
-    Fit(build_model("lstm", 50), make_setup(profile=True, **settings), 0.01, 0.0, tmp_path).run()
+    Fit(build_model("lstm", 50), make_context(profile=True, **settings), 0.01, 0.0, tmp_path).run()
     assert updates_in(tmp_path) == profiled

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from torch_linguist.analysis.analysis_settings import PARTS, AnalysisSettings
 from torch_linguist.analysis.analyzed_run import Subject
-from torch_linguist.analysis.comparison import comparison
-from torch_linguist.analysis.context import sensitivity
-from torch_linguist.analysis.heatmaps import heatmaps, surprisal
-from torch_linguist.analysis.representations import calibration, embeddings
-from torch_linguist.analysis.settings import PARTS, AnalysisSettings
-from torch_linguist.analysis.slicing import overview, slices
+from torch_linguist.analysis.attribution_section import heatmaps, surprisal
+from torch_linguist.analysis.comparison_section import comparison
+from torch_linguist.analysis.embedding_section import calibration, embeddings
+from torch_linguist.analysis.sensitivity_section import sensitivity
+from torch_linguist.analysis.slice_sections import overview, slices
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.report.page import write_page
-from torch_linguist.report.section import Section
+from torch_linguist.report.page_parts import Section
 from torch_linguist.runs.folders import create_run_folder
 
 Report = Callable[[str], None]

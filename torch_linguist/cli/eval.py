@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch_linguist.checkpoint.loaded_run import LoadedRun
     from torch_linguist.data import TokenizedCorpus
     from torch_linguist.evaluation.split_evaluation import Evaluation
-    from torch_linguist.report.scores import Entry
+    from torch_linguist.report.score_tables import Entry
 
 SPLITS = ("valid", "test")
 
@@ -116,7 +116,7 @@ def _eval(argv: list[str]) -> int:
     from rich.console import Console
 
     from torch_linguist.checkpoint.loaded_run import load_run
-    from torch_linguist.report import scores as report
+    from torch_linguist.report import score_tables as report
 
     runs = [load_run(folder) for folder in folders]
     evaluator = _Evaluator(runs, run_labels(folders), arguments)
@@ -143,7 +143,7 @@ def _eval(argv: list[str]) -> int:
 
 def _keep(console: "Console", entries: "list[Entry]", arguments: Namespace) -> None:
     """Writes what is asked for: CSV by `--to`, and for several corpora the matrix."""
-    from torch_linguist.report import scores as report
+    from torch_linguist.report import score_tables as report
     from torch_linguist.runs.folders import create_run_folder
 
     matrix = len(arguments.data) > 1
@@ -204,14 +204,14 @@ class _Evaluator:
         self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "Evaluation"
     ) -> "Entry":
         from torch_linguist.evaluation.split_evaluation import reading_of
-        from torch_linguist.report.scores import Entry
+        from torch_linguist.report.score_tables import Entry
 
         run = self.runs[label]
         reading = reading_of(run.model, self.arguments.stride, self.arguments.precision)
         return Entry(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
 
     def _weights(self, prepared: "dict[str, tuple[str, TokenizedCorpus]]") -> list[float]:
-        from torch_linguist.evaluation.mixture_weights import fitted_weights
+        from torch_linguist.evaluation.mixture_scoring import fitted_weights
 
         weights = fitted_weights([self._plain(label, prepared[label], "valid").nll for label in self.runs])
         shares = ", ".join(f"{weight:.3f} {label}" for weight, label in zip(weights, self.runs, strict=True))
@@ -223,7 +223,7 @@ class _Evaluator:
     ) -> "Entry":
         from dataclasses import replace
 
-        from torch_linguist.evaluation.mixture_weights import mixed_nll
+        from torch_linguist.evaluation.mixture_scoring import mixed_nll
         from torch_linguist.evaluation.split_evaluation import Evaluation
 
         parts = [self._plain(label, prepared[label], split) for label in self.runs]

@@ -134,7 +134,7 @@ def _mixture(runs: "Sequence[LoadedRun]", arguments: Namespace) -> "tuple[Langua
     import numpy as np
 
     from torch_linguist.evaluation import stream_nll
-    from torch_linguist.evaluation.mixture_weights import fitted_weights
+    from torch_linguist.evaluation.mixture_scoring import fitted_weights
     from torch_linguist.model import Mixture
 
     for run in runs[1:]:

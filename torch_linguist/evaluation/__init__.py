@@ -1,7 +1,7 @@
 """Scoring of streams, and what a score is held against."""
 
 from torch_linguist.evaluation.baseline import ngram_baseline
-from torch_linguist.evaluation.mixture_weights import MixedScore, score_mixture
+from torch_linguist.evaluation.mixture_scoring import MixedScore, score_mixture
 from torch_linguist.evaluation.scoring import Score, mean_nll, score, stream_nll
 from torch_linguist.evaluation.unigram import unigram_score
 

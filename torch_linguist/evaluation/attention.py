@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.probing import Ids
+from torch_linguist.evaluation.contexts import Ids
 from torch_linguist.model import Transformer, device_of, evaluating
 from torch_linguist.model.transformer import rotate
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.probing import Ids, target_nll
+from torch_linguist.evaluation.contexts import Ids, target_nll
 from torch_linguist.model import LanguageModel, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 

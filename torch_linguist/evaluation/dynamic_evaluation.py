@@ -20,7 +20,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.segments import shifted
+from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.segments import segmented_nll, segments_of, shifted
+from torch_linguist.evaluation.parallel_reading import segmented_nll, segments_of, shifted
 from torch_linguist.model import CountedModel, LanguageModel, State, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.precision import PRECISIONS, autocast

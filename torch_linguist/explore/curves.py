@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.explore.columns import round_width
 from torch_linguist.explore.fits import PowerLaw
-from torch_linguist.report.drawing import colour, log_axis, new_figure, percent, short_number
+from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, short_number
 from torch_linguist.report.plots import TRAIN, VALID
 from torch_linguist.runs.files import whole_file
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from torch_linguist.report.drawing import colour, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, printable, short_number
 from torch_linguist.report.plots import MUTED, TRAIN
 
 VIOLIN_POINTS = 4000

@@ -14,7 +14,7 @@ from torch_linguist.explore import texts, vocabulary
 from torch_linguist.explore.measure import Measurements, measure
 from torch_linguist.explore.settings import ExploreSettings
 from torch_linguist.report.page import PAGE, write_page
-from torch_linguist.report.section import Section
+from torch_linguist.report.page_parts import Section
 from torch_linguist.runs.files import write_text
 from torch_linguist.runs.folders import create_run_folder
 

@@ -20,8 +20,8 @@ from torch_linguist.explore.curves import draw_years
 from torch_linguist.explore.drawing import draw_boxes, draw_histogram, draw_table_heatmap
 from torch_linguist.explore.duplicates import duplicate_counts, find_duplicates, line_digests
 from torch_linguist.explore.measure import Measurements, totals
-from torch_linguist.report.drawing import colour
-from torch_linguist.report.section import Drawing, Excerpt, Section, Table
+from torch_linguist.report.figure_style import colour
+from torch_linguist.report.page_parts import Drawing, Excerpt, Section, Table
 
 MOST_COLUMNS = 8
 """Metadata columns that get a figure of their own."""

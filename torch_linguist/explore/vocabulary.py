@@ -36,7 +36,7 @@ from torch_linguist.explore.fits import (
 from torch_linguist.explore.measure import Measurements
 from torch_linguist.explore.settings import ExploreSettings
 from torch_linguist.explore.texts import choose_columns, file_name
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 
 ORDER_NAMES = {1: "words", 2: "bigrams", 3: "trigrams"}
 LONG_WORD = 6

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from torch_linguist.report.drawing import WIDTH, font_families, new_figure, printable
-from torch_linguist.report.section import ColouredRow, ColouredText
+from torch_linguist.report.figure_style import WIDTH, font_families, new_figure, printable
+from torch_linguist.report.page_parts import ColouredRow, ColouredText
 
 HIGH = (240, 145, 95)
 """The strongest colour of positive values: orange on which black text is read with a contrast above 6."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.report.colored_text import coloured_html, draw_coloured
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 from torch_linguist.runs.files import whole_file, write_text
 
 PAGE = "index.html"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from torch_linguist.report.drawing import COLOURS, new_figure
+from torch_linguist.report.figure_style import COLOURS, new_figure
 from torch_linguist.report.plots import ACCENT, MUTED, TRAIN, VALID
 
 MOST_CURVES = 60

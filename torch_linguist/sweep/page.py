@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.report.page import PAGE, write_page
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 from torch_linguist.sweep.figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
 from torch_linguist.sweep.importance import importance
 from torch_linguist.sweep.runs import FINISHED, Outcome

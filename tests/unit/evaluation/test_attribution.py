@@ -18,7 +18,7 @@ from torch_linguist.evaluation.attribution import (
     occlusion,
     occlusion_matrix,
 )
-from torch_linguist.evaluation.probing import target_nll
+from torch_linguist.evaluation.contexts import target_nll
 from torch_linguist.model import LSTM, LanguageModel, NGramModel, Transformer
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.transformer import Block, rotate

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torch_linguist.data import BPETokenizerTrainer, MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.evaluation import stream_nll
-from torch_linguist.evaluation.probing import contexts_at, draw_probes, next_log_probabilities, target_nll
+from torch_linguist.evaluation.contexts import contexts_at, draw_probes, next_log_probabilities, target_nll
 from torch_linguist.evaluation.sensitivity import (
     SHARES,
     context_curve,

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from torch_linguist.analysis.analysis_figures import draw_intervals
+from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import Subject
-from torch_linguist.analysis.figures import draw_intervals
-from torch_linguist.analysis.heatmaps import PASSAGE, passages
-from torch_linguist.analysis.settings import AnalysisSettings
+from torch_linguist.analysis.attribution_section import PASSAGE, passages
 from torch_linguist.evaluation.slices import Grouping, slice_table
 from torch_linguist.evaluation.uncertainty import Parts, paired_difference
-from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
+from torch_linguist.report.page_parts import ColouredRow, ColouredText, Drawing, Section, Table
 
 LEAST_TOKENS = 100
 """Smaller groups are not among those with the largest difference."""

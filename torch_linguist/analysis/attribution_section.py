@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from torch_linguist.analysis.analysis_figures import draw_attention, draw_matrix
+from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import Subject, neural
-from torch_linguist.analysis.figures import draw_attention, draw_matrix
-from torch_linguist.analysis.settings import AnalysisSettings
 from torch_linguist.evaluation.attention import attention_maps
 from torch_linguist.evaluation.attribution import (
     gradient_attribution,
@@ -21,10 +21,10 @@ from torch_linguist.evaluation.attribution import (
     occlusion,
     occlusion_matrix,
 )
-from torch_linguist.evaluation.probing import contexts_at, next_log_probabilities
+from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities
 from torch_linguist.explore.texts import file_name
 from torch_linguist.model import Transformer, device_of, evaluating
-from torch_linguist.report.section import ColouredRow, ColouredText, Drawing, Section, Table
+from torch_linguist.report.page_parts import ColouredRow, ColouredText, Drawing, Section, Table
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -5,12 +5,12 @@ from functools import partial
 
 import pandas as pd
 
+from torch_linguist.analysis.analysis_figures import draw_context, draw_damages, draw_divergence
+from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import Subject
-from torch_linguist.analysis.figures import draw_context, draw_damages, draw_divergence
-from torch_linguist.analysis.settings import AnalysisSettings
-from torch_linguist.evaluation.probing import draw_probes
+from torch_linguist.evaluation.contexts import draw_probes
 from torch_linguist.evaluation.sensitivity import LONGEST, context_curve, damage_table, word_changes
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 
 REACH = 16
 """Words of the context that are changed one at a time."""

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from torch_linguist.analysis.analysis_figures import draw_intervals, draw_values
 from torch_linguist.analysis.analyzed_run import MOST_CROSSED, Subject
-from torch_linguist.analysis.figures import draw_intervals, draw_values
 from torch_linguist.evaluation.slices import RESAMPLES, Grouping, crossed, slice_table, with_perplexity
 from torch_linguist.explore.texts import file_name
 from torch_linguist.report.page import cell_text
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 
 CAPTIONS = {
     "frequency in train": "How often the token that is to be predicted occurs in the training split.",

@@ -5,14 +5,14 @@ from functools import partial
 
 import pandas as pd
 
+from torch_linguist.analysis.analysis_figures import draw_map, draw_reliability
+from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import Subject, neural
-from torch_linguist.analysis.figures import draw_map, draw_reliability
-from torch_linguist.analysis.settings import AnalysisSettings
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.calibration import BINS, predictions, reliability
 from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
 from torch_linguist.explore.texts import file_name
-from torch_linguist.report.section import Drawing, Section, Table
+from torch_linguist.report.page_parts import Drawing, Section, Table
 
 QUERIES = 16
 """Words whose neighbours are shown."""

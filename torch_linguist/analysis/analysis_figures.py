@@ -11,7 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from torch_linguist.report.drawing import colour, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, printable, short_number
 from torch_linguist.report.plots import MUTED
 
 Floats = NDArray[np.float64]

@@ -68,11 +68,11 @@ def test_the_folder_holds_the_page_and_all_that_it_shows(analysed: Path) -> None
     page = (analysed / "index.html").read_text(encoding="utf-8")
     figures = {path.stem for path in (analysed / "figures").glob("*.png")}
     pictures = set(re.findall(r'<figure id="([^"]+)"', page))
-    coloured = set(re.findall(r'<div class="card wide" id="([^"]+)"', page))
-    assert pictures | coloured == figures
+    colored = set(re.findall(r'<div class="card wide" id="([^"]+)"', page))
+    assert pictures | colored == figures
     assert {"context_length", "changed_word", "reliability", "loss_by_party_and_kind_transformer"} <= pictures
     assert {"attention_transformer", "occlusion_ngram", "differences", "map_transformer"} <= pictures
-    assert {"attribution_1_ngram", "surprisal_1_transformer", "difference_1"} <= coloured
+    assert {"attribution_1_ngram", "surprisal_1_transformer", "difference_1"} <= colored
     assert not re.search(r"""(src|href)=["']?(https?:|//|figures)""", page)
     assert "<script" not in page
     assert "NGramModel has no attention to draw" in page
@@ -139,7 +139,7 @@ def test_the_command_knows_every_part() -> None:
     ("arguments", "code", "line"),
     [
         (["outputs/ngram", "outputs/gru", "outputs/ngram"], 2, "one, or two side by side"),
-        (["outputs/ngram", "--parts", "colours"], 2, "invalid choice: 'colours'"),
+        (["outputs/ngram", "--parts", "colors"], 2, "invalid choice: 'colors'"),
         (["outputs/ngram", "--text", " "], 2, "--text: the text is empty"),
         (["outputs/ngram", "--probes", "1"], 2, "probes=1: must be at least 2"),
         (["outputs/none"], 1, "no such run folder"),

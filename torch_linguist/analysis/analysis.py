@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.analysis.analysis_settings import PARTS, AnalysisSettings
-from torch_linguist.analysis.analyzed_run import Subject
+from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.analysis.attribution_section import heatmaps, surprisal
 from torch_linguist.analysis.comparison_section import comparison
 from torch_linguist.analysis.embedding_section import calibration, embeddings
@@ -40,8 +40,8 @@ class Analysis:
     seconds: float
 
 
-def analyse(
-    subjects: Sequence[Subject],
+def analyze(
+    runs: Sequence[AnalyzedRun],
     output_dir: Path = Path("outputs"),
     name: str | None = None,
     settings: AnalysisSettings | None = None,
@@ -50,7 +50,7 @@ def analyse(
     """Looks at one run, or at two side by side, and writes what there is to see into a new folder.
 
     Args:
-        subjects: one run or two, on the same split of the same corpus.
+        runs: one run or two, on the same split of the same corpus.
         output_dir: where the folder is made.
         name: of the folder; None for `analyze-`, the run and the time.
         settings: which parts, and from how large samples.
@@ -63,15 +63,15 @@ def analyse(
         ConfigError: there are not one run or two.
         LinguistError: the split is empty, or the folder cannot be written; nothing is left behind then.
     """
-    if len(subjects) not in (1, 2):
-        raise ConfigError(f"{len(subjects)} runs: an analysis takes one, or two side by side")
+    if len(runs) not in (1, 2):
+        raise ConfigError(f"{len(runs)} runs: an analysis takes one, or two side by side")
     settings = settings or AnalysisSettings()
     start = time.monotonic()
-    sections = make_sections(subjects, settings, report)
-    labels = [subject.label for subject in subjects]
+    sections = make_sections(runs, settings, report)
+    labels = [run.label for run in runs]
     folder = create_run_folder(Path(output_dir), name, f"analyze-{Path(labels[0]).name}")
     try:
-        page = _write(folder, subjects, sections)
+        page = _write(folder, runs, sections)
     except BaseException as error:
         # The folder is new and ours: without its page it would pass for a whole analysis.
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,23 +84,23 @@ def analyse(
     return Analysis(folder, page, tables, time.monotonic() - start)
 
 
-def make_sections(subjects: Sequence[Subject], settings: AnalysisSettings, report: Report) -> list[Section]:
+def make_sections(runs: Sequence[AnalyzedRun], settings: AnalysisSettings, report: Report) -> list[Section]:
     """The parts of the page, their figures not yet drawn."""
     makers: dict[str, Callable[[], Section]] = {
-        "slices": lambda: slices(subjects, settings.seed),
-        "surprisal": lambda: surprisal(subjects, settings),
-        "sensitivity": lambda: sensitivity(subjects, settings),
-        "heatmaps": lambda: heatmaps(subjects, settings),
-        "embeddings": lambda: embeddings(subjects, settings),
-        "calibration": lambda: calibration(subjects, settings),
+        "slices": lambda: slices(runs, settings.seed),
+        "surprisal": lambda: surprisal(runs, settings),
+        "sensitivity": lambda: sensitivity(runs, settings),
+        "heatmaps": lambda: heatmaps(runs, settings),
+        "embeddings": lambda: embeddings(runs, settings),
+        "calibration": lambda: calibration(runs, settings),
     }
-    if len(subjects) == 2:
-        makers["comparison"] = lambda: comparison(subjects[0], subjects[1], settings)
+    if len(runs) == 2:
+        makers["comparison"] = lambda: comparison(runs[0], runs[1], settings)
     start = time.monotonic()
-    sections = [overview(subjects)]
-    for subject in subjects:
-        score = subject.evaluation.score
-        report(f"{subject.label}: {score.tokens:,} tokens of {subject.split}, perplexity {score.perplexity:.2f}")
+    sections = [overview(runs)]
+    for run in runs:
+        score = run.evaluation.score
+        report(f"{run.label}: {score.tokens:,} tokens of {run.split}, perplexity {score.perplexity:.2f}")
     for part in PARTS:
         if part in settings.parts and part in makers:
             sections.append(makers[part]())
@@ -108,9 +108,9 @@ def make_sections(subjects: Sequence[Subject], settings: AnalysisSettings, repor
     return sections
 
 
-def _write(folder: Path, subjects: Sequence[Subject], sections: list[Section]) -> Path:
-    labels = " and ".join(subject.label for subject in subjects)
-    first = subjects[0]
+def _write(folder: Path, runs: Sequence[AnalyzedRun], sections: list[Section]) -> Path:
+    labels = " and ".join(run.label for run in runs)
+    first = runs[0]
     size = f"{len(first.stream):,} tokens in {first.stream.num_documents:,} documents"
     subtitle = f"On {first.split} of {first.corpus.name}: {size}"
     footer = "The same figures are in figures/, every table in tables/."

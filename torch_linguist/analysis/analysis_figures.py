@@ -11,7 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
 from torch_linguist.report.plots import MUTED
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,7 @@ DIVERGING = "RdBu_r"
 
 
 def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, reference: float | None = None) -> None:
-    """A point and its interval for each group, a colour a run.
+    """A point and its interval for each group, a color a run.
 
     Args:
         path: of the PNG.
@@ -37,8 +37,8 @@ def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, 
         for index, (label, table) in enumerate(tables.items()):
             rows = np.array([names.index(value) for value in table["value"]])
             places = -rows - step * (index - (len(tables) - 1) / 2)
-            axes.hlines(places, table["low"], table["high"], color=colour(index), linewidth=2, alpha=0.55)
-            axes.plot(table["loss"], places, "o", color=colour(index), markersize=4.5, label=label)
+            axes.hlines(places, table["low"], table["high"], color=color(index), linewidth=2, alpha=0.55)
+            axes.plot(table["loss"], places, "o", color=color(index), markersize=4.5, label=label)
         if reference is not None:
             axes.axvline(reference, color=MUTED, linestyle="--", linewidth=1, zorder=0)
         labels = [
@@ -59,7 +59,7 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, signed: bool = Fals
         path: of the PNG.
         table: numbers; the names of index and columns become labels.
         label: of the numbers.
-        signed: whether zero is the middle of the colours.
+        signed: whether zero is the middle of the colors.
     """
     values = table.to_numpy(np.float64)
     rows, columns = values.shape
@@ -105,10 +105,10 @@ def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
         axes = figure.subplots()
         for index, (label, curve) in enumerate(curves.items()):
             own, scored = curve[curve["context"] > 0], curve[curve["context"] == 0].iloc[0]
-            axes.plot(own["context"], own["perplexity"], "o-", color=colour(index), markersize=4, label=label)
+            axes.plot(own["context"], own["perplexity"], "o-", color=color(index), markersize=4, label=label)
             low, high = (np.exp(own[edge] + scored["loss"]) for edge in ("low", "high"))
-            axes.fill_between(own["context"], low, high, color=colour(index), alpha=0.15, linewidth=0)
-            axes.axhline(scored["perplexity"], color=colour(index), linestyle="--", linewidth=1)
+            axes.fill_between(own["context"], low, high, color=color(index), alpha=0.15, linewidth=0)
+            axes.axhline(scored["perplexity"], color=color(index), linestyle="--", linewidth=1)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(lengths))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -131,11 +131,11 @@ def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         styles = {"drop": "o-", "swap": "s--", "misspell": "^:"}
         for index, (label, table) in enumerate(tables.items()):
             shuffled = table[table["change"] == "shuffle"]
-            _band(above, shuffled["amount"], shuffled, colour(index), "o-", label)
+            _band(above, shuffled["amount"], shuffled, color(index), "o-", label)
             for change, style in styles.items():
                 own = table[table["change"] == change]
                 name = change if len(tables) == 1 else f"{label}: {change}"
-                paint = colour(index) if len(tables) > 1 else colour(list(styles).index(change))
+                paint = color(index) if len(tables) > 1 else color(list(styles).index(change))
                 _band(below, own["amount"], own, paint, style, name)
         distances = sorted({float(value) for table in tables.values() for value in _shuffled(table)["amount"]})
         above.set_xscale("symlog", base=2, linthresh=1)
@@ -173,8 +173,8 @@ def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         for index, (label, table) in enumerate(tables.items()):
             grouped = table.groupby("distance")["js"]
             mean = grouped.mean()
-            axes.plot(mean.index, mean, "o-", color=colour(index), markersize=4, label=f"{label}: mean")
-            axes.plot(grouped.max().index, grouped.max(), "^:", color=colour(index), markersize=4, label="largest")
+            axes.plot(mean.index, mean, "o-", color=color(index), markersize=4, label=f"{label}: mean")
+            axes.plot(grouped.max().index, grouped.max(), "^:", color=color(index), markersize=4, label="largest")
         axes.axhline(math.log(2), color=MUTED, linewidth=1, linestyle="--", zorder=0)
         axes.set_ylim(-0.02, math.log(2) * 1.12)
         axes.text(1, math.log(2) * 1.02, "ln 2, the most there can be", fontsize=8, color="#5b6472")
@@ -235,7 +235,7 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
 
 
 def draw_map(path: Path, table: pd.DataFrame) -> None:
-    """Words in the plane, a colour a class.
+    """Words in the plane, a color a class.
 
     Args:
         path: of the PNG.
@@ -243,7 +243,7 @@ def draw_map(path: Path, table: pd.DataFrame) -> None:
     """
     with new_figure(path, 6.4) as figure:
         axes = figure.subplots()
-        paint = {str(kind): colour(index) for index, kind in enumerate(sorted(table["class"].unique()))}
+        paint = {str(kind): color(index) for index, kind in enumerate(sorted(table["class"].unique()))}
         for kind, own in table.groupby("class", sort=True):
             axes.plot(own["tsne_1"], own["tsne_2"], ".", color=paint[str(kind)], markersize=4, alpha=0.5, label=kind)
         for row in _without_overlaps(table).itertuples():
@@ -285,11 +285,11 @@ def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="as sure as right")
         for index, (label, table) in enumerate(tables.items()):
             above.errorbar(
-                table["confidence"], table["accuracy"], yerr=1.96 * table["error"], fmt="o-", color=colour(index),
+                table["confidence"], table["accuracy"], yerr=1.96 * table["error"], fmt="o-", color=color(index),
                 markersize=4, linewidth=1.4, elinewidth=1, label=label,
             )  # fmt: skip
             below.stairs(
-                _per_bin(table), np.linspace(0, 1, len(_per_bin(table)) + 1), color=colour(index), linewidth=1.5
+                _per_bin(table), np.linspace(0, 1, len(_per_bin(table)) + 1), color=color(index), linewidth=1.5
             )
         above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
         below.set(xlabel="probability of the first choice", ylabel="predictions", yscale="log")

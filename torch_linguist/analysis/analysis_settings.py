@@ -18,7 +18,7 @@ class AnalysisSettings:
         probes: places at which the context is cut short and damaged.
         damage_width: tokens of the context that is damaged.
         changed_probes: places at which single words are changed.
-        passages: texts coloured by surprisal.
+        passages: texts colored by surprisal.
         examples: predictions that heatmaps are drawn for.
         predictions: for the calibration.
         map_words: words of the map.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import TokenizedCorpus, Tokenizer, TokenStream
 from torch_linguist.evaluation.slices import Grouping, by_document, token_groupings
-from torch_linguist.evaluation.split_evaluation import Evaluation, evaluate, reading_of
+from torch_linguist.evaluation.split_evaluation import SplitEvaluation, evaluate_split, reading_of
 from torch_linguist.evaluation.words import Words, find_words, piece_texts
 from torch_linguist.explore.columns import Column, describe_columns, groups
 from torch_linguist.explore.texts import choose_columns
@@ -24,7 +24,7 @@ MOST_CROSSED = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AnalyzedRun:
     """A model on a split.
 
     Attributes:
@@ -69,9 +69,9 @@ class Subject:
         return np.asarray(self.stream.ids).astype(np.int64)
 
     @cached_property
-    def evaluation(self) -> Evaluation:
+    def evaluation(self) -> SplitEvaluation:
         """The nll of every token, as `tl-eval` scores it."""
-        return evaluate(self.model, self.stream, self.tokenizer.unk_id, stride=self.stride)
+        return evaluate_split(self.model, self.stream, self.tokenizer.unk_id, stride=self.stride)
 
     @cached_property
     def words(self) -> Words:
@@ -112,7 +112,7 @@ class Subject:
         found = groups(self.metadata, column, most)
         return by_document(column.name, [str(name) for name in found.cat.categories], found.cat.codes, self.stream)
 
-    def shares_tokens(self, other: "Subject") -> bool:
+    def shares_tokens(self, other: "AnalyzedRun") -> bool:
         """Whether both read the same tokens, so that they can be compared one by one."""
         return np.array_equal(self.ids, other.ids) and self.tokenizer.to_json() == other.tokenizer.to_json()
 

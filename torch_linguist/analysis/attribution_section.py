@@ -1,4 +1,4 @@
-"""The sections with coloured texts: the surprisal of passages, and what single predictions rest on."""
+"""The sections with colored texts: the surprisal of passages, and what single predictions rest on."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.analysis.analysis_figures import draw_attention, draw_matrix
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
-from torch_linguist.analysis.analyzed_run import Subject, neural
+from torch_linguist.analysis.analyzed_run import AnalyzedRun, neural
 from torch_linguist.evaluation.attention import attention_maps
 from torch_linguist.evaluation.attribution import (
     gradient_attribution,
@@ -24,7 +24,7 @@ from torch_linguist.evaluation.attribution import (
 from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities
 from torch_linguist.explore.texts import file_name
 from torch_linguist.model import Transformer, device_of, evaluating
-from torch_linguist.report.page_parts import ColouredRow, ColouredText, Drawing, Section, Table
+from torch_linguist.report.page_parts import ColoredRow, ColoredText, PageFigure, PageTable, Section
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ MOST_MAPS = 16
 """Attention maps of single heads that are drawn; of more heads the mean of each layer."""
 
 STRONGEST_BITS = 14.0
-"""Surprisal of the strongest colour."""
+"""Surprisal of the strongest color."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,30 +80,30 @@ class Prediction:
     probability: float
 
 
-def surprisal(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
-    """Passages coloured by the surprisal of every token."""
-    coloured, frames, text = [], [], []
-    for subject in subjects:
-        for number, passage in enumerate(passages(subject, settings), 1):
-            row = _surprisal_row(subject, passage, "")
-            of = f", {subject.label}" if len(subjects) > 1 else ""
-            name = f"surprisal_{number}" + (f"_{file_name(subject.label)}" if of else "")
+def surprisal(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
+    """Passages colored by the surprisal of every token."""
+    colored, frames, text = [], [], []
+    for run in runs:
+        for number, passage in enumerate(passages(run, settings), 1):
+            row = _surprisal_row(run, passage, "")
+            of = f", {run.label}" if len(runs) > 1 else ""
+            name = f"surprisal_{number}" + (f"_{file_name(run.label)}" if of else "")
             caption = f"Perplexity of the passage {math.exp(min(700.0, passage.nll.mean())):,.1f}."
-            coloured.append(ColouredText(name, f"{passage.source}{of}", caption, [row]))
-            frames.append(_surprisal_frame(subject, passage, number))
-    if coloured:
+            colored.append(ColoredText(name, f"{passage.source}{of}", caption, [row]))
+            frames.append(_surprisal_frame(run, passage, number))
+    if colored:
         text.append(
-            f"The darker a word, the less it was expected; the strongest colour stands for {STRONGEST_BITS:.0f} bits "
+            f"The darker a word, the less it was expected; the strongest color stands for {STRONGEST_BITS:.0f} bits "
             "and more. Passages of the split are as scored, with all that the model had read before."
         )
-    tables = [Table("surprisal", "Surprisal", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
-    return Section("surprisal", "Surprisal", text, tables=tables, coloured=coloured)
+    tables = [PageTable("surprisal", "Surprisal", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
+    return Section("surprisal", "Surprisal", text, tables=tables, colored_texts=colored)
 
 
-def passages(subject: Subject, settings: AnalysisSettings) -> list[Passage]:
+def passages(run: AnalyzedRun, settings: AnalysisSettings) -> list[Passage]:
     """A text of one's own, if there is one, and lines of the split drawn with a seed."""
-    found = [] if settings.text is None else [own_passage(subject, settings.text)]
-    offsets = np.asarray(subject.stream.line_offsets)
+    found = [] if settings.text is None else [own_passage(run, settings.text)]
+    offsets = np.asarray(run.stream.line_offsets)
     lengths = np.diff(offsets)
     # Lines of a paragraph's length, where there are any, tell more than headings.
     least = min(40, int(lengths.max()))
@@ -111,41 +111,41 @@ def passages(subject: Subject, settings: AnalysisSettings) -> list[Passage]:
     chosen = np.random.default_rng(settings.seed).permutation(lines)[: settings.passages]
     for line in sorted(chosen.tolist()):
         begin, end = int(offsets[line]), int(min(offsets[line + 1], offsets[line] + PASSAGE))
-        source = f"{subject.split}, line {line + 1:,}"
-        found.append(Passage(source, subject.ids[begin:end], subject.evaluation.nll[begin:end]))
+        source = f"{run.split}, line {line + 1:,}"
+        found.append(Passage(source, run.ids[begin:end], run.evaluation.nll[begin:end]))
     return found
 
 
 @torch.inference_mode()
-def own_passage(subject: Subject, text: str) -> Passage:
+def own_passage(run: AnalyzedRun, text: str) -> Passage:
     """A text of one's own, read from the initial state; of a long one the end, as much as fits."""
-    ids = np.array(subject.tokenizer.encode(text.strip()), np.int64)
-    most = min(PASSAGE, subject.model.context_length or PASSAGE)
+    ids = np.array(run.tokenizer.encode(text.strip()), np.int64)
+    most = min(PASSAGE, run.model.context_length or PASSAGE)
     source = "your text" if len(ids) <= most else f"your text, its last {most} of {len(ids):,} tokens"
     ids = ids[-most:]
-    inputs = torch.from_numpy(np.concatenate([[subject.tokenizer.eos_id], ids[:-1]]))[None].to(device_of(subject.model))
-    with evaluating(subject.model):
+    inputs = torch.from_numpy(np.concatenate([[run.tokenizer.eos_id], ids[:-1]]))[None].to(device_of(run.model))
+    with evaluating(run.model):
         targets = torch.from_numpy(ids)[None].to(inputs.device)
-        nll, _ = subject.model.nll(inputs, targets, subject.model.initial_state(1))
+        nll, _ = run.model.nll(inputs, targets, run.model.initial_state(1))
     return Passage(source, ids, nll[0].double().cpu().numpy())
 
 
-def _surprisal_row(subject: Subject, passage: Passage, label: str) -> ColouredRow:
+def _surprisal_row(run: AnalyzedRun, passage: Passage, label: str) -> ColoredRow:
     bits = passage.nll / math.log(2)
     hints = [
         f"{cost:.1f} bits, probability {math.exp(-nats):.2g}" for cost, nats in zip(bits, passage.nll, strict=True)
     ]
-    pieces = [subject.pieces[token] for token in passage.ids]
-    return ColouredRow(label, pieces, bits.tolist(), hints, STRONGEST_BITS)
+    pieces = [run.pieces[token] for token in passage.ids]
+    return ColoredRow(label, pieces, bits.tolist(), hints, STRONGEST_BITS)
 
 
-def _surprisal_frame(subject: Subject, passage: Passage, number: int) -> pd.DataFrame:
-    pieces = [subject.pieces[token].strip() for token in passage.ids]
+def _surprisal_frame(run: AnalyzedRun, passage: Passage, number: int) -> pd.DataFrame:
+    pieces = [run.pieces[token].strip() for token in passage.ids]
     frame = pd.DataFrame({"token": pieces, "nats": passage.nll, "bits": passage.nll / math.log(2)})
-    return frame.assign(passage=number, source=passage.source, run=subject.label)
+    return frame.assign(passage=number, source=passage.source, run=run.label)
 
 
-def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+def heatmaps(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
     """What single predictions rest on, for each run by all methods that it has."""
     text = [
         "Orange words made the prediction more likely, blue ones less. Occlusion: how many nats the prediction loses "
@@ -153,162 +153,162 @@ def heatmaps(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section
         "from the mean embedding of train, 64 points) and input × gradient: nats by captum, summed over the features. "
         f"Each prediction is given its last {CONTEXT} tokens at most, from the initial state."
     ]
-    coloured: list[ColouredText] = []
-    drawings: list[Drawing] = []
-    tables: list[Table] = []
+    colored: list[ColoredText] = []
+    figures: list[PageFigure] = []
+    tables: list[PageTable] = []
     frames = []
-    for subject in subjects:
-        of = f", {subject.label}" if len(subjects) > 1 else ""
-        suffix = f"_{file_name(subject.label)}" if of else ""
-        text += [f"{subject.label}: {note}" for note in _lacking(subject)]
+    for run in runs:
+        of = f", {run.label}" if len(runs) > 1 else ""
+        suffix = f"_{file_name(run.label)}" if of else ""
+        text += [f"{run.label}: {note}" for note in _lacking(run)]
         # Runs that share their tokens are looked at in the same places, those that the first one half expected.
-        chooser = subjects[0] if subject.shares_tokens(subjects[0]) else subject
-        for number, prediction in enumerate(predictions(subject, settings, chooser), 1):
-            values = _methods(subject, prediction)
-            coloured.append(_coloured(subject, prediction, values, f"attribution_{number}{suffix}", of))
-            frames.append(_attribution_frame(subject, prediction, values, number))
-        figures, written = _passage_figures(subject, settings, suffix, of)
-        drawings += figures
+        chooser = runs[0] if run.shares_tokens(runs[0]) else run
+        for number, prediction in enumerate(predictions(run, settings, chooser), 1):
+            values = _methods(run, prediction)
+            colored.append(_colored(run, prediction, values, f"attribution_{number}{suffix}", of))
+            frames.append(_attribution_frame(run, prediction, values, number))
+        figures, written = _passage_figures(run, settings, suffix, of)
+        figures += figures
         tables += written
     if frames:
-        tables.append(Table("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
-    return Section("heatmaps", "What predictions rest on", text, drawings, tables, coloured=coloured)
+        tables.append(PageTable("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
+    return Section("heatmaps", "What predictions rest on", text, figures, tables, colored_texts=colored)
 
 
-def _lacking(subject: Subject) -> list[str]:
+def _lacking(run: AnalyzedRun) -> list[str]:
     notes = []
-    if neural(subject.model) is None:
-        notes.append(f"{subject.family} has no embeddings, so that it has no gradients: occlusion alone.")
+    if neural(run.model) is None:
+        notes.append(f"{run.family} has no embeddings, so that it has no gradients: occlusion alone.")
     elif not has_captum():
         notes.append('attribution by gradients needs captum: pip install "torch-linguist[analyze]".')
-    if not isinstance(subject.model, Transformer):
-        notes.append(f"{subject.family} has no attention to draw.")
+    if not isinstance(run.model, Transformer):
+        notes.append(f"{run.family} has no attention to draw.")
     return notes
 
 
-def predictions(subject: Subject, settings: AnalysisSettings, chooser: Subject) -> list[Prediction]:
+def predictions(run: AnalyzedRun, settings: AnalysisSettings, chooser: AnalyzedRun) -> list[Prediction]:
     """The next word after a text of one's own, and words of the split that the model half expected.
 
     Args:
-        subject: the run.
+        run: the run.
         settings: how many.
         chooser: whose half-expected words are taken: the run itself, or another on the same tokens.
     """
     found = []
-    bound = min(CONTEXT, subject.model.context_length or CONTEXT)
+    bound = min(CONTEXT, run.model.context_length or CONTEXT)
     if settings.text is not None:
-        ids = np.concatenate([[subject.tokenizer.eos_id], own_passage(subject, settings.text).ids])[-bound:]
-        log_prob = next(next_log_probabilities(subject.model, ids[None]))[0].clone()
-        log_prob[[subject.tokenizer.eos_id, subject.tokenizer.unk_id]] = -math.inf
+        ids = np.concatenate([[run.tokenizer.eos_id], own_passage(run, settings.text).ids])[-bound:]
+        log_prob = next(next_log_probabilities(run.model, ids[None]))[0].clone()
+        log_prob[[run.tokenizer.eos_id, run.tokenizer.unk_id]] = -math.inf
         best = int(log_prob.argmax())
         found.append(Prediction("after your text, the likeliest word", ids, best, float(log_prob[best].exp())))
-    width = min(bound, len(subject.stream))
-    positions = _telling(chooser, min(CONTEXT, len(subject.stream)), settings)
-    contexts, targets = contexts_at(subject.stream, positions, width) if len(positions) else ((), ())
+    width = min(bound, len(run.stream))
+    positions = _telling(chooser, min(CONTEXT, len(run.stream)), settings)
+    contexts, targets = contexts_at(run.stream, positions, width) if len(positions) else ((), ())
     for position, context, target in zip(positions, contexts, targets, strict=True):
-        log_prob = next(next_log_probabilities(subject.model, context[None]))[0]
-        source = f"{subject.split}, token {position + 1:,}"
+        log_prob = next(next_log_probabilities(run.model, context[None]))[0]
+        source = f"{run.split}, token {position + 1:,}"
         found.append(Prediction(source, context, int(target), float(log_prob[target].exp())))
     return found
 
 
-def _telling(subject: Subject, width: int, settings: AnalysisSettings) -> Ids:
+def _telling(run: AnalyzedRun, width: int, settings: AnalysisSettings) -> Ids:
     """Places deep in a line whose word is one token, carries a meaning, and was neither certain nor hopeless."""
-    classes, nll = subject.words.token_classes(), subject.evaluation.nll
-    lines = np.asarray(subject.stream.line_offsets)
+    classes, nll = run.words.token_classes(), run.evaluation.nll
+    lines = np.asarray(run.stream.line_offsets)
     in_line = np.arange(len(nll)) - np.repeat(lines[:-1], np.diff(lines))
     able = np.arange(len(nll)) >= width - 1
     meaning = (classes >= 1) & (classes <= 3) & (in_line >= min(16, width // 2))
-    meaning &= np.bincount(subject.words.of_token)[subject.words.of_token] == 1
+    meaning &= np.bincount(run.words.of_token)[run.words.of_token] == 1
     for wanted in (meaning & (nll > 0.05) & (nll < 3), meaning & (nll < 6), meaning, np.ones(len(nll), bool)):
         candidates = np.flatnonzero(able & wanted)
-        if len(np.unique(subject.ids[candidates])) >= settings.examples:
+        if len(np.unique(run.ids[candidates])) >= settings.examples:
             break
     drawn = np.random.default_rng(settings.seed).permutation(candidates)
     # Another word each time, as far as there are others: a weak model half expects few of them.
-    _, firsts = np.unique(subject.ids[drawn], return_index=True)
+    _, firsts = np.unique(run.ids[drawn], return_index=True)
     different = np.sort(firsts)
     again = np.setdiff1d(np.arange(len(drawn)), different)
     order = np.concatenate([different, again])[: settings.examples]
     return np.sort(drawn[order]).astype(np.int64)
 
 
-def _methods(subject: Subject, prediction: Prediction) -> dict[str, Floats]:
+def _methods(run: AnalyzedRun, prediction: Prediction) -> dict[str, Floats]:
     """The value of each token of the context, by method."""
-    model = neural(subject.model)
+    model = neural(run.model)
     found: dict[str, Floats] = {}
     if model is not None and has_captum():
-        baseline = mean_embedding(model, subject.counts)
+        baseline = mean_embedding(model, run.counts)
         by_gradient = gradient_attribution(model, prediction.context, prediction.target, baseline)
         error = f"sum {by_gradient.integrated.sum():+.2f} of {by_gradient.difference:+.2f}"
         found[f"integrated gradients ({error} nats)"] = by_gradient.integrated
         found["input × gradient"] = by_gradient.input_x_gradient
     if len(prediction.context) >= 2:
-        found["occlusion"] = occlusion(subject.model, prediction.context, prediction.target)
-    if isinstance(subject.model, Transformer):
-        maps = attention_maps(subject.model, prediction.context)
+        found["occlusion"] = occlusion(run.model, prediction.context, prediction.target)
+    if isinstance(run.model, Transformer):
+        maps = attention_maps(run.model, prediction.context)
         found["attention of the last token, mean of all heads"] = maps[:, :, -1].mean(dim=(0, 1)).numpy()
     return found
 
 
-def _coloured(subject: Subject, prediction: Prediction, values: dict[str, Floats], name: str, of: str) -> ColouredText:
-    pieces = [subject.pieces[token] for token in prediction.context]
-    target = subject.pieces[prediction.target].strip()
+def _colored(run: AnalyzedRun, prediction: Prediction, values: dict[str, Floats], name: str, of: str) -> ColoredText:
+    pieces = [run.pieces[token] for token in prediction.context]
+    target = run.pieces[prediction.target].strip()
     rows = []
     for label, own in values.items():
         most = max(float(np.abs(own).max()), 1e-9)
         signed = not label.startswith("attention")
-        shown = f"{label}; strongest colour {most:.2g}{' nats' if signed else ''}"
+        shown = f"{label}; strongest color {most:.2g}{' nats' if signed else ''}"
         hints = [f"{value:+.3f}" for value in own]
-        rows.append(
-            ColouredRow(shown, [*pieces, f" → {target}"], [*own.tolist(), math.nan], [*hints, ""], most, signed)
-        )
+        rows.append(ColoredRow(shown, [*pieces, f" → {target}"], [*own.tolist(), math.nan], [*hints, ""], most, signed))
     caption = f"The word after the arrow is predicted, with probability {prediction.probability:.2g}."
-    return ColouredText(name, f"“{target}” ({prediction.source}{of})", caption, rows)
+    return ColoredText(name, f"“{target}” ({prediction.source}{of})", caption, rows)
 
 
 def _attribution_frame(
-    subject: Subject, prediction: Prediction, values: dict[str, Floats], number: int
+    run: AnalyzedRun, prediction: Prediction, values: dict[str, Floats], number: int
 ) -> pd.DataFrame:
-    frame = pd.DataFrame({"token": [subject.pieces[token].strip() for token in prediction.context]})
+    frame = pd.DataFrame({"token": [run.pieces[token].strip() for token in prediction.context]})
     for label, own in values.items():
         frame[label.split(" (")[0].split(" of ")[0].replace(" ", "_").replace("×", "x")] = own
     return frame.assign(
         prediction=number,
         source=prediction.source,
-        target=subject.pieces[prediction.target].strip(),
+        target=run.pieces[prediction.target].strip(),
         probability=prediction.probability,
-        run=subject.label,
+        run=run.label,
     )
 
 
 def _passage_figures(
-    subject: Subject, settings: AnalysisSettings, suffix: str, of: str
-) -> tuple[list[Drawing], list[Table]]:
+    run: AnalyzedRun, settings: AnalysisSettings, suffix: str, of: str
+) -> tuple[list[PageFigure], list[PageTable]]:
     """All predictions of a passage against all words before them, and the attention maps of its beginning."""
-    passage = passages(subject, settings)[:1]
+    passage = passages(run, settings)[:1]
     if not passage or len(passage[0].ids) < 2:
         return [], []
-    bound = subject.model.context_length or MATRIX
+    bound = run.model.context_length or MATRIX
     ids, source = passage[0].ids[: min(MATRIX, bound)], passage[0].source
-    pieces = [subject.pieces[token] for token in ids]
-    matrix = occlusion_matrix(subject.model, ids, subject.tokenizer.eos_id)
-    drawing = Drawing(
+    pieces = [run.pieces[token] for token in ids]
+    matrix = occlusion_matrix(run.model, ids, run.tokenizer.eos_id)
+    drawing = PageFigure(
         f"occlusion{suffix}",
         f"Occlusion: every word of a passage{of}",
         f"{source}. Nats that the word of the row loses without the word of the column; read from the initial state.",
         partial(draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats"),
     )
-    table = Table(f"occlusion{suffix}", "Occlusion", _pairs(matrix, pieces, ("predicted", "left_out", "nats")), rows=0)
-    if not isinstance(subject.model, Transformer):
+    table = PageTable(
+        f"occlusion{suffix}", "Occlusion", _pairs(matrix, pieces, ("predicted", "left_out", "nats")), rows=0
+    )
+    if not isinstance(run.model, Transformer):
         return [drawing], [table]
-    attention, weights = _attention(subject.model, ids[:ATTENDED], pieces[:ATTENDED], suffix, of, source)
+    attention, weights = _attention(run.model, ids[:ATTENDED], pieces[:ATTENDED], suffix, of, source)
     return [drawing, attention], [table, weights]
 
 
 def _attention(
     model: Transformer, ids: Ids, pieces: Sequence[str], suffix: str, of: str, source: str
-) -> tuple[Drawing, Table]:
+) -> tuple[PageFigure, PageTable]:
     maps = attention_maps(model, ids).numpy()
     layers, heads = maps.shape[:2]
     names = ("token", "looks_at", "weight")
@@ -324,10 +324,10 @@ def _attention(
             f"layer {layer + 1}, mean of its heads": maps[layer].mean(0) for layer in range(min(layers, MOST_MAPS))
         }
     caption = f"{source}. The row looks at the columns; each row adds up to one."
-    drawing = Drawing(
+    drawing = PageFigure(
         f"attention{suffix}", f"Attention maps{of}", caption, partial(draw_attention, maps=shown, pieces=pieces)
     )
-    return drawing, Table(f"attention{suffix}", "Attention", pd.concat(frames, ignore_index=True), rows=0)
+    return drawing, PageTable(f"attention{suffix}", "Attention", pd.concat(frames, ignore_index=True), rows=0)
 
 
 def _pairs(matrix: Floats, pieces: Sequence[str], names: tuple[str, str, str]) -> pd.DataFrame:

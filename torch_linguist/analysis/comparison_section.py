@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from torch_linguist.analysis.analysis_figures import draw_intervals
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
-from torch_linguist.analysis.analyzed_run import Subject
+from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.analysis.attribution_section import PASSAGE, passages
 from torch_linguist.evaluation.slices import Grouping, slice_table
 from torch_linguist.evaluation.uncertainty import Parts, paired_difference
-from torch_linguist.report.page_parts import ColouredRow, ColouredText, Drawing, Section, Table
+from torch_linguist.report.page_parts import ColoredRow, ColoredText, PageFigure, PageTable, Section
 
 LEAST_TOKENS = 100
 """Smaller groups are not among those with the largest difference."""
@@ -22,12 +22,12 @@ MOST_GROUPS = 12
 """Of each side, in the figure."""
 
 STRONGEST_NATS = 3.0
-"""Difference of the strongest colour."""
+"""Difference of the strongest color."""
 
 Floats = NDArray[np.float64]
 
 
-def comparison(first: Subject, second: Subject, settings: AnalysisSettings) -> Section:
+def comparison(first: AnalyzedRun, second: AnalyzedRun, settings: AnalysisSettings) -> Section:
     """Where one run beats the other, token by token where they share a tokenizer, else line by line.
 
     Args:
@@ -40,11 +40,11 @@ def comparison(first: Subject, second: Subject, settings: AnalysisSettings) -> S
         differences = second.evaluation.nll - first.evaluation.nll
         section = _section(first, second, differences, first.groupings, "token", settings)
         section.tables.append(_words_won(first, second, differences))
-        section.coloured.extend(_coloured(first, second, settings))
+        section.colored_texts.extend(_colored(first, second, settings))
         return section
     if first.stream.num_lines != second.stream.num_lines or first.stream.num_documents != second.stream.num_documents:
         return Section("comparison", title, ["The two read different texts: there is nothing to compare."])
-    lines = [_line_nats(subject) for subject in (first, second)]
+    lines = [_line_nats(run) for run in (first, second)]
     lengths = np.diff(first.stream.line_offsets).astype(np.int64)
     groupings = [grouping for grouping in first.groupings if grouping.of_lines]
     spread = np.repeat((lines[1] - lines[0]) / lengths, lengths)
@@ -58,8 +58,8 @@ def comparison(first: Subject, second: Subject, settings: AnalysisSettings) -> S
 
 
 def _section(
-    first: Subject,
-    second: Subject,
+    first: AnalyzedRun,
+    second: AnalyzedRun,
     differences: Floats,
     groupings: Sequence[Grouping],
     unit: str,
@@ -78,8 +78,8 @@ def _section(
         f"Below, positive means that {first.label} is better: so many nats a {unit} less than {second.label}.",
     ]
     found = _largest(table)
-    drawings = [
-        Drawing(
+    figures = [
+        PageFigure(
             "differences",
             "The largest differences",
             f"Groups of {LEAST_TOKENS} tokens and more, furthest from the difference of all (dashed). Beside the "
@@ -93,8 +93,8 @@ def _section(
         )
     ]
     caption = f"difference: nats a {unit} of {second.label} less those of {first.label}."
-    tables = [Table("differences", "By slice", table, caption, rows=0)]
-    return Section("comparison", f"Where {first.label} and {second.label} differ", text, drawings, tables)
+    tables = [PageTable("differences", "By slice", table, caption, rows=0)]
+    return Section("comparison", f"Where {first.label} and {second.label} differ", text, figures, tables)
 
 
 def _largest(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def _largest(table: pd.DataFrame) -> pd.DataFrame:
     return named.drop_duplicates("value").iloc[::-1]
 
 
-def _words_won(first: Subject, second: Subject, differences: Floats) -> Table:
+def _words_won(first: AnalyzedRun, second: AnalyzedRun, differences: Floats) -> PageTable:
     """The words by which most is won and lost."""
     size = first.tokenizer.vocab_size
     totals, counts = np.bincount(first.ids, differences, size), np.bincount(first.ids, minlength=size)
@@ -124,10 +124,10 @@ def _words_won(first: Subject, second: Subject, differences: Floats) -> Table:
     ]
     names = ["word", "occurrences", "nats in all", "nats each"]
     caption = f"Positive: {first.label} needs less for it than {second.label}. The ten largest on both sides."
-    return Table("words_won", "Words", pd.DataFrame(rows, columns=names), caption, rows=20)
+    return PageTable("words_won", "Words", pd.DataFrame(rows, columns=names), caption, rows=20)
 
 
-def _coloured(first: Subject, second: Subject, settings: AnalysisSettings) -> list[ColouredText]:
+def _colored(first: AnalyzedRun, second: AnalyzedRun, settings: AnalysisSettings) -> list[ColoredText]:
     found = []
     both = zip(passages(first, settings), passages(second, settings), strict=True)
     for number, (own, other) in enumerate(both, 1):
@@ -136,21 +136,21 @@ def _coloured(first: Subject, second: Subject, settings: AnalysisSettings) -> li
         differences = other.nll[-size:] - own.nll[-size:]
         pieces = [first.pieces[token] for token in own.ids[-size:]]
         hints = [f"{value:+.2f} nats" for value in differences]
-        row = ColouredRow("", pieces, differences.tolist(), hints, STRONGEST_NATS, signed=True)
+        row = ColoredRow("", pieces, differences.tolist(), hints, STRONGEST_NATS, signed=True)
         caption = (
-            f"Orange: {first.label} expected the word more; blue: {second.label} did. Strongest colour from "
+            f"Orange: {first.label} expected the word more; blue: {second.label} did. Strongest color from "
             f"{STRONGEST_NATS:g} nats; in all {differences.sum():+.1f}."
         )
-        found.append(ColouredText(f"difference_{number}", own.source, caption, [row]))
+        found.append(ColoredText(f"difference_{number}", own.source, caption, [row]))
     return found
 
 
-def _line_nats(subject: Subject) -> Floats:
-    offsets = np.asarray(subject.stream.line_offsets)
-    return Parts("lines", offsets).sums(subject.evaluation.nll)
+def _line_nats(run: AnalyzedRun) -> Floats:
+    offsets = np.asarray(run.stream.line_offsets)
+    return Parts("lines", offsets).sums(run.evaluation.nll)
 
 
-def _lines_won(first: Subject, second: Subject, nats: Sequence[Floats]) -> Table:
+def _lines_won(first: AnalyzedRun, second: AnalyzedRun, nats: Sequence[Floats]) -> PageTable:
     """The lines by which most is won and lost, by nats."""
     offsets = np.asarray(first.stream.line_offsets)
     differences = nats[1] - nats[0]
@@ -161,7 +161,7 @@ def _lines_won(first: Subject, second: Subject, nats: Sequence[Floats]) -> Table
         rows.append((line + 1, text, *(float(own[line]) for own in nats), float(differences[line])))
     names = ["line", "text", f"nats {first.label}", f"nats {second.label}", "difference"]
     frame = pd.DataFrame(rows, columns=names)
-    return Table("lines_won", "Lines", frame, f"Positive: {first.label} needs less.", rows=12)
+    return PageTable("lines_won", "Lines", frame, f"Positive: {first.label} needs less.", rows=12)
 
 
 __all__ = ["comparison"]

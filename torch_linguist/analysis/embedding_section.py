@@ -7,72 +7,72 @@ import pandas as pd
 
 from torch_linguist.analysis.analysis_figures import draw_map, draw_reliability
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
-from torch_linguist.analysis.analyzed_run import Subject, neural
+from torch_linguist.analysis.analyzed_run import AnalyzedRun, neural
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.calibration import BINS, predictions, reliability
 from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
 from torch_linguist.explore.texts import file_name
-from torch_linguist.report.page_parts import Drawing, Section, Table
+from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 QUERIES = 16
 """Words whose neighbours are shown."""
 
 
-def embeddings(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+def embeddings(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
     """Neighbours, analogies and the map, for the runs that have embeddings."""
     text = [
         f"Of words that occur {LEAST_COUNT} times and more in train, by cosine; the mean of their embeddings is taken "
         "away first."
     ]
-    drawings: list[Drawing] = []
-    tables: list[Table] = []
-    for subject in subjects:
-        of = f", {subject.label}" if len(subjects) > 1 else ""
-        suffix = f"_{file_name(subject.label)}" if of else ""
-        model = neural(subject.model)
+    figures: list[PageFigure] = []
+    tables: list[PageTable] = []
+    for run in runs:
+        of = f", {run.label}" if len(runs) > 1 else ""
+        suffix = f"_{file_name(run.label)}" if of else ""
+        model = neural(run.model)
         if model is None:
-            text.append(f"{subject.label}: {subject.family} has no embeddings.")
+            text.append(f"{run.label}: {run.family} has no embeddings.")
             continue
         try:
-            vectors = WordVectors(model, subject.tokenizer, subject.counts)
+            vectors = WordVectors(model, run.tokenizer, run.counts)
         except LinguistError as error:
-            text.append(f"{subject.label}: {error}.")
+            text.append(f"{run.label}: {error}.")
             continue
         tables.append(_neighbours(vectors, suffix, of))
         analogies = vectors.analogies()
         if len(analogies):
             tables.append(_analogy_table(analogies, suffix, of))
         else:
-            text.append(f"{subject.label}: the vocabulary has no four words of any analogy.")
+            text.append(f"{run.label}: the vocabulary has no four words of any analogy.")
         if has_sklearn():
-            drawings += [_map(vectors, settings, suffix, of, tables)]
+            figures += [_map(vectors, settings, suffix, of, tables)]
         else:
             text.append('The map needs scikit-learn: pip install "torch-linguist[analyze]".')
-    return Section("embeddings", "Embeddings", text, drawings, tables)
+    return Section("embeddings", "Embeddings", text, figures, tables)
 
 
-def _neighbours(vectors: WordVectors, suffix: str, of: str) -> Table:
+def _neighbours(vectors: WordVectors, suffix: str, of: str) -> PageTable:
     found = vectors.neighbours(vectors.typical_words(QUERIES))
     found["shown"] = found["neighbour"] + " " + found["cosine"].map("{:.2f}".format)
     wide = found.groupby(["word", "occurrences"], sort=False)["shown"].agg(", ".join).reset_index(name="neighbours")
     caption = "The most frequent words that carry a meaning; beside each neighbour the cosine."
-    return Table(f"neighbours{suffix}", f"Nearest neighbours{of}", wide, caption, rows=QUERIES)
+    return PageTable(f"neighbours{suffix}", f"Nearest neighbours{of}", wide, caption, rows=QUERIES)
 
 
-def _analogy_table(found: pd.DataFrame, suffix: str, of: str) -> Table:
+def _analogy_table(found: pd.DataFrame, suffix: str, of: str) -> PageTable:
     right, ten = float((found["rank"] == 1).mean()), float((found["rank"] <= 10).mean())
     caption = (
         f"a is to b as c is to …: {right:.1%} of {len(found):,} right, {ten:.1%} among the first ten. Pairs of the "
         "relation whose words are all there."
     )
     best = found.sort_values("rank", kind="stable")
-    return Table(f"analogies{suffix}", f"Analogies{of}", best, caption, rows=12)
+    return PageTable(f"analogies{suffix}", f"Analogies{of}", best, caption, rows=12)
 
 
-def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str, tables: list[Table]) -> Drawing:
+def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str, tables: list[PageTable]) -> PageFigure:
     plane = vectors.map(settings.map_words, settings.seed)
-    tables.append(Table(f"map{suffix}", "Map", plane, rows=0))
-    return Drawing(
+    tables.append(PageTable(f"map{suffix}", "Map", plane, rows=0))
+    return PageFigure(
         f"map{suffix}",
         f"The {len(plane)} most frequent words{of}",
         f"By t-SNE (cosine, seed {settings.seed}): neighbours stay neighbours, distances between clusters mean little; "
@@ -82,20 +82,20 @@ def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str,
     )
 
 
-def calibration(subjects: Sequence[Subject], settings: AnalysisSettings) -> Section:
+def calibration(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
     """Whether the models' confidence can be believed."""
     rows, tables, together = [], {}, []
-    for subject in subjects:
-        found = predictions(subject.model, subject.stream, settings.predictions, settings.seed)
-        rows.append({"run": subject.label, **found.facts()})
-        tables[subject.label] = reliability(found.confidence, found.correct)
-        together.append(tables[subject.label].assign(run=subject.label))
+    for run in runs:
+        found = predictions(run.model, run.stream, settings.predictions, settings.seed)
+        rows.append({"run": run.label, **found.facts()})
+        tables[run.label] = reliability(found.confidence, found.correct)
+        together.append(tables[run.label].assign(run=run.label))
     sizes = ", ".join(f"{row['predictions']:,} of {row['run']}" for row in rows)
     text = [
-        f"From {sizes}: stretches of {subjects[0].split} drawn with seed {settings.seed}. Entropy and loss agree where "
+        f"From {sizes}: stretches of {runs[0].split} drawn with seed {settings.seed}. Entropy and loss agree where "
         "a model knows how much it does not know; a loss above the entropy means that it is too sure."
     ]
-    drawing = Drawing(
+    drawing = PageFigure(
         "reliability",
         "Reliability of the first choice",
         f"{BINS} bins as wide as each other; bars are 95% intervals of the accuracy. Below: how many predictions.",
@@ -107,7 +107,7 @@ def calibration(subjects: Sequence[Subject], settings: AnalysisSettings) -> Sect
     )
     shares = ("accuracy", "in the first 5", "in the first 10", "mean confidence", "ECE", "ECE, bins of equal size")
     written = [
-        Table("calibration", "Calibration", pd.DataFrame(rows), caption, shares=shares),
-        Table("reliability", "Reliability", pd.concat(together, ignore_index=True), rows=0),
+        PageTable("calibration", "Calibration", pd.DataFrame(rows), caption, shares=shares),
+        PageTable("reliability", "Reliability", pd.concat(together, ignore_index=True), rows=0),
     ]
     return Section("calibration", "Calibration", text, [drawing], written)

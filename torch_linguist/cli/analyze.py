@@ -11,7 +11,7 @@ from torch_linguist.config import named_corpus as corpora
 from torch_linguist.runs.folders import find_run, run_labels
 
 if TYPE_CHECKING:
-    from torch_linguist.analysis import Subject
+    from torch_linguist.analysis import AnalyzedRun
 
 SPLITS = ("train", "valid", "test")
 
@@ -92,7 +92,7 @@ def _analyze(argv: list[str]) -> int:
     if not arguments.runs:
         print(f"run: {folders[0]} (the newest)", flush=True)
 
-    from torch_linguist.analysis import AnalysisSettings, analyse
+    from torch_linguist.analysis import AnalysisSettings, analyze
 
     settings = AnalysisSettings(
         parts=tuple(arguments.parts),
@@ -103,8 +103,8 @@ def _analyze(argv: list[str]) -> int:
         predictions=arguments.predictions,
         text=arguments.text,
     )
-    found = analyse(
-        _subjects(folders, arguments),
+    found = analyze(
+        _analyzed_runs(folders, arguments),
         arguments.output_dir,
         arguments.name,
         settings,
@@ -114,19 +114,19 @@ def _analyze(argv: list[str]) -> int:
     return SUCCESS
 
 
-def _subjects(folders: Sequence[Path], arguments: Namespace) -> "list[Subject]":
+def _analyzed_runs(folders: Sequence[Path], arguments: Namespace) -> "list[AnalyzedRun]":
     """The runs with the corpus in their tokens; both on the first one's where none is named."""
-    from torch_linguist.analysis import Subject
+    from torch_linguist.analysis import AnalyzedRun
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.data import prepare
 
     source = corpora.find_corpus(arguments.data, folders[0])
-    subjects = []
+    runs = []
     for folder, label in zip(folders, run_labels(folders), strict=True):
         run = load_run(folder)
         corpus = prepare(source, None, tokenizer=run.tokenizer)
-        subjects.append(Subject(label, run.model, run.tokenizer, corpus, arguments.split, arguments.stride))
-    return subjects
+        runs.append(AnalyzedRun(label, run.model, run.tokenizer, corpus, arguments.split, arguments.stride))
+    return runs
 
 
 if __name__ == "__main__":

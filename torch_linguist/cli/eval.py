@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch_linguist.checkpoint.loaded_run import LoadedRun
     from torch_linguist.data import TokenizedCorpus
-    from torch_linguist.evaluation.split_evaluation import Evaluation
-    from torch_linguist.report.score_tables import Entry
+    from torch_linguist.evaluation.split_evaluation import SplitEvaluation
+    from torch_linguist.report.score_tables import ScoredModel
 
 SPLITS = ("valid", "test")
 
@@ -141,7 +141,7 @@ def _eval(argv: list[str]) -> int:
     return SUCCESS
 
 
-def _keep(console: "Console", entries: "list[Entry]", arguments: Namespace) -> None:
+def _keep(console: "Console", entries: "list[ScoredModel]", arguments: Namespace) -> None:
     """Writes what is asked for: CSV by `--to`, and for several corpora the matrix."""
     from torch_linguist.report import score_tables as report
     from torch_linguist.runs.folders import create_run_folder
@@ -166,9 +166,9 @@ class _Evaluator:
     def __init__(self, runs: "Sequence[LoadedRun]", labels: Sequence[str], arguments: Namespace) -> None:
         self.runs = dict(zip(labels, runs, strict=True))
         self.arguments = arguments
-        self._known: dict[tuple[str, str, str], Evaluation] = {}
+        self._known: dict[tuple[str, str, str], SplitEvaluation] = {}
 
-    def entries(self, spec: str | None) -> "Iterator[Entry]":
+    def entries(self, spec: str | None) -> "Iterator[ScoredModel]":
         """Every score on one corpus (None: each run's own): the runs, their mixture, the runs adapting."""
         prepared = {label: self._prepare(run, spec) for label, run in self.runs.items()}
         weights = self._weights(prepared) if self.arguments.mix else []
@@ -187,28 +187,27 @@ class _Evaluator:
         name = source.name if spec is None else corpora.corpus_label(spec)
         return name, prepare(source, None, tokenizer=run.tokenizer)
 
-    def _plain(self, label: str, prepared: "tuple[str, TokenizedCorpus]", split: str) -> "Evaluation":
-        from torch_linguist.evaluation.split_evaluation import evaluate
+    def _plain(self, label: str, prepared: "tuple[str, TokenizedCorpus]", split: str) -> "SplitEvaluation":
+        from torch_linguist.evaluation.split_evaluation import evaluate_split
 
         key = (label, prepared[1].fingerprint, split)
         if key not in self._known:
             run = self.runs[label]
             stream = prepared[1].streams[split]
             asked = self.arguments
-            self._known[key] = evaluate(
+            self._known[key] = evaluate_split(
                 run.model, stream, run.tokenizer.unk_id, stride=asked.stride, precision=asked.precision
             )
         return self._known[key]
 
     def _entry(
-        self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "Evaluation"
-    ) -> "Entry":
+        self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "SplitEvaluation"
+    ) -> "ScoredModel":
         from torch_linguist.evaluation.split_evaluation import reading_of
-        from torch_linguist.report.score_tables import Entry
 
         run = self.runs[label]
         reading = reading_of(run.model, self.arguments.stride, self.arguments.precision)
-        return Entry(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
+        return ScoredModel(shown, prepared[0], split, run.tokenizer.to_json(), reading, evaluation)
 
     def _weights(self, prepared: "dict[str, tuple[str, TokenizedCorpus]]") -> list[float]:
         from torch_linguist.evaluation.mixture_scoring import fitted_weights
@@ -220,22 +219,22 @@ class _Evaluator:
 
     def _mixed(
         self, prepared: "dict[str, tuple[str, TokenizedCorpus]]", split: str, weights: Sequence[float]
-    ) -> "Entry":
+    ) -> "ScoredModel":
         from dataclasses import replace
 
         from torch_linguist.evaluation.mixture_scoring import mixed_nll
-        from torch_linguist.evaluation.split_evaluation import Evaluation
+        from torch_linguist.evaluation.split_evaluation import SplitEvaluation
 
         parts = [self._plain(label, prepared[label], split) for label in self.runs]
         mixed = mixed_nll([part.nll for part in parts], weights)
         label = next(iter(self.runs))
-        evaluation = Evaluation(parts[0].stream, mixed, parts[0].unk_id)
+        evaluation = SplitEvaluation(parts[0].stream, mixed, parts[0].unk_id)
         return replace(
             self._entry(label, "mixture", prepared[label], split, evaluation), reading="each run reads as it does alone"
         )
 
-    def _adapted(self, label: str, name: str, corpus: "TokenizedCorpus") -> "Iterator[Entry]":
-        from torch_linguist.evaluation.split_evaluation import Evaluation
+    def _adapted(self, label: str, name: str, corpus: "TokenizedCorpus") -> "Iterator[ScoredModel]":
+        from torch_linguist.evaluation.split_evaluation import SplitEvaluation
 
         unk_id = self.runs[label].tokenizer.unk_id
         for kind, wanted, scorer in (
@@ -244,7 +243,7 @@ class _Evaluator:
         ):
             if wanted:
                 for split, nll in scorer(label, corpus):
-                    evaluation = Evaluation(corpus.streams[split], nll, unk_id)
+                    evaluation = SplitEvaluation(corpus.streams[split], nll, unk_id)
                     yield self._entry(label, f"{label} + {kind}", (name, corpus), split, evaluation)
 
     def _cached(self, label: str, corpus: "TokenizedCorpus") -> "Iterator[tuple[str, NDArray[np.float64]]]":

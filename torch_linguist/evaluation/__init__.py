@@ -1,12 +1,12 @@
 """Scoring of streams, and what a score is held against."""
 
 from torch_linguist.evaluation.baseline import ngram_baseline
-from torch_linguist.evaluation.mixture_scoring import MixedScore, score_mixture
+from torch_linguist.evaluation.mixture_scoring import MixtureScore, score_mixture
 from torch_linguist.evaluation.scoring import Score, mean_nll, score, stream_nll
 from torch_linguist.evaluation.unigram import unigram_score
 
 __all__ = [
-    "MixedScore",
+    "MixtureScore",
     "Score",
     "mean_nll",
     "ngram_baseline",

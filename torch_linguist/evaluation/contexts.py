@@ -26,7 +26,7 @@ DISTRIBUTIONS = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Probes:
+class ContextSample:
     """Places of a stream, with what stands before each.
 
     Attributes:
@@ -43,7 +43,7 @@ class Probes:
         return len(self.positions)
 
 
-def draw_probes(stream: TokenStream, count: int, width: int, seed: int) -> Probes:
+def sample_contexts(stream: TokenStream, count: int, width: int, seed: int) -> ContextSample:
     """Draws places that have enough tokens before them; the `<eos>` before the stream counts as one.
 
     Args:
@@ -60,7 +60,7 @@ def draw_probes(stream: TokenStream, count: int, width: int, seed: int) -> Probe
     candidates = len(stream) - width + 1
     chosen = np.random.default_rng(seed).choice(candidates, min(count, candidates), replace=False)
     positions = np.sort(chosen).astype(np.int64) + width - 1
-    return Probes(positions, *contexts_at(stream, positions, width))
+    return ContextSample(positions, *contexts_at(stream, positions, width))
 
 
 def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, Ids]:

@@ -17,7 +17,7 @@ from torch_linguist.model.mixture import fit_weights, mixture_nll
 
 
 @dataclass(frozen=True)
-class MixedScore:
+class MixtureScore:
     """What a linear mixture of models makes of a stream.
 
     Attributes:
@@ -38,7 +38,7 @@ def score_mixture(
     *,
     chunk_length: int = 4096,
     stride: int | None = None,
-) -> MixedScore:
+) -> MixtureScore:
     """Fits the weights on one stream and scores another; each model reads as it would alone.
 
     Args:
@@ -60,7 +60,7 @@ def score_mixture(
     fitted_on = all_nll(valid)
     weights = fitted_weights(fitted_on)
     nll = fitted_on if stream is valid else all_nll(stream)
-    return MixedScore(
+    return MixtureScore(
         weights=weights,
         mixed=Score.of(float(mixed_nll(nll, weights).sum()), stream),
         single=[Score.of(float(row.sum()), stream) for row in nll],

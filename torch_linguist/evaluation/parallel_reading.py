@@ -50,14 +50,14 @@ def shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
     return torch.cat([torch.tensor([first]), targets[:-1]]), targets
 
 
-def segments_of(length: int) -> int:
+def segment_count(length: int) -> int:
     """How many segments a stream of so many tokens is worth reading in; 1 where it is too short for several."""
     return max(1, min(SEGMENTS, length // SHORTEST))
 
 
 # As a decorator, inference mode ends at each `yield`: whoever reads the parts computes in the mode of their own.
 @torch.inference_mode()
-def segmented_nll(
+def parallel_stream_nll(
     model: LanguageModel, stream: TokenStream, nll: Nll, length: int, chunk_length: int, rough: bool = False
 ) -> Iterator[NDArray[np.float64]]:
     """The nll of the first tokens of a stream, in order.
@@ -74,7 +74,7 @@ def segmented_nll(
         nll in nats, float64, of consecutive stretches.
     """
     state = model.initial_state(1)
-    count = segments_of(length)
+    count = segment_count(length)
     for begin in range(0, length, count * LONGEST):
         stretch = _Stretch(model, stream, nll, begin, min(begin + count * LONGEST, length), chunk_length, rough)
         state = stretch.read(state)
@@ -103,7 +103,7 @@ class _Stretch:
         self.begin, self.end, self.length = begin, end, end - begin
         self.device = device_of(model)
         self.rough = rough
-        count = segments_of(self.length)
+        count = segment_count(self.length)
         self.size = -(-self.length // count)
         self.starts = list(range(begin, end, self.size))
         self.step = max(1, chunk_length // len(self.starts))

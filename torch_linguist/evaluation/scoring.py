@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.parallel_reading import segmented_nll, segments_of, shifted
+from torch_linguist.evaluation.parallel_reading import parallel_stream_nll, segment_count, shifted
 from torch_linguist.model import CountedModel, LanguageModel, State, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.precision import PRECISIONS, autocast
@@ -176,9 +176,9 @@ def stream_nll(
         return (measured,), new_state
 
     length = _checked_length(stream, max_tokens, chunk_length)
-    if not model.context_length and not isinstance(model, CountedModel) and segments_of(length) > 1:
+    if not model.context_length and not isinstance(model, CountedModel) and segment_count(length) > 1:
         with evaluating(model):
-            yield from segmented_nll(model, stream, nll, length, chunk_length, rough=precision == "bf16")
+            yield from parallel_stream_nll(model, stream, nll, length, chunk_length, rough=precision == "bf16")
         return
     for (part,) in stream_measures(model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride):
         yield part.double().cpu().numpy()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.contexts import Ids, Probes, next_log_probabilities, target_nll
+from torch_linguist.evaluation.contexts import ContextSample, Ids, next_log_probabilities, target_nll
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.evaluation.words import find_words, piece_texts, token_pieces
 from torch_linguist.model import LanguageModel
@@ -38,7 +38,7 @@ def context_lengths(longest: int) -> list[int]:
     return sorted({1 << power for power in range(longest.bit_length())} | {longest})
 
 
-def context_curve(model: LanguageModel, probes: Probes, as_scored: Floats) -> pd.DataFrame:
+def context_curve(model: LanguageModel, probes: ContextSample, as_scored: Floats) -> pd.DataFrame:
     """Loss against the number of tokens that the model is given.
 
     Args:
@@ -71,7 +71,9 @@ def _against(nll: Floats, reference: Floats, name: str) -> dict[str, float]:
     return {name: mean, "low": mean - 1.96 * error, "high": mean + 1.96 * error}
 
 
-def damage_table(model: LanguageModel, tokenizer: Tokenizer, probes: Probes, width: int, seed: int) -> pd.DataFrame:
+def damage_table(
+    model: LanguageModel, tokenizer: Tokenizer, probes: ContextSample, width: int, seed: int
+) -> pd.DataFrame:
     """Loss as the context is damaged.
 
     Args:
@@ -200,7 +202,7 @@ def divergences(original: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Te
 
 
 def word_changes(
-    model: LanguageModel, tokenizer: Tokenizer, probes: Probes, counts: NDArray[np.int64], reach: int, seed: int
+    model: LanguageModel, tokenizer: Tokenizer, probes: ContextSample, counts: NDArray[np.int64], reach: int, seed: int
 ) -> pd.DataFrame:
     """What one changed word does to the prediction.
 

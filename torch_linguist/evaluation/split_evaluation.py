@@ -17,7 +17,7 @@ from torch_linguist.model import LanguageModel, NGramModel
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class SplitEvaluation:
     """The nll of every token of a stream, and what follows from it.
 
     Attributes:
@@ -74,9 +74,9 @@ class Evaluation:
         }
 
 
-def evaluate(
+def evaluate_split(
     model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: int | None = None, precision: str = "fp32"
-) -> Evaluation:
+) -> SplitEvaluation:
     """Scores a stream and keeps the nll of every token.
 
     Args:
@@ -90,7 +90,7 @@ def evaluate(
         LinguistError: as `score`.
     """
     parts = list(stream_nll(model, stream, stride=stride, precision=precision))
-    return Evaluation(stream, np.concatenate(parts), unk_id)
+    return SplitEvaluation(stream, np.concatenate(parts), unk_id)
 
 
 def reading_of(model: LanguageModel, stride: int | None = None, precision: str = "fp32") -> str:

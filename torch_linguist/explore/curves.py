@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.explore.columns import round_width
 from torch_linguist.explore.fits import PowerLaw
-from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, short_number
+from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, short_number
 from torch_linguist.report.plots import TRAIN, VALID
 from torch_linguist.runs.files import whole_file
 
@@ -100,7 +100,7 @@ def draw_coverage(path: Path, frame: pd.DataFrame) -> None:
         axes = figure.subplots()
         splits = [str(name) for name in frame.columns if name != "vocabulary"]
         for index, split in enumerate(splits):
-            axes.plot(frame["vocabulary"], frame[split], color=colour(index), linewidth=1.8, alpha=0.85, label=split)
+            axes.plot(frame["vocabulary"], frame[split], color=color(index), linewidth=1.8, alpha=0.85, label=split)
         log_axis(axes.xaxis, 1, float(frame["vocabulary"].iloc[-1]))
         axes.yaxis.set_major_formatter(FuncFormatter(percent))
         axes.set(xlabel="vocabulary: most frequent words of train", ylabel="share of the words", ylim=(0, 1.03))
@@ -119,7 +119,7 @@ def draw_oov(path: Path, frame: pd.DataFrame) -> None:
         splits = [str(name) for name in frame.columns if name not in ("min_frequency", "vocabulary")]
         for index, split in enumerate(splits):
             rates.plot(
-                frame["min_frequency"], frame[split], "o-", color=colour(index), markersize=3.5, alpha=0.85, label=split
+                frame["min_frequency"], frame[split], "o-", color=color(index), markersize=3.5, alpha=0.85, label=split
             )
         rates.yaxis.set_major_formatter(FuncFormatter(percent))
         rates.set(ylabel="out-of-vocabulary tokens")
@@ -147,9 +147,7 @@ def draw_word_lengths(path: Path, frame: pd.DataFrame) -> None:
         for axes, suffix, label in ((running, "", "words as they occur"), (once, " types", "each word once")):
             for index, split in enumerate(splits):
                 shares = shown[f"{split}{suffix}"]
-                axes.plot(
-                    shown["characters"], shares, "o-", color=colour(index), markersize=3.5, alpha=0.8, label=split
-                )
+                axes.plot(shown["characters"], shares, "o-", color=color(index), markersize=3.5, alpha=0.8, label=split)
             axes.yaxis.set_major_formatter(FuncFormatter(percent))
             axes.set(ylabel="share", title=label)
             axes.set_ylim(bottom=0)
@@ -178,7 +176,7 @@ def draw_years(path: Path, frame: pd.DataFrame, splits: Sequence[str]) -> None:
                 own = frame[frame["split"] == split]
                 heights, _ = np.histogram(own["year"].to_numpy(np.int64), edges, weights=own[measure])
                 axes.bar(
-                    edges[:-1], heights, width, bottom=bottom, align="edge", color=colour(index), label=split,
+                    edges[:-1], heights, width, bottom=bottom, align="edge", color=color(index), label=split,
                     edgecolor="white", linewidth=0.4,
                 )  # fmt: skip
                 bottom += heights
@@ -206,7 +204,7 @@ def draw_tokens_per_word(path: Path, frame: pd.DataFrame) -> None:
         width = 0.8 / len(splits)
         for index, split in enumerate(splits):
             places = frame["tokens"] + (index - (len(splits) - 1) / 2) * width
-            axes.bar(places, frame[split], width, color=colour(index), label=split)
+            axes.bar(places, frame[split], width, color=color(index), label=split)
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(percent))
         axes.set(xlabel="tokens of a word", ylabel="share of the words")

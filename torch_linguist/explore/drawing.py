@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from torch_linguist.report.figure_style import colour, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
 from torch_linguist.report.plots import MUTED, TRAIN
 
 VIOLIN_POINTS = 4000
@@ -45,10 +45,10 @@ def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, yl
         for index, (name, sample) in enumerate(values.items()):
             weights = np.full(len(sample), 1 / len(sample))
             axes.hist(
-                sample, edges, weights=weights, histtype="stepfilled", color=colour(index), alpha=0.18, linewidth=0
+                sample, edges, weights=weights, histtype="stepfilled", color=color(index), alpha=0.18, linewidth=0
             )
             label = f"{name} ({len(sample):,})"
-            axes.hist(sample, edges, weights=weights, histtype="step", color=colour(index), linewidth=1.6, label=label)
+            axes.hist(sample, edges, weights=weights, histtype="step", color=color(index), linewidth=1.6, label=label)
         if skewed:
             log_axis(axes.xaxis, low, high)
         else:
@@ -160,7 +160,7 @@ def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str
                 np.concatenate([values[:1], values]),
                 np.concatenate([[0], share]),
                 where="post",
-                color=colour(index),
+                color=color(index),
                 linewidth=1.8,
                 alpha=0.85,
                 label=f"{name} ({counts.sum():,})",
@@ -213,7 +213,7 @@ def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
         axes = figure.subplots()
         rows = np.arange(len(frame))[::-1]
         for index, name in enumerate(names):
-            axes.barh(rows + 0.4 - height * (index + 0.5), frame[name], height, color=colour(index), label=str(name))
+            axes.barh(rows + 0.4 - height * (index + 0.5), frame[name], height, color=color(index), label=str(name))
         axes.set_yticks(rows, [printable(label) for label in frame.index])
         axes.tick_params(axis="y", labelsize=9, length=0)
         axes.xaxis.set_major_formatter(FuncFormatter(percent))

@@ -113,5 +113,5 @@ def _write(
     footer = "The same figures are in figures/, every table in tables/, with splits.csv a row for each document."
     write_page(folder, f"The corpus {measured.name}", subtitle, sections, footer)
     tables = {table.name: table.frame for section in sections for table in section.tables}
-    report(f"drawn: {sum(len(section.drawings) for section in sections)} figures, {len(tables)} tables")
+    report(f"drawn: {sum(len(section.figures) for section in sections)} figures, {len(tables)} tables")
     return tables

@@ -20,8 +20,8 @@ from torch_linguist.explore.curves import draw_years
 from torch_linguist.explore.drawing import draw_boxes, draw_histogram, draw_table_heatmap
 from torch_linguist.explore.duplicates import duplicate_counts, find_duplicates, line_digests
 from torch_linguist.explore.measure import Measurements, totals
-from torch_linguist.report.figure_style import colour
-from torch_linguist.report.page_parts import Drawing, Excerpt, Section, Table
+from torch_linguist.report.figure_style import color
+from torch_linguist.report.page_parts import Excerpt, PageFigure, PageTable, Section
 
 MOST_COLUMNS = 8
 """Metadata columns that get a figure of their own."""
@@ -52,8 +52,8 @@ def overview(measured: Measurements) -> Section:
         }
     )
     tables = [
-        Table("overview", "Counts", table, caption, shares=("unknown rate",)),
-        Table("read", "What was read", read, rows=0 if measured.is_whole else 12),
+        PageTable("overview", "Counts", table, caption, shares=("unknown rate",)),
+        PageTable("read", "What was read", read, rows=0 if measured.is_whole else 12),
     ]
     return Section("overview", "Overview", text, tables=tables)
 
@@ -87,7 +87,7 @@ def samples(measured: Measurements, count: int, seed: int) -> Section:
             source = ", ".join([f"{split} {int(sample.positions[index])}", *_facts(document)])
             excerpts.append(Excerpt(source, excerpt(document.text, generator)))
     frame = pd.DataFrame([(entry.source, entry.text) for entry in excerpts], columns=["document", "text"])
-    tables = [Table("samples", "Samples", frame, rows=0)] if excerpts else []
+    tables = [PageTable("samples", "Samples", frame, rows=0)] if excerpts else []
     return Section("samples", "Random samples", [], tables=tables, excerpts=excerpts)
 
 
@@ -111,29 +111,29 @@ def lengths(measured: Measurements) -> Section:
     frame = measured.documents
     by_split = {split: frame.loc[frame["split"] == split, "tokens"].to_numpy() for split in measured.splits}
     lines = {split: encoded.line_lengths for split, encoded in measured.tokens.items()}
-    colours = [colour(index) for index in range(len(measured.splits))]
+    colours = [color(index) for index in range(len(measured.splits))]
     unit = "tokens, <eos> included"
-    drawings = [
-        Drawing(
+    figures = [
+        PageFigure(
             "document_lengths",
             "Documents",
             "Each split is drawn as shares of its own documents.",
             lambda path: draw_histogram(path, by_split, f"{unit}, of a document", "share of the documents"),
         ),
-        Drawing(
+        PageFigure(
             "document_lengths_by_split",
             "Documents, by split",
             "Boxes: the middle half and the median, whiskers to 1.5 times its width. Violins: kernel densities, the "
             "point is the median. Beside the names: how many documents.",
             lambda path: draw_boxes(path, by_split, unit, colours),
         ),
-        Drawing(
+        PageFigure(
             "line_lengths",
             "Lines",
             "Empty lines, where the corpus keeps them, are the shortest.",
             lambda path: draw_histogram(path, lines, f"{unit}, of a line", "share of the lines"),
         ),
-        Drawing(
+        PageFigure(
             "line_lengths_by_split",
             "Lines, by split",
             "Beside the names: how many lines.",
@@ -141,8 +141,8 @@ def lengths(measured: Measurements) -> Section:
         ),
     ]
     chosen, text = choose_columns(measured.columns)
-    drawings += [_lengths_by(measured, column, unit) for column in chosen]
-    return Section("lengths", "Lengths", text, drawings, [_length_table(by_split, lines)])
+    figures += [_lengths_by(measured, column, unit) for column in chosen]
+    return Section("lengths", "Lengths", text, figures, [_length_table(by_split, lines)])
 
 
 def choose_columns(columns: list[Column]) -> tuple[list[Column], list[str]]:
@@ -161,9 +161,9 @@ def choose_columns(columns: list[Column]) -> tuple[list[Column], list[str]]:
     return chosen, [f"Metadata columns without a figure: {', '.join(left_out)}."] if left_out else []
 
 
-def _lengths_by(measured: Measurements, column: Column, unit: str) -> Drawing:
+def _lengths_by(measured: Measurements, column: Column, unit: str) -> PageFigure:
     grouped = by_group(measured.documents, groups(measured.documents, column), "tokens")
-    return Drawing(
+    return PageFigure(
         f"document_lengths_by_{file_name(column.name)}",
         f"Documents, by {column.name}",
         f"All splits together. Beside the names: how many documents. {column.values:,} different values.",
@@ -171,7 +171,7 @@ def _lengths_by(measured: Measurements, column: Column, unit: str) -> Drawing:
     )
 
 
-def _length_table(documents: Mapping[str, NDArray[np.int64]], lines: Mapping[str, NDArray[np.int64]]) -> Table:
+def _length_table(documents: Mapping[str, NDArray[np.int64]], lines: Mapping[str, NDArray[np.int64]]) -> PageTable:
     rows = []
     for what, samples_of in (("documents", documents), ("lines", lines)):
         for split, values in samples_of.items():
@@ -179,43 +179,45 @@ def _length_table(documents: Mapping[str, NDArray[np.int64]], lines: Mapping[str
             rows.append((what, split, len(values), float(values.mean()), *(float(value) for value in quantiles)))
     names = ["what", "split", "count", "mean", "least", "5%", "25%", "median", "75%", "95%", "most"]
     frame = pd.DataFrame(rows, columns=names).round(2)
-    return Table("lengths", "Lengths in tokens", frame, "Quantiles, in tokens with the <eos> of each line.")
+    return PageTable("lengths", "Lengths in tokens", frame, "Quantiles, in tokens with the <eos> of each line.")
 
 
 def metadata(measured: Measurements) -> Section | None:
     """Cross tables of the metadata columns and counts by year; None where there is nothing to show."""
     frame = measured.documents
-    drawings: list[Drawing] = []
-    tables: list[Table] = []
+    figures: list[PageFigure] = []
+    tables: list[PageTable] = []
     names = [column.name for column in measured.columns]
     years = find_years(frame, names)
     if years is not None:
         counted = counts_by_year(frame, years)
-        drawings.append(
-            Drawing(
+        figures.append(
+            PageFigure(
                 "by_year",
                 "By year",
                 "Documents and tokens, the splits on top of one another.",
                 lambda path: draw_years(path, counted, measured.splits),
             )
         )
-        tables.append(Table("by_year", "By year", counted, "A row for each year and split.", rows=6, plain=("year",)))
+        tables.append(
+            PageTable("by_year", "By year", counted, "A row for each year and split.", rows=6, plain=("year",))
+        )
     for table in cross_tables(frame, measured.columns):
         one, other = str(table.index.name), str(table.columns.name)
         name = f"cross_{file_name(one)}_{file_name(other)}"
-        drawings.append(
-            Drawing(name, f"{one} × {other}", "Documents of each pair.", partial(draw_table_heatmap, table=table))
+        figures.append(
+            PageFigure(name, f"{one} × {other}", "Documents of each pair.", partial(draw_table_heatmap, table=table))
         )
         flat = table.reset_index()
         flat.columns = [str(column) for column in flat.columns]
-        tables.append(Table(name, f"{one} × {other}", flat, rows=0))
+        tables.append(PageTable(name, f"{one} × {other}", flat, rows=0))
     for column in measured.columns:
         if column.kind == "category":
             counts = frame.groupby(groups(frame, column, most=10**6), observed=True)["tokens"].agg(["size", "sum"])
             flat = counts.reset_index(names=column.name)
             flat.columns = [column.name, "documents", "tokens"]
-            tables.append(Table(f"values_{file_name(column.name)}", f"Values of {column.name}", flat, rows=8))
-    return Section("metadata", "Metadata", [], drawings, tables) if drawings or tables else None
+            tables.append(PageTable(f"values_{file_name(column.name)}", f"Values of {column.name}", flat, rows=8))
+    return Section("metadata", "Metadata", [], figures, tables) if figures or tables else None
 
 
 def duplicates(measured: Measurements) -> Section:
@@ -234,11 +236,13 @@ def duplicates(measured: Measurements) -> Section:
     )
     own = "Where both splits are the same: copies beyond the first."
     tables = [
-        Table("duplicate_documents", "Duplicate documents", documents, own, shares=("share",)),
-        Table("duplicate_lines", "Duplicate lines", lines, f"Lines of five words or more. {own}", shares=("share",)),
+        PageTable("duplicate_documents", "Duplicate documents", documents, own, shares=("share",)),
+        PageTable(
+            "duplicate_lines", "Duplicate lines", lines, f"Lines of five words or more. {own}", shares=("share",)
+        ),
     ]
     if len(found):
-        tables.append(Table("duplicates_found", "Which they are", found, "The first hundred groups.", rows=10))
+        tables.append(PageTable("duplicates_found", "Which they are", found, "The first hundred groups.", rows=10))
     return Section("duplicates", "Duplicates", text, tables=tables)
 
 

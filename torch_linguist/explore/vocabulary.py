@@ -36,7 +36,7 @@ from torch_linguist.explore.fits import (
 from torch_linguist.explore.measure import Measurements
 from torch_linguist.explore.settings import ExploreSettings
 from torch_linguist.explore.texts import choose_columns, file_name
-from torch_linguist.report.page_parts import Drawing, Section, Table
+from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 ORDER_NAMES = {1: "words", 2: "bigrams", 3: "trigrams"}
 LONG_WORD = 6
@@ -46,15 +46,15 @@ def frequencies(measured: Measurements, settings: ExploreSettings, seed: int) ->
     """The top words and n-grams of the training split, and the word cloud."""
     tokens = measured.word_tokenizer.tokens
     encoded = measured.words["train"]
-    drawings: list[Drawing] = []
-    tables: list[Table] = []
+    figures: list[PageFigure] = []
+    tables: list[PageTable] = []
     for order in range(1, settings.max_order + 1):
         name = ORDER_NAMES.get(order, f"{order}-grams")
         frame = top_ngrams(encoded, tokens, order, 10 * settings.top)
         tables.append(
-            Table(f"top_{name}", f"Top {name}", frame, rows=settings.top if order == 1 else 8, shares=("share",))
+            PageTable(f"top_{name}", f"Top {name}", frame, rows=settings.top if order == 1 else 8, shares=("share",))
         )
-        drawings += _top_drawings(frame, name, order, settings.top)
+        figures += _top_drawings(frame, name, order, settings.top)
     text = ["Counted in train; no n-gram runs over the end of a line."]
     if settings.word_cloud:
         words = _word_frequencies(measured)
@@ -64,21 +64,21 @@ def frequencies(measured: Measurements, settings: ExploreSettings, seed: int) ->
                 'pip install "torch-linguist[explore]" adds it.'
             )
         elif chosen := cloud_words(words):
-            drawings.append(
-                Drawing(
+            figures.append(
+                PageFigure(
                     "word_cloud",
                     "Word cloud",
                     "The words of train but function words, the larger the more frequent.",
                     lambda path: draw_word_cloud(path, chosen, seed),
                 )
             )
-    return Section("frequency", "Words and n-grams", text, drawings, tables)
+    return Section("frequency", "Words and n-grams", text, figures, tables)
 
 
-def _top_drawings(frame: pd.DataFrame, name: str, order: int, top: int) -> list[Drawing]:
+def _top_drawings(frame: pd.DataFrame, name: str, order: int, top: int) -> list[PageFigure]:
     shown = frame.head(top)
-    drawings = [
-        Drawing(
+    figures = [
+        PageFigure(
             f"top_{name}",
             f"Top {name}",
             "The most frequent ones of all, marks included.",
@@ -92,15 +92,15 @@ def _top_drawings(frame: pd.DataFrame, name: str, order: int, top: int) -> list[
         caption = f"Those of {LONG_WORD} letters or more, which leaves out most function words."
     wording = wording.head(top)
     if len(wording):
-        drawings.append(
-            Drawing(
+        figures.append(
+            PageFigure(
                 f"top_{name}_of_letters",
                 f"Top {'longer words' if order == 1 else f'{name} of words'}",
                 caption,
                 lambda path: draw_bars(path, list(wording["ngram"]), wording["count"], "occurrences in train"),
             )
         )
-    return drawings
+    return figures
 
 
 def _word_frequencies(measured: Measurements) -> dict[str, int]:
@@ -124,37 +124,37 @@ def vocabulary(measured: Measurements, settings: ExploreSettings) -> Section:
     fits = [("Zipf", -zipf.exponent, zipf.scale, zipf.r_squared)] if zipf else []
     fits += [("Heaps", heaps.exponent, heaps.scale, heaps.r_squared)] if heaps else []
     spectrum = frequency_spectrum(counts["train"])
-    drawings = []
+    figures = []
     if len(train):
-        drawings = [
-            Drawing(
+        figures = [
+            PageFigure(
                 "zipf",
                 "Rank and frequency",
                 "Zipf's law, by least squares on logarithms at ranks evenly spaced on the logarithmic axis, so that "
                 "each decade of ranks weighs alike.",
                 lambda path: draw_zipf(path, train, zipf),
             ),
-            Drawing(
+            PageFigure(
                 "heaps",
                 "Growth of the vocabulary",
                 "Heaps' law, types = K · wordsᵝ, by least squares on logarithms from 100 words on.",
                 lambda path: draw_heaps(path, tokens, types, heaps),
             ),
-            Drawing(
+            PageFigure(
                 "spectrum",
                 "Words seen once, twice, …",
                 "How many different words occur exactly so often in train.",
                 lambda path: draw_spectrum(path, train),
             ),
-            Drawing(
+            PageFigure(
                 "coverage",
                 "Coverage by size of the vocabulary",
                 "The share of the running words of each split that the most frequent words of train make up.",
                 lambda path: draw_coverage(path, covered),
             ),
         ]
-    drawings.append(
-        Drawing(
+    figures.append(
+        PageFigure(
             "oov",
             "Out of vocabulary by min_frequency",
             "Were words that occur less often in train left out: tokens outside the vocabulary, of all tokens with "
@@ -164,15 +164,15 @@ def vocabulary(measured: Measurements, settings: ExploreSettings) -> Section:
     )
     splits = tuple(measured.splits)
     tables = [
-        Table("fits", "Fits", pd.DataFrame(fits, columns=["law", "exponent", "scale", "r_squared"])),
-        Table(
+        PageTable("fits", "Fits", pd.DataFrame(fits, columns=["law", "exponent", "scale", "r_squared"])),
+        PageTable(
             "spectrum", "Words by their occurrences", spectrum, shares=("share_of_types", "share_of_tokens"), rows=21
         ),
-        Table("coverage", "Coverage", covered, rows=0, shares=splits),
-        Table("oov", "Out-of-vocabulary rates", rates, rows=20, shares=splits),
-        Table("growth", "Growth of the vocabulary", pd.DataFrame({"words": tokens, "types": types}), rows=0),
+        PageTable("coverage", "Coverage", covered, rows=0, shares=splits),
+        PageTable("oov", "Out-of-vocabulary rates", rates, rows=20, shares=splits),
+        PageTable("growth", "Growth of the vocabulary", pd.DataFrame({"words": tokens, "types": types}), rows=0),
     ]
-    return Section("vocabulary", "Vocabulary", [], drawings, tables)
+    return Section("vocabulary", "Vocabulary", [], figures, tables)
 
 
 def words(measured: Measurements) -> Section:
@@ -190,8 +190,8 @@ def words(measured: Measurements) -> Section:
             row.append(float(np.average(lengths, weights=weights)) if weights.any() else 0.0)
         means.append((split, *row))
     frame = frame[frame["characters"] > 0]
-    drawings = [
-        Drawing(
+    figures = [
+        PageFigure(
             "word_lengths",
             "Lengths of words",
             "In characters, up to 24; longer ones are in the table. A literal <unk> is left out.",
@@ -201,17 +201,17 @@ def words(measured: Measurements) -> Section:
     mean_table = pd.DataFrame(means, columns=["split", "mean of running words", "mean of different words"]).round(3)
     shares = tuple(str(name) for name in frame.columns[1:])
     tables = [
-        Table("word_length_means", "Mean length of words, in characters", mean_table),
-        Table("word_lengths", "Lengths of words", frame, rows=0, shares=shares),
+        PageTable("word_length_means", "Mean length of words, in characters", mean_table),
+        PageTable("word_lengths", "Lengths of words", frame, rows=0, shares=shares),
     ]
     if measured.has_subwords:
         drawing, cut_tables = _tokens_per_word(measured)
-        drawings.append(drawing)
+        figures.append(drawing)
         tables += cut_tables
-    return Section("words", "Inside words", [], drawings, tables)
+    return Section("words", "Inside words", [], figures, tables)
 
 
-def _tokens_per_word(measured: Measurements) -> tuple[Drawing, list[Table]]:
+def _tokens_per_word(measured: Measurements) -> tuple[PageFigure, list[PageTable]]:
     """Into how many tokens words are cut: exactly over all the text, and word by word, each behind a blank."""
     vocabulary = [token if index > 1 else "" for index, token in enumerate(measured.word_tokenizer.tokens)]
     pieces: NDArray[np.int64] = measured.tokenizer.encode_lines([f" {token}" for token in vocabulary]).lengths - 1
@@ -229,15 +229,15 @@ def _tokens_per_word(measured: Measurements) -> tuple[Drawing, list[Table]]:
         rows.append((split, whole - lines, running, (whole - lines) / running, int(own["characters"].sum()) / whole))
     names = ["split", "tokens", "words", "tokens per word", "characters per token"]
     caption = "Tokens without the <eos> of the lines; words separated by white space."
-    drawing = Drawing(
+    drawing = PageFigure(
         "tokens_per_word",
         "Tokens per word",
         f"Each word and mark behind a blank, as often as it occurs; {most} stands for {most} or more.",
         lambda path: draw_tokens_per_word(path, frame),
     )
     tables = [
-        Table("tokens_per_word", "Tokens per word", pd.DataFrame(rows, columns=names).round(4), caption),
-        Table("tokens_per_word_shares", "Words by their tokens", frame, rows=0, shares=tuple(measured.splits)),
+        PageTable("tokens_per_word", "Tokens per word", pd.DataFrame(rows, columns=names).round(4), caption),
+        PageTable("tokens_per_word_shares", "Words by their tokens", frame, rows=0, shares=tuple(measured.splits)),
     ]
     return drawing, tables
 
@@ -246,7 +246,7 @@ def agreement(measured: Measurements, seed: int) -> Section:
     """The distributions of the splits over one another, and how far they are apart."""
     frame = measured.documents
     rows: list[tuple[str, str, str, float, float | None]] = []
-    drawings = []
+    figures = []
     quantities: list[tuple[str, str, str, dict[str, NDArray[np.float64]]]] = []
     for name, count, label in (
         ("tokens", "tokens", "tokens of a document"),
@@ -260,15 +260,15 @@ def agreement(measured: Measurements, seed: int) -> Section:
             quantities.append((file_name(column.name), column.name, column.name, _by_split(measured, values)))
     for name, what, label, own in quantities:
         if all(len(values) for values in own.values()):
-            drawings.append(_distribution(name, what, label, own))
+            figures.append(_distribution(name, what, label, own))
             rows += [(what, "Kolmogorov–Smirnov", *compared) for compared in _compare(own)]
     lines = {split: encoded.line_lengths.astype(np.float64) for split, encoded in measured.tokens.items()}
-    drawings.append(_distribution("lines", "tokens of a line", "tokens of a line", lines))
+    figures.append(_distribution("lines", "tokens of a line", "tokens of a line", lines))
     rows += [("tokens of a line", "Kolmogorov–Smirnov", pair, value, None) for pair, value, _ in _compare(lines)]
     for column in chosen:
         if column.kind == "category":
             drawing, compared = _shares(measured, column, seed)
-            drawings.append(drawing)
+            figures.append(drawing)
             rows += compared
     for split in measured.splits[1:]:
         divergence = jensen_shannon(measured.word_counts["train"], measured.word_counts[split])
@@ -282,15 +282,15 @@ def agreement(measured: Measurements, seed: int) -> Section:
         "tables/splits.csv lists every document with its split, metadata and counts.",
     ]
     tables = [
-        Table("agreement", "How far the splits are apart", table, rows=60),
-        Table("splits", "Documents", frame, rows=5, plain=tuple(column.name for column in measured.columns)),
+        PageTable("agreement", "How far the splits are apart", table, rows=60),
+        PageTable("splits", "Documents", frame, rows=5, plain=tuple(column.name for column in measured.columns)),
     ]
-    return Section("splits", "Do the splits agree?", text, drawings, tables)
+    return Section("splits", "Do the splits agree?", text, figures, tables)
 
 
-def _distribution(name: str, what: str, label: str, samples: dict[str, NDArray[np.float64]]) -> Drawing:
+def _distribution(name: str, what: str, label: str, samples: dict[str, NDArray[np.float64]]) -> PageFigure:
     positive = all(bool((values >= 0).all()) for values in samples.values()) and "year" not in what.lower()
-    return Drawing(
+    return PageFigure(
         f"split_distribution_{name}",
         f"By split: {what}",
         "Empirical distribution functions; where they lie on one another, the splits agree.",
@@ -315,7 +315,7 @@ def _compare(samples: dict[str, NDArray[np.float64]]) -> list[tuple[str, float, 
 
 def _shares(
     measured: Measurements, column: Column, seed: int
-) -> tuple[Drawing, list[tuple[str, str, str, float, float | None]]]:
+) -> tuple[PageFigure, list[tuple[str, str, str, float, float | None]]]:
     """Shares of the values of a column in each split, and their distance."""
     counts = pd.crosstab(groups(measured.documents, column, most=12), measured.documents["split"]).reindex(
         columns=measured.splits, fill_value=0
@@ -325,7 +325,7 @@ def _shares(
         result = total_variation(counts["train"].to_numpy(), counts[split].to_numpy(), seed)
         rows.append((column.name, "total variation", f"train, {split}", result.statistic, result.p_value))
     shares = counts / counts.sum()
-    drawing = Drawing(
+    drawing = PageFigure(
         f"split_shares_{file_name(column.name)}",
         f"By split: {column.name}",
         "Share of each split's documents.",

@@ -1,4 +1,4 @@
-"""Coloured texts: the background of each word tells a value, as HTML and as a figure."""
+"""Colored texts: the background of each word tells a value, as HTML and as a figure."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from torch_linguist.report.figure_style import WIDTH, font_families, new_figure, printable
-from torch_linguist.report.page_parts import ColouredRow, ColouredText
+from torch_linguist.report.page_parts import ColoredRow, ColoredText
 
 HIGH = (240, 145, 95)
-"""The strongest colour of positive values: orange on which black text is read with a contrast above 6."""
+"""The strongest color of positive values: orange on which black text is read with a contrast above 6."""
 
 LOW = (125, 175, 235)
-"""That of negative values: blue, told from orange by the colour-blind too."""
+"""That of negative values: blue, told from orange by the color-blind too."""
 
 COLUMNS = 78
 """Characters of a line of the figure."""
@@ -29,12 +29,12 @@ Cell = tuple[int, int, str, float]
 
 
 def shade(value: float, limit: float, signed: bool) -> str | None:
-    """The background of a value, as a colour of HTML; None where there is none to see.
+    """The background of a value, as a color of HTML; None where there is none to see.
 
     Args:
         value: of a piece.
-        limit: the value of the strongest colour; larger ones get no stronger one.
-        signed: whether negative values have a colour.
+        limit: the value of the strongest color; larger ones get no stronger one.
+        signed: whether negative values have a color.
     """
     if not math.isfinite(value) or limit <= 0 or (value < 0 and not signed):
         return None
@@ -45,10 +45,10 @@ def shade(value: float, limit: float, signed: bool) -> str | None:
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 
-def coloured_html(text: ColouredText) -> str:
-    """A coloured text as a card of the page."""
+def colored_html(text: ColoredText) -> str:
+    """A colored text as a card of the page."""
     rows = "".join(
-        (f'<p class="soft">{escape(row.label)}</p>' if row.label else "") + f'<p class="coloured">{_spans(row)}</p>'
+        (f'<p class="soft">{escape(row.label)}</p>' if row.label else "") + f'<p class="colored">{_spans(row)}</p>'
         for row in text.rows
     )
     return (
@@ -57,12 +57,12 @@ def coloured_html(text: ColouredText) -> str:
     )
 
 
-def _spans(row: ColouredRow) -> str:
+def _spans(row: ColoredRow) -> str:
     parts = []
     hints: Sequence[str] = row.hints or [""] * len(row.pieces)
     for piece, value, hint in zip(row.pieces, row.values, hints, strict=True):
-        colour = shade(value, row.limit, row.signed)
-        style = f' style="background:{colour}"' if colour else ""
+        color = shade(value, row.limit, row.signed)
+        style = f' style="background:{color}"' if color else ""
         said = f' title="{escape(_clean(hint))}"' if hint else ""
         blank = " " if piece[:1].isspace() else ""
         shown = escape(_clean(piece.strip(" \n")))
@@ -76,8 +76,8 @@ def _clean(text: str) -> str:
     return printable(text, most=200)
 
 
-def draw_coloured(path: Path, text: ColouredText) -> None:
-    """A coloured text as a figure.
+def draw_colored(path: Path, text: ColoredText) -> None:
+    """A colored text as a figure.
 
     Args:
         path: of the PNG.
@@ -90,14 +90,14 @@ def draw_coloured(path: Path, text: ColouredText) -> None:
         top = 0.5
         for row, cells, height in blocks:
             if row.label:
-                _write(figure, top, 0, row.label, size=8.5, colour="#5b6472", mono=False)
+                _write(figure, top, 0, row.label, size=8.5, color="#5b6472", mono=False)
                 top += 1.1
             for line, column, piece, value in cells:
                 _paint(figure, top + line, column, piece, shade(value, row.limit, row.signed))
             top += height + (0.2 if row.label else 0.4)
 
 
-def _laid_out(row: ColouredRow) -> tuple[list[Cell], int]:
+def _laid_out(row: ColoredRow) -> tuple[list[Cell], int]:
     """Where each piece goes, and how many lines there are."""
     cells: list[Cell] = []
     line = column = 0
@@ -124,16 +124,16 @@ def _place(figure: Figure, line: float, column: float) -> tuple[float, float]:
     return (0.12 + column * (WIDTH - 0.24) / COLUMNS) / width, 1 - (line * LINE + 0.1) / height
 
 
-def _paint(figure: Figure, line: float, column: int, piece: str, colour: str | None) -> None:
-    if colour:
+def _paint(figure: Figure, line: float, column: int, piece: str, color: str | None) -> None:
+    if color:
         x, y = _place(figure, line + 0.5, column)
         right, top = _place(figure, line - 0.4, column + len(piece))
-        patch = Rectangle((x, y), right - x, top - y, transform=figure.transFigure, facecolor=colour, linewidth=0)
+        patch = Rectangle((x, y), right - x, top - y, transform=figure.transFigure, facecolor=color, linewidth=0)
         figure.add_artist(patch)
-    _write(figure, line, column, piece, size=8.2, colour="#1f2430", mono=True)
+    _write(figure, line, column, piece, size=8.2, color="#1f2430", mono=True)
 
 
-def _write(figure: Figure, line: float, column: float, text: str, *, size: float, colour: str, mono: bool) -> None:
+def _write(figure: Figure, line: float, column: float, text: str, *, size: float, color: str, mono: bool) -> None:
     x, y = _place(figure, line, column)
     font: dict[str, Any] = {"family": font_families("DejaVu Sans Mono")} if mono else {}
-    figure.text(x, y, text, fontsize=size, color=colour, va="center_baseline", **font)
+    figure.text(x, y, text, fontsize=size, color=color, va="center_baseline", **font)

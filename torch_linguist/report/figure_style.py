@@ -18,7 +18,7 @@ from torch_linguist.runs.files import whole_file
 WIDTH = 6.4
 """Of every figure, in inches: at a phone's width its text is still some 9 pixels high."""
 
-COLOURS = (TRAIN, VALID, ACCENT, "#8172b3", "#ccb974", "#64b5cd")
+PALETTE = (TRAIN, VALID, ACCENT, "#8172b3", "#ccb974", "#64b5cd")
 
 FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
 """For words in scripts that matplotlib's own font lacks, those of them that are installed."""
@@ -51,9 +51,9 @@ def font_families(first: str) -> list[str]:
     return [first, *(name for name in FALLBACK_FONTS if name in installed)]
 
 
-def colour(index: int) -> str:
-    """The colour of a split, by its place."""
-    return COLOURS[index % len(COLOURS)]
+def color(index: int) -> str:
+    """The color of a split, by its place."""
+    return PALETTE[index % len(PALETTE)]
 
 
 def short_number(value: float, _: object = None) -> str:

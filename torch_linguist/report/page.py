@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from torch_linguist.report.colored_text import coloured_html, draw_coloured
-from torch_linguist.report.page_parts import Drawing, Section, Table
+from torch_linguist.report.colored_text import colored_html, draw_colored
+from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 from torch_linguist.runs.files import whole_file, write_text
 
 PAGE = "index.html"
@@ -45,8 +45,8 @@ td.text { white-space: normal; max-width: 40ch; overflow-wrap: break-word; }
 .card > p { max-width: 48ch; }
 .wide { width: 100%; margin: 14px 0; }
 .wide > p { max-width: none; }
-p.coloured { line-height: 1.9; margin: 2px 0 10px; }
-p.coloured span { padding: 2px 0; border-radius: 2px; }
+p.colored_texts { line-height: 1.9; margin: 2px 0 10px; }
+p.colored_texts span { padding: 2px 0; border-radius: 2px; }
 code { font-size: .88em; background: #eceff4; padding: 1px 4px; border-radius: 4px; }
 footer { margin-top: 40px; padding-bottom: 40px; }
 """
@@ -73,11 +73,11 @@ def write_page(folder: Path, title: str, subtitle: str, sections: Sequence[Secti
     for table in (table for section in sections for table in section.tables):
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     figures: dict[str, Path] = {}
-    for drawing in (drawing for section in sections for drawing in section.drawings):
+    for drawing in (drawing for section in sections for drawing in section.figures):
         figures[drawing.name] = folder / "figures" / f"{drawing.name}.png"
         drawing.draw(figures[drawing.name])
-    for text in (text for section in sections for text in section.coloured):
-        draw_coloured(folder / "figures" / f"{text.name}.png", text)
+    for text in (text for section in sections for text in section.colored_texts):
+        draw_colored(folder / "figures" / f"{text.name}.png", text)
     write_text(folder / PAGE, render_page(title, subtitle, sections, figures, footer))
     return folder / PAGE
 
@@ -136,13 +136,13 @@ def _section(section: Section, figures: Mapping[str, Path]) -> str:
             for entry in section.excerpts
         )
         parts.append(f'<div class="grid">{quotes}</div>')
-    parts += [coloured_html(text) for text in section.coloured]
-    first = [table for table in section.tables if table.rows and not section.drawings]
+    parts += [colored_html(text) for text in section.colored_texts]
+    first = [table for table in section.tables if table.rows and not section.figures]
     later = [table for table in section.tables if table not in first]
     parts += _tables(first)
-    if section.drawings:
+    if section.figures:
         parts.append(
-            f'<div class="grid">{"".join(_figure(entry, figures[entry.name]) for entry in section.drawings)}</div>'
+            f'<div class="grid">{"".join(_figure(entry, figures[entry.name]) for entry in section.figures)}</div>'
         )
     parts += _tables([table for table in later if table.rows])
     files = [f"<code>tables/{escape(table.name)}.csv</code>" for table in section.tables if not table.rows]
@@ -151,7 +151,7 @@ def _section(section: Section, figures: Mapping[str, Path]) -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _figure(drawing: Drawing, path: Path) -> str:
+def _figure(drawing: PageFigure, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
         f'<figure id="{escape(drawing.name)}"><h3>{escape(drawing.title)}</h3>'
@@ -162,11 +162,11 @@ def _figure(drawing: Drawing, path: Path) -> str:
     )
 
 
-def _tables(tables: Sequence[Table]) -> list[str]:
+def _tables(tables: Sequence[PageTable]) -> list[str]:
     return [f'<div class="tables">{"".join(map(_table, tables))}</div>'] if tables else []
 
 
-def _table(table: Table) -> str:
+def _table(table: PageTable) -> str:
     frame = table.frame.head(table.rows)
     text = {str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])}
     head = "".join(f"<th{_kind(str(name), text)}>{escape(str(name).replace('_', ' '))}</th>" for name in frame.columns)
@@ -186,7 +186,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(table: Table, name: str, value: object) -> str:
+def _cell(table: PageTable, name: str, value: object) -> str:
     return str(value) if name in table.plain and value is not None else cell_text(value, name in table.shares)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Drawing:
+class PageFigure:
     """A figure that is still to be drawn.
 
     Attributes:
@@ -25,7 +25,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table: whole as CSV, its first rows on the page.
 
     Attributes:
@@ -61,7 +61,7 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
-class ColouredRow:
+class ColoredRow:
     """A text whose pieces carry a value each.
 
     Attributes:
@@ -69,8 +69,8 @@ class ColouredRow:
         pieces: of the text, with their blanks.
         values: of the pieces; not a number for none.
         hints: shown as one points at a piece, one a piece; none for none.
-        limit: the value of the strongest colour, positive.
-        signed: whether values may be negative and get another colour then.
+        limit: the value of the strongest color, positive.
+        signed: whether values may be negative and get another color then.
     """
 
     label: str
@@ -82,7 +82,7 @@ class ColouredRow:
 
 
 @dataclass(frozen=True)
-class ColouredText:
+class ColoredText:
     """A text whose background tells a value of each word: on the page as text, as PNG beside it.
 
     Attributes:
@@ -95,7 +95,7 @@ class ColouredText:
     name: str
     title: str
     caption: str
-    rows: Sequence[ColouredRow]
+    rows: Sequence[ColoredRow]
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,16 @@ class Section:
         name: for links.
         title: its heading.
         text: paragraphs.
-        drawings: figures.
+        figures: figures.
         tables: tables.
         excerpts: pieces of text.
-        coloured: coloured texts.
+        colored_texts: colored texts.
     """
 
     name: str
     title: str
     text: list[str] = field(default_factory=list)
-    drawings: list[Drawing] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    figures: list[PageFigure] = field(default_factory=list)
+    tables: list[PageTable] = field(default_factory=list)
     excerpts: list[Excerpt] = field(default_factory=list)
-    coloured: list[ColouredText] = field(default_factory=list)
+    colored_texts: list[ColoredText] = field(default_factory=list)

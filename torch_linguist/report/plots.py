@@ -210,11 +210,11 @@ def largest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
     return frame[frame["memory_mib"] > 0].nlargest(count, "memory_mib")
 
 
-def _bars(axes: Axes, names: pd.Series, lengths: pd.Series, labels: Sequence[str], colour: str) -> None:
+def _bars(axes: Axes, names: pd.Series, lengths: pd.Series, labels: Sequence[str], color: str) -> None:
     """Horizontal bars, the first at the top. Long names lose their middle: their ends tell them apart."""
     shown = [name if len(name) <= 44 else f"{name[:24]}…{name[-19:]}" for name in names]
     places = range(len(shown))
-    bars = axes.barh(places, lengths, color=colour)
+    bars = axes.barh(places, lengths, color=color)
     axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.set_yticks(places, shown, fontsize=8)
     axes.invert_yaxis()

@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from torch_linguist.evaluation.scoring import Score
-from torch_linguist.evaluation.split_evaluation import Evaluation
+from torch_linguist.evaluation.split_evaluation import SplitEvaluation
 from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_difference
 from torch_linguist.report.plots import _figure
 from torch_linguist.report.terminal import score_table
@@ -26,7 +26,7 @@ LEAST_P = 1 / (RESAMPLES + 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ScoredModel:
     """A model's evaluation on a split of a corpus.
 
     Attributes:
@@ -43,11 +43,11 @@ class Entry:
     split: str
     tokenizer: str
     reading: str
-    evaluation: Evaluation
+    evaluation: SplitEvaluation
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """A model held against a better one of the same split.
 
     Attributes:
@@ -67,7 +67,7 @@ class Comparison:
     difference: Difference
 
 
-def evaluation_tables(entries: Sequence[Entry]) -> list[Table]:
+def evaluation_tables(entries: Sequence[ScoredModel]) -> list[Table]:
     """Scores of one corpus; then the interval of each perplexity, and the perplexity without `<unk>`."""
     scores: dict[str, dict[str, Score]] = {}
     for entry in entries:
@@ -91,7 +91,7 @@ def _new_table(*left: str, right: Sequence[str]) -> Table:
     return table
 
 
-def policy_lines(entries: Sequence[Entry]) -> list[str]:
+def policy_lines(entries: Sequence[ScoredModel]) -> list[str]:
     """What was counted on each split by each tokenizer, what became of unknown words, and how each model read."""
     lines: list[str] = []
     for entry in entries:
@@ -128,27 +128,27 @@ def policy_lines(entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def compare_entries(entries: Sequence[Entry]) -> list[Comparison]:
+def compare_entries(entries: Sequence[ScoredModel]) -> list[PairedComparison]:
     """Models of the same split of the same corpus in pairs: all pairs of a few, else each against the best.
 
     With one tokenizer the models share their tokens; with several, each document's (or block of lines') total nats are
     compared, per byte of the text. Texts that have neither cannot be paired and are left out.
     """
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], list[ScoredModel]] = {}
     for entry in entries:
         groups.setdefault((entry.corpus, entry.split), []).append(entry)
-    found: list[Comparison] = []
+    found: list[PairedComparison] = []
     for (corpus, split), group in groups.items():
         ranked = sorted(group, key=lambda entry: entry.evaluation.score.bits_per_byte)
         pairs = itertools.combinations(ranked, 2) if len(ranked) <= FEW else itertools.product(ranked[:1], ranked[1:])
         for better, entry in pairs:
             compared = _compare(entry, better)
             if compared is not None:
-                found.append(Comparison(entry.model, better.model, corpus, split, *compared))
+                found.append(PairedComparison(entry.model, better.model, corpus, split, *compared))
     return found
 
 
-def _compare(entry: Entry, better: Entry) -> tuple[str, Difference] | None:
+def _compare(entry: ScoredModel, better: ScoredModel) -> tuple[str, Difference] | None:
     one, other = entry.evaluation, better.evaluation
     if entry.tokenizer == better.tokenizer:
         return "nats per token", paired_difference(one.part_nats, other.part_nats, one.score.tokens)
@@ -162,7 +162,7 @@ def _compare(entry: Entry, better: Entry) -> tuple[str, Difference] | None:
     return "bits per byte", paired_difference(one.part_nats, other.part_nats, one.score.bytes * math.log(2))
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+def comparison_table(comparisons: Sequence[PairedComparison]) -> Table:
     """Paired differences, with their intervals and p-values."""
     table = _new_table("paired difference", "split", right=["difference", "95% interval", "p", "unit"])
     several = len({one.corpus for one in comparisons}) > 1
@@ -179,7 +179,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def matrix_table(entries: Sequence[Entry], split: str) -> Table:
+def matrix_table(entries: Sequence[ScoredModel], split: str) -> Table:
     """Runs by corpora: bits per byte, word perplexity and OOV rate in each cell."""
     corpora = list(dict.fromkeys(entry.corpus for entry in entries))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
@@ -196,7 +196,7 @@ def matrix_table(entries: Sequence[Entry], split: str) -> Table:
     return table
 
 
-def write_scores(entries: Sequence[Entry], comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
+def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedComparison], folder: Path) -> list[Path]:
     """Writes `scores.csv`, a row a score, and `differences.csv` where there are any.
 
     Args:
@@ -245,7 +245,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     return path
 
 
-def plot_matrix(entries: Sequence[Entry], split: str, path: Path) -> None:
+def plot_matrix(entries: Sequence[ScoredModel], split: str, path: Path) -> None:
     """Runs by corpora as a heatmap of bits per byte, word perplexity and OOV rate written in.
 
     Args:

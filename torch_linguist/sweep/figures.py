@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from torch_linguist.report.figure_style import COLOURS, new_figure
+from torch_linguist.report.figure_style import PALETTE, new_figure
 from torch_linguist.report.plots import ACCENT, MUTED, TRAIN, VALID
 
 MOST_CURVES = 60
@@ -70,12 +70,12 @@ def draw_parallel(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
         positions.append((losses.to_numpy() - low) / (high - low) if high > low else np.full(len(losses), 0.5))
         ends.append({0.0: f"{low:.3f}", 1.0: f"{high:.3f}"} if high > low else {0.5: f"{low:.3f}"})
         lines = np.array(positions).T
-        colours = mpl.colormaps[COLOUR_MAP](Normalize(low, high if high > low else low + 1)(losses.to_numpy()))
+        colors = mpl.colormaps[COLOUR_MAP](Normalize(low, high if high > low else low + 1)(losses.to_numpy()))
         order = np.argsort(-losses.to_numpy(), kind="stable")
         for index in order:
             best = index == order[-1]
             axes.plot(
-                lines[index], color=VALID if best else colours[index], linewidth=2.6 if best else 1.1,
+                lines[index], color=VALID if best else colors[index], linewidth=2.6 if best else 1.1,
                 alpha=1 if best else 0.6, zorder=3 if best else 2,
             )  # fmt: skip
         _name_axes(axes, [*map(str, values.columns), "valid loss"], ends)
@@ -153,10 +153,10 @@ def draw_curves(curves: Mapping[str, pd.DataFrame], losses: Mapping[str, float],
         axes = figure.subplots()
         for place, name in reversed(list(enumerate(order))):
             curve = curves[name]
-            named = place < min(NAMED_CURVES, len(COLOURS))
+            named = place < min(NAMED_CURVES, len(PALETTE))
             axes.plot(
                 curve["step"], curve["valid_loss"], "o-" if len(curve) < 30 else "-", markersize=3,
-                color=COLOURS[place] if named else MUTED, linewidth=1.8 if named else 0.9,
+                color=PALETTE[place] if named else MUTED, linewidth=1.8 if named else 0.9,
                 label=name if named else None, zorder=3 if named else 2,
             )  # fmt: skip
         last = [float(curves[name]["valid_loss"].iloc[-1]) for name in order]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.report.page import PAGE, write_page
-from torch_linguist.report.page_parts import Drawing, Section, Table
+from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 from torch_linguist.sweep.figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
 from torch_linguist.sweep.importance import importance
 from torch_linguist.sweep.runs import FINISHED, Outcome
@@ -87,21 +87,23 @@ def _runs(
     shown = frame[list(dict.fromkeys(columns))].copy()
     if not shown["error"].any():
         shown = shown.drop(columns="error")
-    tables = [Table("runs", "Runs, the best first", shown, rows=SHOWN_ROWS, plain=("folder", *swept_keys(outcomes)))]
+    tables = [
+        PageTable("runs", "Runs, the best first", shown, rows=SHOWN_ROWS, plain=("folder", *swept_keys(outcomes)))
+    ]
     if seeds is not None:
         means = seeds.drop(columns="point")
         caption = "Mean and standard deviation (of the sample) over the finished seeds of each point."
-        tables.insert(0, Table("seeds", "Points over their seeds", means, caption, rows=SHOWN_ROWS))
+        tables.insert(0, PageTable("seeds", "Points over their seeds", means, caption, rows=SHOWN_ROWS))
     return Section("runs", "Runs", text, tables=tables)
 
 
 def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
     values, losses = finished[list(keys)], finished["valid_loss"]
-    drawings = []
+    figures = []
     cells = len(values.drop_duplicates())
     if len(keys) == 2 and cells == values.iloc[:, 0].nunique() * values.iloc[:, 1].nunique():
-        drawings.append(
-            Drawing(
+        figures.append(
+            PageFigure(
                 "heatmap",
                 f"{keys[0]} and {keys[1]}",
                 "Valid loss in nats per token, the mean where a cell has several runs; the best cell is framed.",
@@ -109,8 +111,8 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
             )
         )
     elif len(keys) >= 2:
-        drawings.append(
-            Drawing(
+        figures.append(
+            PageFigure(
                 "parallel",
                 "Parallel coordinates",
                 "A line a run, through its values to its valid loss; dark is worse, the best is red.",
@@ -119,35 +121,35 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
         )
     shares = importance(values, losses)
     table = pd.DataFrame({"key": shares.index, "share": shares.to_numpy()})
-    tables = [Table("importance", "Importance", table, "Kelley's epsilon squared.", rows=0, shares=("share",))]
+    tables = [PageTable("importance", "Importance", table, "Kelley's epsilon squared.", rows=0, shares=("share",))]
     if len(keys) >= 2:
         caption = (
             "How much of the variance of the valid loss the values of a key explain by themselves, corrected for chance"
             f" (one-way analysis of variance over {len(finished)} runs); what keys do together is in no bar."
         )
-        drawings.append(Drawing("importance", "Importance", caption, lambda path: draw_importance(shares, path)))
+        figures.append(PageFigure("importance", "Importance", caption, lambda path: draw_importance(shares, path)))
     for number, key in enumerate(list(shares.index)[:EFFECTS]):
-        drawings.append(
-            Drawing(
+        figures.append(
+            PageFigure(
                 f"effect-{number + 1}",
                 str(key),
                 "A point a run; the diamond is the best.",
                 functools.partial(draw_effect, str(key), finished[str(key)], losses),
             )
         )
-    return Section("keys", "What the keys do", drawings=drawings, tables=tables)
+    return Section("keys", "What the keys do", figures=figures, tables=tables)
 
 
 def _curves(curves: Mapping[str, pd.DataFrame], outcomes: Sequence[Outcome]) -> Section:
     names = {f"{one.run.folder.name}  {one.run.label}"[:60]: one.valid_loss for one in outcomes}
     losses = {name: loss for name, loss in names.items() if loss is not None}
-    drawing = Drawing(
+    drawing = PageFigure(
         "curves",
         "Valid loss during training",
         "All runs over one another, the best in colour; runs that failed or were stopped end where they ended.",
         lambda path: draw_curves(curves, losses, path),
     )
-    return Section("curves", "Learning curves", drawings=[drawing])
+    return Section("curves", "Learning curves", figures=[drawing])
 
 
 __all__ = ["PAGE", "learning_curves", "runs_frame", "swept_keys", "write_sweep_page"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from torch_linguist.data import TokenStream
-from torch_linguist.evaluation import mean_nll, score, segments, stream_nll
+from torch_linguist.evaluation import mean_nll, parallel_reading, score, stream_nll
 from torch_linguist.model import LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -29,9 +29,9 @@ def nll_of(model: LanguageModel, stream: TokenStream, chunk_length: int = 64) ->
 
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "SHORTEST", 20)
-    monkeypatch.setattr(segments, "LONGEST", 50)
-    monkeypatch.setattr(segments, "SEGMENTS", 4)
+    monkeypatch.setattr(parallel_reading, "SHORTEST", 20)
+    monkeypatch.setattr(parallel_reading, "LONGEST", 50)
+    monkeypatch.setattr(parallel_reading, "SEGMENTS", 4)
 
 
 class Counter(LanguageModel):
@@ -77,7 +77,7 @@ def test_every_token_is_scored_as_in_one_pass(length: int, chunk_length: int, fa
     """Whatever the lengths: stretches that end inside a segment, memories that outlast segments, and ones without."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("SHORTEST", 20), ("LONGEST", 50), ("SEGMENTS", 4)):
-            patch.setattr(segments, name, value)
+            patch.setattr(parallel_reading, name, value)
         stream = random_stream(length)
         model = Counter(fade)
         np.testing.assert_allclose(nll_of(model, stream, chunk_length), expected_of(stream, fade), rtol=1e-9)
@@ -112,7 +112,7 @@ def test_the_families_score_as_without_segments(
     assert model.training
     assert mean_nll(model, stream) == pytest.approx(side_by_side.mean(), abs=1e-12)
     assert score(model, stream).loss == pytest.approx(side_by_side.mean(), abs=1e-12)
-    monkeypatch.setattr(segments, "SHORTEST", 1000)
+    monkeypatch.setattr(parallel_reading, "SHORTEST", 1000)
     once_through = nll_of(model, stream)
     np.testing.assert_allclose(side_by_side, once_through, atol=1e-10)
 

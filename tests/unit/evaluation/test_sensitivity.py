@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torch_linguist.data import BPETokenizerTrainer, MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.evaluation import stream_nll
-from torch_linguist.evaluation.contexts import contexts_at, draw_probes, next_log_probabilities, target_nll
+from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities, sample_contexts, target_nll
 from torch_linguist.evaluation.sensitivity import (
     SHARES,
     context_curve,
@@ -58,7 +58,7 @@ def test_the_whole_context_gives_the_score(
 def test_a_trigram_uses_two_tokens(tiny_corpus: TokenizedCorpus, trigram: NGramModel) -> None:
     stream, counts = tiny_corpus.valid, tiny_corpus.token_counts()
     nll = np.concatenate(list(stream_nll(trigram, stream)))
-    probes = draw_probes(stream, 40, 32, seed=2)
+    probes = sample_contexts(stream, 40, 32, seed=2)
     curve = context_curve(trigram, probes, nll[probes.positions]).set_index("context")
     assert curve.index.tolist() == [1, 2, 4, 8, 16, 32, 0]
     assert curve.loc[0, "loss"] == pytest.approx(float(nll[probes.positions].mean()))

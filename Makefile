@@ -1,22 +1,28 @@
-.PHONY: help install test lint format check
+.PHONY: help install test lint format check package
 
-help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-install:  ## the package and what its tests need, editable
+install:  ## install the package and the development tools, editable
 	pip install -e ".[dev]"
 
-test:  ## all tests
+test:  ## run all tests
 	pytest
 
-lint:  ## ruff, mypy, import-linter
+lint:  ## run ruff, mypy and import-linter
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 
-format:  ## let ruff put the code in order
+format:  ## fix and format the code with ruff
 	ruff check --fix .
 	ruff format .
 
-check: lint test  ## what a change has to pass
+check: lint test  ## run everything that a change must pass
+
+package:  ## build and check wheel and sdist (pip install build twine check-wheel-contents)
+	rm -rf dist
+	python -m build
+	twine check --strict dist/*
+	check-wheel-contents dist/*.whl

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Mixture, NGramModel, Transformer
     from torch_linguist.trainer import train
 
+__version__ = "0.2.0"
+
 _ROOMS = {
     "data": (
         "BPETokenizerTrainer",

@@ -52,7 +52,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     environment = folder / "environment"
     call(sys.executable, "-m", "venv", "--without-pip", environment)
-    call(*pip, "--python", environment / "bin" / "python", "install", "-q", "--no-deps", "--no-index", wheel)
+    call(
+        *pip,
+        "--python",
+        environment / "bin" / "python",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        env=clean_environment(),
+    )
     (packages,) = environment.glob("lib/python*/site-packages")
     lent = [path for path in site.getsitepackages() if Path(path).is_dir()]
     (packages / "lent.pth").write_text("\n".join(lent) + "\n")

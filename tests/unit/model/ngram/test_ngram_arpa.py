@@ -2,7 +2,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import kenlm
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,8 @@ from hypothesis import strategies as st
 
 from torch_linguist.errors import ConfigError, DataError
 from torch_linguist.model.ngram import NGramModel, read_arpa, write_arpa
+
+kenlm = pytest.importorskip("kenlm")
 
 # Estimated by KenLM's lmplz (order 3) from 400 words; holds words that look like missing values or need quoting.
 KENLM_FILE = Path(__file__).resolve().parents[3] / "assets/ngram/kenlm.arpa"

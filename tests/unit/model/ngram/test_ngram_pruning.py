@@ -1,7 +1,6 @@
 import math
 from pathlib import Path
 
-import kenlm
 import numpy as np
 import pytest
 import torch
@@ -9,6 +8,8 @@ import torch
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.ngram import NGramModel, prune_entropy, read_arpa, write_arpa
 from torch_linguist.model.ngram.smoothing import BackoffModel, spell_out
+
+kenlm = pytest.importorskip("kenlm")
 
 VOCAB = 7
 

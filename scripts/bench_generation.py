@@ -21,7 +21,6 @@ import torch
 from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.generation import Sampling, generation_steps
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
-from torch_linguist.model.neural import NeuralLanguageModel
 
 VOCABULARY = 33278
 
@@ -55,9 +54,8 @@ def rerun(model: LanguageModel, tokens: list[int], last_only: bool, repeats: int
     for _ in range(repeats):
         begin = time.perf_counter()
         if last_only:
-            assert isinstance(model, NeuralLanguageModel)
             hidden, _ = model.hidden(prefix, model.initial_state(1))
-            last = model.output(hidden[:, -1:])[0, 0]
+            last = model.get_submodule("output")(hidden[:, -1:])[0, 0]
         else:
             last = model(prefix, model.initial_state(1))[0][0, -1]
         chosen = int(last.argmax())

@@ -14,7 +14,6 @@ from torch_linguist.evaluation.words import Words, find_words, piece_texts
 from torch_linguist.explore.columns import Column, describe_columns, groups
 from torch_linguist.explore.texts import choose_columns
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.neural import NeuralLanguageModel
 
 MOST_INTERVALS = 8
 """Intervals that a column of numbers is cut into, such as years into eras."""
@@ -115,8 +114,3 @@ class AnalyzedRun:
     def shares_tokens(self, other: "AnalyzedRun") -> bool:
         """Whether both read the same tokens, so that they can be compared one by one."""
         return np.array_equal(self.ids, other.ids) and self.tokenizer.to_json() == other.tokenizer.to_json()
-
-
-def neural(model: LanguageModel) -> NeuralLanguageModel | None:
-    """The model where it has embeddings, else None."""
-    return model if isinstance(model, NeuralLanguageModel) else None

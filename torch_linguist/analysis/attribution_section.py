@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.analysis.analysis_figures import draw_attention, draw_matrix
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
-from torch_linguist.analysis.analyzed_run import AnalyzedRun, neural
-from torch_linguist.evaluation.attention import attention_maps
+from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.evaluation.attribution import (
     gradient_attribution,
     has_captum,
@@ -23,7 +22,7 @@ from torch_linguist.evaluation.attribution import (
 )
 from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities
 from torch_linguist.explore.texts import file_name
-from torch_linguist.model import Transformer, device_of, evaluating
+from torch_linguist.model import device_of, evaluating
 from torch_linguist.report.page_parts import ColoredRow, ColoredText, PageFigure, PageTable, Section
 
 Ids = NDArray[np.int64]
@@ -167,8 +166,8 @@ def heatmaps(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section
             values = _methods(run, prediction)
             colored.append(_colored(run, prediction, values, f"attribution_{number}{suffix}", of))
             frames.append(_attribution_frame(run, prediction, values, number))
-        figures, written = _passage_figures(run, settings, suffix, of)
-        figures += figures
+        passage_figures, written = _passage_figures(run, settings, suffix, of)
+        figures += passage_figures
         tables += written
     if frames:
         tables.append(PageTable("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
@@ -177,11 +176,11 @@ def heatmaps(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section
 
 def _lacking(run: AnalyzedRun) -> list[str]:
     notes = []
-    if neural(run.model) is None:
+    if run.model.input_embedding is None:
         notes.append(f"{run.family} has no embeddings, so that it has no gradients: occlusion alone.")
     elif not has_captum():
         notes.append('attribution by gradients needs captum: pip install "torch-linguist[analyze]".')
-    if not isinstance(run.model, Transformer):
+    if not run.model.has_attention:
         notes.append(f"{run.family} has no attention to draw.")
     return notes
 
@@ -235,18 +234,18 @@ def _telling(run: AnalyzedRun, width: int, settings: AnalysisSettings) -> Ids:
 
 def _methods(run: AnalyzedRun, prediction: Prediction) -> dict[str, Floats]:
     """The value of each token of the context, by method."""
-    model = neural(run.model)
+    model = run.model
     found: dict[str, Floats] = {}
-    if model is not None and has_captum():
+    if model.input_embedding is not None and has_captum():
         baseline = mean_embedding(model, run.counts)
         by_gradient = gradient_attribution(model, prediction.context, prediction.target, baseline)
         error = f"sum {by_gradient.integrated.sum():+.2f} of {by_gradient.difference:+.2f}"
         found[f"integrated gradients ({error} nats)"] = by_gradient.integrated
         found["input × gradient"] = by_gradient.input_x_gradient
     if len(prediction.context) >= 2:
-        found["occlusion"] = occlusion(run.model, prediction.context, prediction.target)
-    if isinstance(run.model, Transformer):
-        maps = attention_maps(run.model, prediction.context)
+        found["occlusion"] = occlusion(model, prediction.context, prediction.target)
+    maps = model.attention_weights(torch.from_numpy(prediction.context))
+    if maps is not None:
         found["attention of the last token, mean of all heads"] = maps[:, :, -1].mean(dim=(0, 1)).numpy()
     return found
 
@@ -300,23 +299,21 @@ def _passage_figures(
     table = PageTable(
         f"occlusion{suffix}", "Occlusion", _pairs(matrix, pieces, ("predicted", "left_out", "nats")), rows=0
     )
-    if not isinstance(run.model, Transformer):
+    maps = run.model.attention_weights(torch.from_numpy(ids[:ATTENDED]))
+    if maps is None:
         return [drawing], [table]
-    attention, weights = _attention(run.model, ids[:ATTENDED], pieces[:ATTENDED], suffix, of, source)
+    attention, weights = _attention(maps.numpy(), pieces[:ATTENDED], suffix, of, source)
     return [drawing, attention], [table, weights]
 
 
-def _attention(
-    model: Transformer, ids: Ids, pieces: Sequence[str], suffix: str, of: str, source: str
-) -> tuple[PageFigure, PageTable]:
-    maps = attention_maps(model, ids).numpy()
+def _attention(maps: Floats, pieces: Sequence[str], suffix: str, of: str, source: str) -> tuple[PageFigure, PageTable]:
     layers, heads = maps.shape[:2]
     names = ("token", "looks_at", "weight")
     shown: dict[str, Floats] = {}
     frames = []
     for layer in range(layers):
         for head in range(heads):
-            own = np.where(np.tri(len(ids), dtype=bool), maps[layer, head], np.nan)
+            own = np.where(np.tri(len(pieces), dtype=bool), maps[layer, head], np.nan)
             frames.append(_pairs(own, pieces, names).assign(layer=layer + 1, head=head + 1))
             shown[f"layer {layer + 1}, head {head + 1}"] = maps[layer, head]
     if len(shown) > MOST_MAPS:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from torch_linguist.analysis.analysis_figures import draw_map, draw_reliability
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
-from torch_linguist.analysis.analyzed_run import AnalyzedRun, neural
+from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.calibration import BINS, predictions, reliability
 from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
@@ -29,12 +29,11 @@ def embeddings(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Secti
     for run in runs:
         of = f", {run.label}" if len(runs) > 1 else ""
         suffix = f"_{file_name(run.label)}" if of else ""
-        model = neural(run.model)
-        if model is None:
+        if run.model.input_embedding is None:
             text.append(f"{run.label}: {run.family} has no embeddings.")
             continue
         try:
-            vectors = WordVectors(model, run.tokenizer, run.counts)
+            vectors = WordVectors(run.model, run.tokenizer, run.counts)
         except LinguistError as error:
             text.append(f"{run.label}: {error}.")
             continue

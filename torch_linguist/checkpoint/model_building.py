@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.errors import LinguistError, TrainingError
-from torch_linguist.model import CountedModel, LanguageModel
+from torch_linguist.model import LanguageModel
 
 SMALLEST_BOUND = 1 << 16
 """Numbers up to this one are taken as they are; larger ones must not exceed the number of weights."""
@@ -44,7 +44,7 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
         if isinstance(value, int) and value > bound:
             raise TrainingError(f"{path}: {name}={value} is more than weights of {bound:,} numbers can have; not built")
     try:
-        if not issubclass(cls, CountedModel):  # Whose sizes are those of its tables.
+        if not cls.is_counted:  # Whose sizes are those of its tables.
             _check_fit(cls, arguments, weights, path)
         return cls(**arguments)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, MemoryError, OverflowError) as error:

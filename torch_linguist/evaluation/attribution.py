@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.contexts import Ids, target_nll
 from torch_linguist.model import LanguageModel, device_of, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel
 
 STEPS = 64
 """Points of the path that integrated gradients are computed at."""
@@ -109,22 +108,33 @@ def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
     return matrix
 
 
-def log_probability(model: NeuralLanguageModel, embedded: Tensor, target: int) -> Tensor:
+def log_probability(model: LanguageModel, embedded: Tensor, target: int) -> Tensor:
     """Log-probability [B] of the target after embedded contexts [B, T, D]."""
     hidden, _ = model.encode(embedded, model.initial_state(len(embedded)))
     targets = torch.full((len(embedded),), target, device=embedded.device)
-    return -model.output.nll(hidden[:, -1], targets)
+    return -model.hidden_nll(hidden[:, -1:], targets[:, None])[:, 0]
 
 
-def mean_embedding(model: NeuralLanguageModel, counts: NDArray[np.int64]) -> Tensor:
+def embedding_of(model: LanguageModel) -> nn.Embedding:
+    """Return the input embedding of a model.
+
+    Raises:
+        LinguistError: the model has none.
+    """
+    if model.input_embedding is None:
+        raise LinguistError(f"a {type(model).__name__} has no embedding; use rnn, lstm, gru or transformer")
+    return model.input_embedding
+
+
+def mean_embedding(model: LanguageModel, counts: NDArray[np.int64]) -> Tensor:
     """The embedding of the average token of train [D]: the baseline that integrated gradients start from."""
-    weight = model.embedding.weight.detach()
+    weight = embedding_of(model).weight.detach()
     shares = torch.from_numpy(counts / counts.sum()).to(weight)
     return shares @ weight
 
 
 def gradient_attribution(
-    model: NeuralLanguageModel, context: Ids, target: int, baseline: Tensor, steps: int = STEPS
+    model: LanguageModel, context: Ids, target: int, baseline: Tensor, steps: int = STEPS
 ) -> GradientAttribution:
     """Integrated gradients (Sundararajan et al. 2017) and input × gradient, both by captum.
 
@@ -146,7 +156,7 @@ def gradient_attribution(
         return log_probability(model, embedded, target)
 
     tokens = torch.from_numpy(np.asarray(context, np.int64))[None].to(device_of(model))
-    embedded = model.embedding(tokens).detach()
+    embedded = embedding_of(model)(tokens).detach()
     start = baseline.to(embedded).expand_as(embedded)
     # cuDNN's recurrent layers have no backward pass in eval mode, and train mode would switch dropout on.
     with evaluating(model), torch.backends.cudnn.flags(enabled=False), _frozen(model):

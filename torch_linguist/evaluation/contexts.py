@@ -14,7 +14,6 @@ from torch import Tensor
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel
 
 Ids = NDArray[np.int64]
 
@@ -76,8 +75,8 @@ def state_after(model: LanguageModel, tokens: Tensor) -> State:
     state = model.initial_state(len(tokens))
     if tokens.shape[1] == 0:
         return state
-    if isinstance(model, NeuralLanguageModel):
-        return model.encode(model.embedding(tokens), state)[1]
+    if model.has_hidden:
+        return model.hidden(tokens, state)[1]
     return model.nll(tokens, torch.cat([tokens[:, 1:], tokens[:, -1:]], dim=1), state)[1]
 
 

@@ -21,7 +21,6 @@ from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.scoring import stream_measures
 from torch_linguist.model import LanguageModel, State
-from torch_linguist.model.neural import NeuralLanguageModel
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -103,17 +102,16 @@ def _components(
     stride: int | None,
 ) -> tuple[Tensor, Tensor]:
     """The model's nll [N], and the cache's probability of each token [K, N], both float64."""
-    if not isinstance(model, NeuralLanguageModel):
+    if not model.has_hidden:
         raise LinguistError(
             f"--cache: a {type(model).__name__} has no hidden vectors to keep; it takes rnn, lstm, gru or transformer"
         )
     if size < 1:
         raise LinguistError(f"--cache={size}: must hold at least 1 token")
-    network = model
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        hidden, new_state = network.hidden(tokens, state)
-        return (network.hidden_nll(hidden, targets), hidden, targets), new_state
+        hidden, new_state = model.hidden(tokens, state)
+        return (model.hidden_nll(hidden, targets), hidden, targets), new_state
 
     kept: Tensor | None = None
     words = torch.empty(0, dtype=torch.int64)

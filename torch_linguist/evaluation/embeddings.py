@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.attribution import embedding_of
 from torch_linguist.evaluation.words import piece_texts, word_class
-from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model import LanguageModel
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +51,7 @@ class WordVectors:
             direction that says nothing of the words (Mu & Viswanath 2018).
     """
 
-    def __init__(self, model: NeuralLanguageModel, tokenizer: Tokenizer, counts: NDArray[np.int64]) -> None:
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, counts: NDArray[np.int64]) -> None:
         """Takes the embeddings out of a model.
 
         Args:
@@ -75,7 +76,7 @@ class WordVectors:
             raise LinguistError(f"fewer than 3 words of the vocabulary occur {LEAST_COUNT} times in train")
         self.words = [texts[number].strip() for number in whole]
         self.counts = counts[whole]
-        weight = model.embedding.weight.detach().double().cpu().numpy()[whole]
+        weight = embedding_of(model).weight.detach().double().cpu().numpy()[whole]
         weight = weight - weight.mean(axis=0)
         self.vectors: Floats = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-12)
         self._places: dict[str, int] = {word: place for place, word in reversed(list(enumerate(self.words)))}

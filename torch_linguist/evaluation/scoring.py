@@ -14,8 +14,7 @@ from torch import Tensor
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.parallel_reading import parallel_stream_nll, segment_count, shifted
-from torch_linguist.model import CountedModel, LanguageModel, State, device_of, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model import LanguageModel, State, device_of, evaluating
 from torch_linguist.model.precision import PRECISIONS, autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
@@ -167,7 +166,7 @@ def stream_nll(
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         # Of overlapping windows, which all begin anew, the tokens are scored that the window before did not hold.
-        if isinstance(model, NeuralLanguageModel) and len(tokens) > 1 and type(model).nll is NeuralLanguageModel.nll:
+        if model.has_hidden and len(tokens) > 1:
             with autocast(tokens.device, precision):
                 parts = torch.split(tokens, max(1, LAYER_TOKENS // tokens.shape[1]))
                 hidden = [model.last_hidden(part, model.initial_state(len(part)), scored)[0] for part in parts]
@@ -176,7 +175,7 @@ def stream_nll(
         return (measured,), new_state
 
     length = _checked_length(stream, max_tokens, chunk_length)
-    if not model.context_length and not isinstance(model, CountedModel) and segment_count(length) > 1:
+    if not model.context_length and not model.is_counted and segment_count(length) > 1:
         with evaluating(model):
             yield from parallel_stream_nll(model, stream, nll, length, chunk_length, rough=precision == "bf16")
         return
@@ -238,7 +237,7 @@ def _carried(
     model: LanguageModel, stream: TokenStream, measure: Measure, length: int, chunk_length: int
 ) -> Iterator[tuple[Tensor, ...]]:
     device = device_of(model)
-    if isinstance(model, CountedModel):
+    if model.is_counted:
         chunk_length = max(chunk_length, COUNTED_CHUNK)
     state = model.initial_state(1)
     for start in range(0, length, chunk_length):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch_linguist.data import TokenStream
 from torch_linguist.evaluation.scoring import Score, default_stride, exp, stream_nll
 from torch_linguist.evaluation.uncertainty import Interval, Parts, loss_interval, parts_of
-from torch_linguist.model import LanguageModel, NGramModel
+from torch_linguist.model import LanguageModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,8 @@ def evaluate_split(
 
 def reading_of(model: LanguageModel, stride: int | None = None, precision: str = "fp32") -> str:
     """How a model reads a stream, in words."""
-    if isinstance(model, NGramModel):
-        return f"the last {model.order - 1} tokens"
+    if model.history_length is not None:
+        return f"the last {model.history_length} tokens"
     rounded = ", products in bfloat16" if precision == "bf16" else ""
     if model.context_length:
         return f"windows of {model.context_length} tokens, stride {stride or default_stride(model)}{rounded}"

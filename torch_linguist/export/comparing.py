@@ -85,7 +85,7 @@ def compare(model: Any, exported: Any, lengths: tuple[tuple[int, int], ...] = SH
     Returns:
         The difference; not a number where either model gives one that is none.
     """
-    device = device_of(model) if isinstance(model, LanguageModel) else torch.device("cpu")
+    device = device_of(model)
     generator = torch.Generator().manual_seed(0)
     gaps: list[Tensor] = []
     with torch.no_grad():

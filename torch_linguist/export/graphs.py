@@ -21,8 +21,7 @@ from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
 from torch_linguist.export.comparing import ExportReport, compare
 from torch_linguist.export.torchscript import kept_if_equal
-from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model import LanguageModel, evaluating
 from torch_linguist.runs.files import finite
 
 EXAMPLE = (3, 5)
@@ -89,8 +88,8 @@ def export_pt2(
     Raises:
         LinguistError: the model has no such graph, the file's outputs differ, or it cannot be written.
     """
-    _check_neural(model, "--pt2")
-    single = isinstance(model, RNN)
+    _check_traceable(model, "--pt2")
+    single = model.export_specification().recurrent_kernel == "rnn"
     tokens, state = _example(model, single)
     automatic = torch.export.Dim.AUTO
     axes: dict[int, Any] = {0: automatic} if single else {0: automatic, 1: automatic}
@@ -140,7 +139,7 @@ def export_onnx(model: LanguageModel, tokenizer: Tokenizer, path: Path) -> tuple
     Raises:
         LinguistError: see `export_pt2`; or the packages of the extra `onnx` are not there.
     """
-    _check_neural(model, "--onnx")
+    _check_traceable(model, "--onnx")
     try:
         import onnx
         import onnxruntime
@@ -184,7 +183,7 @@ def state_shapes(model: LanguageModel) -> list[list[int | str]]:
 def _write_onnx(model: LanguageModel, path: Path, names: list[str], outputs: list[str]) -> None:
     tokens, state = _example(model, single=False)
     network = _Traced(model).eval()
-    if isinstance(model, Transformer):
+    if model.export_specification().cache_axis is not None:
         dynamic = torch.export.Dim.DYNAMIC
         program = torch.onnx.export(
             network,
@@ -216,8 +215,8 @@ def _write_onnx(model: LanguageModel, path: Path, names: list[str], outputs: lis
     )
 
 
-def _check_neural(model: LanguageModel, option: str) -> None:
-    if not isinstance(model, NeuralLanguageModel):
+def _check_traceable(model: LanguageModel, option: str) -> None:
+    if not model.export_specification().traceable:
         raise LinguistError(
             f"{option}: a {type(model).__name__} is tables and searches, which such a graph cannot hold; take --jit"
         )
@@ -231,20 +230,23 @@ def _example(model: LanguageModel, single: bool) -> tuple[Tensor, list[Tensor]]:
     )
     with torch.no_grad():
         _, state = model(tokens, model.initial_state(batch_size))
-        if isinstance(model, Transformer) and state[0].shape[3] < 2:
+        cache_axis = model.export_specification().cache_axis
+        if cache_axis is not None and state[0].shape[cache_axis] < 2:
             _, state = model(tokens, state)
     return tokens, [tensor.clone().contiguous() for tensor in state]
 
 
 def _state_axes(model: LanguageModel, dynamic: Any) -> dict[int, Any]:
-    return {1: dynamic, 3: dynamic} if isinstance(model, Transformer) else {1: dynamic}
+    cache_axis = model.export_specification().cache_axis
+    return {1: dynamic} if cache_axis is None else {1: dynamic, cache_axis: dynamic}
 
 
 @contextmanager
 def _any_length(model: LanguageModel) -> Iterator[None]:
     """Lets torch.export keep the time axis open: of LSTM and GRU, and of a Transformer at a length of one, too."""
+    specification = model.export_specification()
     with ExitStack() as stack:
-        if isinstance(model, LSTM | GRU):
+        if specification.recurrent_kernel in ("lstm", "gru"):
             try:
                 from torch.export import _patches
 
@@ -252,7 +254,7 @@ def _any_length(model: LanguageModel) -> Iterator[None]:
                 stack.enter_context(_patches.register_gru_while_loop_decomposition())
             except (ImportError, AttributeError) as error:
                 raise LinguistError("--pt2: recurrent models need torch 2.13 for it; take --jit or --onnx") from error
-        elif isinstance(model, Transformer):
+        elif specification.cache_axis is not None:
             import torch.fx.experimental._config as shape_config
 
             stack.enter_context(shape_config.patch(backed_size_oblivious=True))  # type: ignore[attr-defined]

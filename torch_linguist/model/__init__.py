@@ -1,6 +1,6 @@
 """Batches of token ids -> next-token log-probabilities."""
 
-from torch_linguist.model.base import CountedModel, LanguageModel, State, detach_state, device_of, evaluating
+from torch_linguist.model.base import ExportSpecification, LanguageModel, State, detach_state, device_of, evaluating
 from torch_linguist.model.mixture import Mixture
 from torch_linguist.model.ngram import NGramModel
 from torch_linguist.model.recurrent import GRU, LSTM, RNN
@@ -10,7 +10,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
-    "CountedModel",
+    "ExportSpecification",
     "LanguageModel",
     "Mixture",
     "NGramModel",

@@ -4,6 +4,7 @@ Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidde
 C the size of the adaptive head, K its number of tail clusters.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
-from torch_linguist.model.output import RankedOutput, widened
+from torch_linguist.model.output import LinearOutput, RankedOutput, linear, widened
 
 
 class AdaptiveOutput(RankedOutput):
@@ -117,6 +118,10 @@ class AdaptiveOutput(RankedOutput):
             mass = ranked[low:high].logsumexp(0)
             self.head_bias[self.head_size + index] = mass
             cast(nn.Linear, self.tails[index]).bias.copy_(ranked[low:high] - mass)
+
+    def linear_layers(self) -> LinearOutput:
+        head = linear(self._head_weight(), self.head_bias)
+        return LinearOutput(head, self.rank_of_id.clone(), copy.deepcopy(self.projections), copy.deepcopy(self.tails))
 
 
 def default_cutoffs(vocab_size: int) -> list[int]:

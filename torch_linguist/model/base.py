@@ -1,7 +1,7 @@
-"""The one contract that every language model obeys, from the n-gram to the Transformer.
+"""The contract that every language model obeys, from the n-gram to the Transformer.
 
 Shape legend, used in every module of this package:
-    B batch, T time, V vocabulary, D embedding, H hidden, L layers, N = B * T.
+    B batch, T time, V vocabulary, D embedding, H hidden, L layers, A attention heads, N = B * T.
 """
 
 import functools
@@ -10,19 +10,37 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from torch_linguist.errors import ConfigError, LinguistError
+
 State = list[Tensor]
-"""What a model remembers between calls. The batch lies on axis 1 of each tensor."""
+"""What a model carries from call to call. The batch is on axis 1 of each tensor."""
+
+
+@dataclass(frozen=True)
+class ExportSpecification:
+    """What exporters need to know about a model beyond its contract.
+
+    Attributes:
+        traceable: whether `forward` is a graph of tensor operations, as torch.export and ONNX require.
+        recurrent_kernel: the fused kernel that runs over time: `lstm`, `gru` or `rnn`; None if there is none.
+        cache_axis: axis of the state tensors that grows with the text (a key/value cache); None if their size is fixed.
+    """
+
+    traceable: bool = False
+    recurrent_kernel: str | None = None
+    cache_axis: int | None = None
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
-    """Wraps a constructor so that the outermost call's arguments are kept for the checkpoint."""
+    """Wrap a constructor so that the arguments of the outermost call are kept for the checkpoint."""
 
     @functools.wraps(init)
     def wrapper(self: "LanguageModel", *args: Any, **kwargs: Any) -> None:
@@ -38,49 +56,66 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
 
 
 class LanguageModel(nn.Module, ABC):
-    """Batches of token ids in, next-token log-probabilities out, with an explicit state between calls.
+    """Maps batches of token ids to next-token log-probabilities, with an explicit state between calls.
 
-    Training, scoring, slices, sensitivity, mixing, generation and export use nothing else of a model. A new model
-    implements `forward`, `nll` and `initial_state`; its constructor takes plain arguments (numbers, strings, lists),
-    which are recorded in `arguments` so that a checkpoint can build it again.
+    A new model implements `forward`, `nll` and `initial_state`. Everything else has a default that suits a model
+    without the capability in question; code outside this package asks these attributes and methods and never checks
+    the type of a model. The constructor takes plain arguments (numbers, strings, lists). They are recorded in
+    `arguments`, from which a checkpoint builds the model again.
 
     Attributes:
         vocab_size: number of token types V.
-        context_length: how many tokens back a prediction can see, 0 for a state without such a bound (recurrent).
-        arguments: the plain arguments that the constructor was called with.
+        context_length: number of tokens that a prediction can see, 0 if the state carries an unbounded past.
+        history_length: number of past tokens that the state holds as ids (n-gram); None for any other state.
+        is_counted: whether the model is fitted by counting (`fit_counts`) instead of by gradients.
+        is_normalized: whether the probabilities of all tokens add up to one.
+        has_hidden: whether `nll` equals `hidden_nll` of `hidden`, so that callers may use the two steps separately.
+        has_attention: whether `attention_weights` returns a tensor.
+        arguments: plain arguments of the constructor call.
     """
 
     vocab_size: int
     context_length: int = 0
+    history_length: int | None = None
+    is_counted: bool = False
+    is_normalized: bool = True
+    has_hidden: bool = False
+    has_attention: bool = False
     arguments: dict[str, Any]
+
+    # TorchScript would compile these properties.
+    __jit_unused_properties__: ClassVar[list[str]] = ["input_embedding"]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+        if "nll" in cls.__dict__ and "has_hidden" not in cls.__dict__:
+            # A loss of its own need not be that of the inherited hidden vectors.
+            cls.has_hidden = False
 
     @abstractmethod
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Predicts the token after each given one.
+        """Predict the token after each input token.
 
         Args:
             tokens: ids, int64 [B, T].
-            state: from `initial_state` or an earlier call.
+            state: result of `initial_state` or of an earlier call.
 
         Returns:
-            Unnormalised log-probabilities (logits) [B, T, V], and the state after the last token.
+            Unnormalized log-probabilities (logits) [B, T, V], and the state after the last token.
         """
 
     @abstractmethod
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Negative log-likelihood of the targets: the path of training and scoring.
+        """Return the negative log-likelihood of the targets; training and scoring use this method.
 
-        It equals the cross-entropy of `forward`'s logits, and never holds [N, V] in float32.
+        The result equals the cross-entropy of `forward`'s logits. Implementations never hold [N, V] in float32.
 
         Args:
             tokens: ids, int64 [B, T].
             targets: the id that follows each token, int64 [B, T].
-            state: from `initial_state` or an earlier call.
+            state: result of `initial_state` or of an earlier call.
 
         Returns:
             nll in nats, float32 (or float64) [B, T], and the state after the last token.
@@ -88,63 +123,186 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        """The state before any token.
+        """Return the state before the first token, with B on axis 1 of each tensor."""
+
+    @property
+    def input_embedding(self) -> nn.Embedding | None:
+        """Embedding of the input tokens; None if the model has none or does not take embedded tokens (`encode`)."""
+        return None
+
+    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Map embedded tokens [B, T, D] to the hidden vectors [B, T, H] that predict the next token, and the new state.
+
+        Raises:
+            LinguistError: the model has no `input_embedding`.
+        """
+        raise self._lacks("embedding")
+
+    def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the input of the output layer after each token, [B, T, H], and the new state.
+
+        Raises:
+            LinguistError: the model has no hidden vectors (`has_hidden` is False).
+        """
+        raise self._lacks("hidden vectors")
+
+    def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+        """Return the hidden vectors of the last tokens only.
 
         Args:
-            batch_size: B.
+            tokens: ids [B, T].
+            state: state before the tokens.
+            count: number of hidden vectors, at least one.
 
         Returns:
-            The state, B on axis 1 of each tensor.
+            Hidden vectors [B, min(count, T), H], and the state after all tokens.
+
+        Raises:
+            LinguistError: see `hidden`.
         """
+        hidden, new_state = self.hidden(tokens, state)
+        return hidden[:, -count:], new_state
 
-    def prepare_vocabulary(self, token_counts: Tensor) -> None:
-        """Told once, before training, how often each token occurs in the training split.
+    def hidden_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the nll in nats of targets [B, T] after hidden vectors [B, T, H].
 
-        A model that orders its vocabulary by frequency (the adaptive softmax) keeps that order in a buffer; others
-        ignore it.
+        Raises:
+            LinguistError: see `hidden`.
+        """
+        raise self._lacks("hidden vectors")
+
+    def attention_weights(self, tokens: Tensor) -> Tensor | None:
+        """Return how much each token attends to each earlier one, in every layer and head.
 
         Args:
-            token_counts: int64 [V].
+            tokens: ids [T], at most `context_length` of them.
+
+        Returns:
+            float64 [L, A, T, T], each row a distribution over the tokens up to its own; None without attention.
+
+        Raises:
+            LinguistError: there are no tokens, or more than fit the context.
+        """
+        return None
+
+    def prepare_vocabulary(self, token_counts: Tensor) -> None:
+        """Sort the vocabulary by frequency, if the model needs it. Called once before training.
+
+        Args:
+            token_counts: occurrences of each token in the training split, int64 [V].
         """
 
     def start_at_unigram(self, token_counts: Tensor) -> None:
-        """Told once, between the check of the untrained model and its training, to predict each token by its frequency.
+        """Make the untrained model predict the unigram distribution, if its output layer has a bias.
 
-        A model whose output has a bias puts the logarithms of the frequencies there, which spares it the first hundreds
-        of updates; others ignore it.
+        Called once, after the check of the untrained model and before training. It saves the first hundreds of updates.
 
         Args:
-            token_counts: int64 [V], of the training split.
+            token_counts: occurrences of each token in the training split, int64 [V].
         """
+
+    def start_embedding(self, vectors: Tensor) -> None:
+        """Replace the random vectors of the input embedding.
+
+        Args:
+            vectors: vectors of length one [V, D]; a zero vector keeps the random one.
+
+        Raises:
+            LinguistError: the model has no `input_embedding`.
+        """
+        raise self._lacks("embedding")
+
+    def fit_counts(self, ids: NDArray[np.unsignedinteger], eos_id: int) -> None:
+        """Count a stream and estimate the model from the counts (models with `is_counted`).
+
+        Args:
+            ids: token ids [N], possibly memory-mapped.
+            eos_id: token that the first one is predicted from.
+
+        Raises:
+            LinguistError: the model is trained by gradients.
+        """
+        raise LinguistError(f"a {type(self).__name__} is trained by gradients, not by counting")
+
+    def undecayed_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that weight decay spares by default: embeddings, norms and biases."""
+        embeddings = {
+            id(parameter)
+            for module in self.modules()
+            if isinstance(module, nn.Embedding)
+            for parameter in module.parameters()
+        }
+        return [parameter for parameter in self.parameters() if parameter.dim() < 2 or id(parameter) in embeddings]
+
+    def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
+        """Choose which weights have sparse gradients.
+
+        Args:
+            enabled: called with each weight matrix that training reads row by row; True makes its gradient sparse.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = enabled(module.get_parameter("weight"))
+
+    def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
+        """Set what the training loss adds to the negative log-likelihood; scoring never changes.
+
+        Args:
+            label_smoothing: share of the target's probability that is spread over the vocabulary.
+            z_loss: factor of the squared log-partition function.
+
+        Raises:
+            ConfigError: the model does not support a value other than 0.
+        """
+        refuse_training_loss(label_smoothing, z_loss)
+
+    def disable_dropout(self) -> None:
+        """Set every dropout rate between features to zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+
+    def export_specification(self) -> ExportSpecification:
+        """Return what exporters need to know about the model."""
+        return ExportSpecification()
+
+    def quantized(self) -> nn.Module:
+        """Return a copy with 8-bit weights that has `forward` and `initial_state` of the contract.
+
+        Raises:
+            LinguistError: the model has no weights to quantize.
+        """
+        raise LinguistError(f"--quantize: a {type(self).__name__} has no weights to quantize; use --jit")
 
     def num_parameters(self) -> int:
-        """Number of trainable parameters, a tied weight counted once."""
+        """Return the number of trainable parameters, counting a tied weight once."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
-
-class CountedModel(LanguageModel):
-    """A model that is fitted by counting, in one pass, instead of by gradients: it has no learning rate to find."""
-
-    @abstractmethod
-    def fit_counts(self, ids: NDArray[np.unsignedinteger], eos_id: int) -> None:
-        """Counts a stream and estimates the model from it.
-
-        Args:
-            ids: token ids [N], perhaps memory-mapped.
-            eos_id: what the first token is predicted from.
-        """
+    def _lacks(self, what: str) -> LinguistError:
+        return LinguistError(f"a {type(self).__name__} has no {what}; use rnn, lstm, gru or transformer")
 
 
-def device_of(model: LanguageModel) -> torch.device:
-    """Where a model's weights (or counts) lie; the CPU for one that has none."""
+def refuse_training_loss(label_smoothing: float, z_loss: float) -> None:
+    """Raise an error if an additional loss is requested.
+
+    Raises:
+        ConfigError: one of the values is not 0.
+    """
+    for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):
+        if value:
+            raise ConfigError(f"trainer.{name}={value}: needs model.output=full, or set trainer.{name}=0")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model's weights or tables; the CPU for a model without any."""
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
 
 
 @contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """The model in eval mode, and afterwards in the mode it was in."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for the block and restore its mode afterwards."""
     mode = model.training
     model.eval()
     try:
@@ -154,8 +312,16 @@ def evaluating(model: LanguageModel) -> Iterator[None]:
 
 
 def detach_state(state: State) -> State:
-    """The same state without its gradient history: where back-propagation through time is cut."""
+    """Return the state without its gradient history: backpropagation through time stops here."""
     return [tensor.detach() for tensor in state]
 
 
-__all__ = ["CountedModel", "LanguageModel", "State", "detach_state", "device_of", "evaluating"]
+__all__ = [
+    "ExportSpecification",
+    "LanguageModel",
+    "State",
+    "detach_state",
+    "device_of",
+    "evaluating",
+    "refuse_training_loss",
+]

@@ -42,7 +42,7 @@ class Mixture(LanguageModel):
             raise ConfigError(
                 f"components of vocabularies of {sizes} types cannot be mixed: train them with one tokenizer"
             )
-        if any(getattr(component, "smoothing", None) == "stupid_backoff" for component in components):
+        if not all(component.is_normalized for component in components):
             raise ConfigError("smoothing=stupid_backoff cannot be mixed: its scores are not probabilities")
         self.vocab_size = sizes[0]
         self.context_length = max(component.context_length for component in components)

@@ -4,16 +4,17 @@ Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, N = B * T.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.adaptive_softmax import AdaptiveOutput
-from torch_linguist.model.base import LanguageModel
+from torch_linguist.model.base import ExportSpecification, LanguageModel
 from torch_linguist.model.dropout import LockedDropout
 from torch_linguist.model.output import FullOutput, OutputLayer
+from torch_linguist.model.quantization import QuantizedModel
 from torch_linguist.model.sampled_softmax import SampledOutput
 
 OUTPUTS = ("full", "adaptive", "sampled")
@@ -72,28 +73,18 @@ class NeuralLanguageModel(LanguageModel):
         shared = self.embedding.get_parameter("weight") if tied else None
         self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared)
 
+    has_hidden = True
+
+    @property
+    def input_embedding(self) -> nn.Embedding | None:
+        return self.embedding
+
     @abstractmethod
-    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """From embedded tokens [B, T, D] to hidden vectors [B, T, H] that predict the next token, and the new state."""
+    def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]: ...
 
     def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What the output layer is given after each token: [B, T, H], and the new state."""
         encoded, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
         return self.dropout(encoded), new_state
-
-    def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
-        """What `hidden` gives for the last `count` tokens (one at least; all where there are fewer), and the new state.
-
-        Args:
-            tokens: ids [B, T].
-            state: before them.
-            count: how many hidden vectors are wanted.
-
-        Returns:
-            Hidden vectors [B, min(count, T), H], and the state after all tokens.
-        """
-        hidden, new_state = self.hidden(tokens, state)
-        return hidden[:, -count:], new_state
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         hidden, new_state = self.hidden(tokens, state)
@@ -104,7 +95,6 @@ class NeuralLanguageModel(LanguageModel):
         return self.hidden_nll(hidden, targets), new_state
 
     def hidden_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of the targets [B, T] in nats, after the hidden vectors [B, T, H]."""
         return self.output.nll(hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)).view_as(targets)
 
     def prepare_vocabulary(self, token_counts: Tensor) -> None:
@@ -114,13 +104,21 @@ class NeuralLanguageModel(LanguageModel):
         counts = token_counts.double() + UNSEEN_COUNT
         self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
 
+    def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
+        super().use_sparse_gradients(enabled)
+        self.output.use_sparse_gradients(enabled)
+
+    def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
+        self.output.set_training_loss(label_smoothing, z_loss)
+
+    def export_specification(self) -> ExportSpecification:
+        return ExportSpecification(traceable=True)
+
+    def quantized(self) -> nn.Module:
+        return QuantizedModel(self)
+
     @torch.no_grad()
     def start_embedding(self, vectors: Tensor) -> None:
-        """Puts vectors in place of the embedding's random ones.
-
-        Args:
-            vectors: of length one [V, D]; where one is zero, the token keeps its random vector.
-        """
         weight = self.embedding.weight
         scaled = vectors.to(weight) * weight.norm(dim=1).mean() * START_LENGTH
         weight.copy_(torch.where(vectors.any(dim=1, keepdim=True).to(weight.device), scaled, weight))

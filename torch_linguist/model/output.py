@@ -4,11 +4,13 @@ Shape legend: B batch, T time, V vocabulary, D embedding (the width of the hidde
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_linguist.model.base import refuse_training_loss
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 
 
@@ -23,12 +25,23 @@ class OutputLayer(nn.Module):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Negative log-likelihood, float32 (or float64) [N], of targets [N] after hidden vectors [N, D]."""
 
-    def order_by(self, token_counts: Tensor) -> None:
-        """Told the frequency of each token [V]; only layers that sort their vocabulary use it."""
-
     @abstractmethod
     def start_at(self, log_probabilities: Tensor) -> None:
-        """Makes the biases such that a hidden vector of zeros predicts these log-probabilities [V]."""
+        """Set the biases such that a hidden vector of zeros predicts these log-probabilities [V]."""
+
+    def order_by(self, token_counts: Tensor) -> None:
+        """Sort the vocabulary by the occurrences of each token [V], if the layer works on ranks."""
+
+    def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
+        """Choose whether the weight has sparse gradients; see `LanguageModel.use_sparse_gradients`."""
+
+    def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
+        """Set what the training loss adds to the nll; see `LanguageModel.set_training_loss`."""
+        refuse_training_loss(label_smoothing, z_loss)
+
+    @abstractmethod
+    def linear_layers(self) -> "LinearOutput":
+        """Return a copy that consists of `nn.Linear` modules and computes logits only, for quantization."""
 
 
 class FullOutput(OutputLayer):
@@ -69,6 +82,12 @@ class FullOutput(OutputLayer):
     def start_at(self, log_probabilities: Tensor) -> None:
         self.bias.copy_(log_probabilities)
 
+    def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
+
+    def linear_layers(self) -> "LinearOutput":
+        return LinearOutput(linear(self.weight, self.bias), torch.arange(len(self.weight)))
+
 
 class RankedOutput(OutputLayer):
     """A layer that works on ranks: ids sorted by frequency, inside the layer alone."""
@@ -91,6 +110,49 @@ class RankedOutput(OutputLayer):
         order = torch.argsort(token_counts.to(self.id_of_rank.device), descending=True, stable=True)
         self.id_of_rank.copy_(order)
         self.rank_of_id[order] = torch.arange(len(order), device=order.device)
+
+
+class LinearOutput(nn.Module):
+    """Logits of a full or an adaptive softmax, computed by `nn.Linear` modules alone.
+
+    Args:
+        head: linear layer of the head: its tokens, then one row for each cluster.
+        rank_of_id: rank of each token, int64 [V].
+        projections: linear layer to the width of each cluster.
+        tails: linear layer to the tokens of each cluster.
+    """
+
+    def __init__(
+        self,
+        head: nn.Linear,
+        rank_of_id: Tensor,
+        projections: nn.ModuleList | None = None,
+        tails: nn.ModuleList | None = None,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.projections = nn.ModuleList() if projections is None else projections
+        self.tails = nn.ModuleList() if tails is None else tails
+        self.head_size: int = head.out_features - len(self.tails)
+        self.register_buffer("rank_of_id", rank_of_id)
+
+    rank_of_id: Tensor
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits [..., V] of hidden vectors [..., D]."""
+        head = torch.log_softmax(self.head(hidden), dim=-1)
+        parts = [head[..., : self.head_size]]
+        for index, (projection, tail) in enumerate(zip(self.projections, self.tails)):  # noqa: B905  (TorchScript)
+            within = torch.log_softmax(tail(projection(hidden)), dim=-1)
+            parts.append(within + head[..., self.head_size + index : self.head_size + index + 1])
+        return torch.cat(parts, dim=-1).index_select(-1, self.rank_of_id)
+
+
+def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a linear layer with a copy of a weight [V, D] and a bias [V]."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach().clone())
+    return layer
 
 
 def widened(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.base import ExportSpecification
 from torch_linguist.model.dropout import LockedDropout
 from torch_linguist.model.neural import NeuralLanguageModel
 
@@ -55,6 +56,11 @@ class RecurrentLanguageModel(NeuralLanguageModel):
             self.projection = nn.Linear(hidden_size, projection_size, bias=False)
         for layer in layers:
             _initialise(layer)
+
+    def export_specification(self) -> ExportSpecification:
+        # The mode of an nn.RNN holds its nonlinearity too.
+        kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
+        return ExportSpecification(traceable=True, recurrent_kernel=kernel)
 
     def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
         """The layer's weights in the order of torch's kernels, the recurrent one with some set to zero."""

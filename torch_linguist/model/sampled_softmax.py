@@ -4,11 +4,13 @@ Shape legend: V vocabulary, D width of the hidden vector, N = B * T, S columns o
 """
 
 import itertools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_linguist.model.base import refuse_training_loss
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 from torch_linguist.model.output import FullOutput, RankedOutput
 
@@ -66,6 +68,12 @@ class SampledOutput(FullOutput, RankedOutput):
         weight = F.embedding(columns, self.weight, sparse=self.sparse)
         bias = self.bias.index_select(0, columns)
         return linear_cross_entropy(hidden, weight, bias, positions, corrections=corrections)
+
+    def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
+        self.sparse = enabled(self.weight)
+
+    def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
+        refuse_training_loss(label_smoothing, z_loss)
 
     def _sample(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Ids of the columns [S], corrections of their logits [S], and in which column each target [N] lies."""

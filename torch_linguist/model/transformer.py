@@ -6,12 +6,14 @@ S = P + T.
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.base import ExportSpecification, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.output import widened
 
@@ -85,6 +87,7 @@ class Transformer(NeuralLanguageModel):
         exponents = torch.arange(0, self.head_size, 2, dtype=torch.float32) / self.head_size
         self.register_buffer("frequencies", 10000.0**-exponents, persistent=False)
 
+    has_attention = True
     frequencies: Tensor
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
@@ -98,6 +101,29 @@ class Transformer(NeuralLanguageModel):
         """As in the parent; of the tokens before the last ones the last block makes keys and values alone."""
         encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, min(count, tokens.shape[1]))
         return self.dropout(encoded), new_state
+
+    @torch.inference_mode()
+    def attention_weights(self, tokens: Tensor) -> Tensor | None:
+        if not 1 <= len(tokens) <= self.context_length:
+            raise LinguistError(
+                f"{len(tokens)} tokens: attention weights need 1 to {self.context_length}, the model's context"
+            )
+        inputs: list[Tensor] = []
+        hooks = [block.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for block in self.blocks]
+        try:
+            with evaluating(self):
+                self.hidden(tokens[None].to(device_of(self)), self.initial_state(1))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        weights = [
+            cast(Block, block).attention_weights(features, self.frequencies)
+            for block, features in zip(self.blocks, inputs, strict=True)
+        ]
+        return torch.stack(weights).cpu()
+
+    def export_specification(self) -> ExportSpecification:
+        return ExportSpecification(traceable=True, cache_axis=3)
 
     def _encode(self, embedded: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
         """Hidden vectors of the last `count` tokens, of all for 0."""
@@ -245,6 +271,26 @@ class Block(nn.Module):
             inner = F.gelu(inner)
         added: Tensor = self.dropout(self.feed_forward_out(inner))
         return features + added
+
+    def attention_weights(self, features: Tensor, frequencies: Tensor) -> Tensor:
+        """Return the attention weights, which the fused kernel does not keep.
+
+        Args:
+            features: input of the block [1, T, D].
+            frequencies: rotary frequencies [E / 2].
+
+        Returns:
+            float64 [A, T, T].
+        """
+        time, width = features.shape[1:]
+        head_size = width // self.num_heads
+        packed = self.query_key_value(self.attention_norm(features))
+        packed = packed.view(time, 3, self.num_heads, head_size).permute(1, 2, 0, 3)
+        angles = torch.outer(torch.arange(time, device=features.device, dtype=torch.float32), frequencies)
+        query, key = (rotate(part[None], torch.cos(angles), torch.sin(angles))[0].double() for part in packed[:2])
+        scores = query @ key.transpose(1, 2) / math.sqrt(head_size)
+        later = torch.ones(time, time, dtype=torch.bool, device=features.device).triu(1)
+        return torch.softmax(scores.masked_fill(later, -torch.inf), dim=-1)
 
 
 def exporting() -> bool:

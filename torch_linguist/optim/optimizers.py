@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from torch_linguist.distributed import processes
 from torch_linguist.errors import ConfigError
-from torch_linguist.model.sampled_softmax import SampledOutput
+from torch_linguist.model import LanguageModel
 from torch_linguist.optim.row_optimizer import FUSED_DEVICES
 
 
@@ -21,7 +21,7 @@ class OptimizerFactory(Protocol):
 
 
 def build_optimizer(
-    model: nn.Module,
+    model: LanguageModel,
     factory: Callable[..., Optimizer],
     lr: float,
     weight_decay: float,
@@ -55,17 +55,17 @@ def build_optimizer(
 
 
 def _choose_gradients(
-    model: nn.Module, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool
+    model: LanguageModel, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool
 ) -> None:
     """Lets tables give sparse gradients where the optimizer takes them and one process trains alone."""
     takes = getattr(getattr(factory, "func", factory), "takes_sparse_gradients", None)
-    exempt = _exempt(model)
-    for module in model.modules():
-        if isinstance(module, (nn.Embedding, SampledOutput)):
-            decays = weight_decay > 0 and (decay_all or id(module.weight) not in exempt)
-            module.sparse = (
-                takes is not None and processes.world_size() == 1 and takes(decays, getattr(factory, "keywords", {}))
-            )
+    spared = {id(parameter) for parameter in model.undecayed_parameters()}
+
+    def enabled(weight: nn.Parameter) -> bool:
+        decays = weight_decay > 0 and (decay_all or id(weight) not in spared)
+        return takes is not None and processes.world_size() == 1 and takes(decays, getattr(factory, "keywords", {}))
+
+    model.use_sparse_gradients(enabled)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
@@ -90,28 +90,17 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
     return norm
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
+def parameter_groups(model: LanguageModel, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
     """Weight matrices, which decay, and the rest (embeddings, norms, biases), which does not; none is empty."""
-    exempt = _exempt(model)
+    spared = {id(parameter) for parameter in model.undecayed_parameters()}
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
-        matrix = parameter.dim() >= 2 and id(parameter) not in exempt
-        (decaying if decay_all or matrix else others).append(parameter)
+        (decaying if decay_all or id(parameter) not in spared else others).append(parameter)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
-
-
-def _exempt(model: nn.Module) -> set[int]:
-    """The embeddings' weights, which do not decay unless everything does."""
-    return {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        for parameter in module.parameters()
-    }
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -7,7 +7,7 @@
   updates and the learning rate goes on by its schedule.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -42,9 +42,7 @@ class WeightAverage:
         """The model with the averaged weights; None before there is an average."""
         if not self._started or not int(self._average.n_averaged):
             return None
-        averaged = self._average.module
-        assert isinstance(averaged, LanguageModel)
-        return averaged
+        return cast(LanguageModel, self._average.module)
 
     def update(self) -> None:
         """Takes in the weights after an update."""

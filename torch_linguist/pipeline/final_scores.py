@@ -4,7 +4,7 @@ from typing import Any
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.evaluation import Score, ngram_baseline, score, unigram_score
-from torch_linguist.model import LanguageModel, NGramModel
+from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import ScoreSettings
 
 SPLITS = ("valid", "test")
@@ -24,7 +24,7 @@ def score_baselines(
     """Simple models of the same tokens: the unigram distribution, and an n-gram unless the model is one itself."""
     baselines: dict[str, dict[str, Score]] = {}
     order = settings.baseline_order
-    if order and len(corpus.train) <= settings.baseline_tokens and not isinstance(model, NGramModel):
+    if order and len(corpus.train) <= settings.baseline_tokens and not model.is_counted:
         baselines[f"{order}-gram"] = ngram_baseline(corpus, order, SPLITS)
     counts = corpus.token_counts()
     baselines["unigram"] = {split: unigram_score(counts, corpus.streams[split]) for split in SPLITS}

@@ -18,7 +18,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import Score
 from torch_linguist.export import export_jit
 from torch_linguist.generation import generate
-from torch_linguist.model import CountedModel, LanguageModel
+from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.final_scores import hyperparameters, score_baselines, score_splits
 from torch_linguist.pipeline.plan import Plan
 from torch_linguist.pipeline.progress import Progress
@@ -164,7 +164,7 @@ class Run:
             self.observer.noted(f"goes on with {', '.join(plan.changes)}")
 
     def _run_stages(self, stop: StopRequest) -> None:
-        counted = isinstance(self.model, CountedModel)
+        counted = self.model.is_counted
         for stage in STAGES:
             # `check` sees a model that knows nothing, all others one that knows the frequencies.
             if stage == "overfit":
@@ -243,7 +243,6 @@ class Run:
 
     def _count(self, stop: StopRequest) -> None:
         """The stage `fit` of a model that counts."""
-        assert isinstance(self.model, CountedModel)
         corpus = self.context.corpus
         facts = self.progress.done("fit")
         if facts:

@@ -126,7 +126,7 @@ class TensorBoardObserver(Callback):
         for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
             path.unlink(missing_ok=True)
         self._writer = SummaryWriter(str(self._folder), filename_suffix=FINAL)
-        embedding = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
+        embedding = model.input_embedding
         if embedding is not None:
             shown = min(MOST_WORDS, len(tokens))
             # The projector's metadata is tab-separated, a line a word.

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from torch_linguist.distributed import processes
 from torch_linguist.model import LanguageModel, State, device_of
-from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.model.precision import autocast
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, make_batches
@@ -62,7 +61,7 @@ class CompiledStep:
         self.compiled = True
         # In one graph or not at all: torch.compile would otherwise leave out what it cannot take without a word, of the
         # recurrent families everything.
-        if isinstance(model, NeuralLanguageModel) and type(model).nll is NeuralLanguageModel.nll:
+        if model.has_hidden:
             hidden = cast(Forward, torch.compile(model.hidden, fullgraph=True))
             self._nll: Nll = partial(_nll_of_hidden, model, hidden)
         else:  # A loss of its own is compiled with the rest.
@@ -87,7 +86,7 @@ class CompiledStep:
 
 
 def _nll_of_hidden(
-    model: NeuralLanguageModel, hidden_of: Forward, tokens: Tensor, targets: Tensor, state: State
+    model: LanguageModel, hidden_of: Forward, tokens: Tensor, targets: Tensor, state: State
 ) -> tuple[Tensor, State]:
     hidden, new_state = hidden_of(tokens, state)
     return model.hidden_nll(hidden, targets), new_state

@@ -5,14 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
 from torch_linguist.distributed import processes
-from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.output import FullOutput
 from torch_linguist.optim.optimizers import build_optimizer
 from torch_linguist.optim.schedules import Schedule
 from torch_linguist.trainer.loop import BatchSource, Loop, Nll
@@ -53,7 +50,7 @@ class TrainingContext:
     ) -> Loop:
         """A loop over the training split (or over `batches`) that trains `model` in place, by `nll` if given."""
         processes.check_batch_size(self.settings.batch_size)
-        set_objective(model, self.settings.label_smoothing, self.settings.z_loss)
+        model.set_training_loss(self.settings.label_smoothing, self.settings.z_loss)
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all),
@@ -78,21 +75,6 @@ class TrainingContext:
         return copy.deepcopy(self.schedule)
 
 
-def set_objective(model: LanguageModel, label_smoothing: float, z_loss: float) -> None:
-    """Tells a model's output layer what its training adds to the negative log-likelihood.
-
-    Raises:
-        ConfigError: the layer cannot do so.
-    """
-    output = getattr(model, "output", None)
-    if type(output) is FullOutput:
-        output.label_smoothing, output.z_loss = label_smoothing, z_loss
-        return
-    for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):
-        if value:
-            raise ConfigError(f"trainer.{name}={value}: needs model.output=full, or set trainer.{name}=0")
-
-
 def make_batches(stream: TokenStream, settings: TrainerSettings, bounded_context: bool, seed: int) -> Batches:
     """Batches of a stream, of the kind the settings name."""
     windows = settings.batches == "windows" or (settings.batches == "auto" and bounded_context)
@@ -109,9 +91,7 @@ def untrained_copy(model: LanguageModel, dropout: bool = True) -> LanguageModel:
     """
     duplicate = copy.deepcopy(model)
     if not dropout:
-        for module in duplicate.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
+        duplicate.disable_dropout()
     return duplicate
 
 

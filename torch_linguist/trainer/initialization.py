@@ -5,7 +5,6 @@ import torch
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.trainer.cooccurrence import cooccurrence_vectors
 from torch_linguist.trainer.settings import TrainerSettings
 
@@ -25,13 +24,13 @@ def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: T
         model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
     if not settings.cooccurrence_start:
         return
-    if not isinstance(model, NeuralLanguageModel):
+    embedding = model.input_embedding
+    if embedding is None:
         raise ConfigError(
             f"trainer.cooccurrence_start=true: a {type(model).__name__} has no embedding; "
             "set trainer.cooccurrence_start=false"
         )
-    width = model.embedding.embedding_dim
-    model.start_embedding(cooccurrence_vectors(corpus.train.ids, model.vocab_size, width))
+    model.start_embedding(cooccurrence_vectors(corpus.train.ids, model.vocab_size, embedding.embedding_dim))
 
 
 __all__ = ["start_from_counts"]

@@ -35,7 +35,7 @@ def test_the_cache_equals_the_definition(
     settings = CacheSettings(size=9, theta=0.7, share=0.3)
     ids = [0, *stream.ids.tolist()]
     with torch.no_grad():
-        hidden, _ = model.hidden(torch.tensor([ids[:-1]]), model.initial_state(1))  # type: ignore[operator]
+        hidden, _ = model.hidden(torch.tensor([ids[:-1]]), model.initial_state(1))
         logits, _ = model(torch.tensor([ids[:-1]]), model.initial_state(1))
     probabilities = torch.softmax(logits[0].double(), -1)
     expected = []

@@ -14,7 +14,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.export import compare, export_jit, graphs, load_jit, perplexities, quantizing
 from torch_linguist.export.card import model_card
 from torch_linguist.export.graphs import export_onnx, export_pt2
-from torch_linguist.export.quantizing import QuantizedModel, export_int8
+from torch_linguist.export.quantizing import export_int8
 from torch_linguist.model import LanguageModel, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -98,9 +98,9 @@ def test_eight_bits_are_smaller_and_nearly_as_good(
 def test_integers_round_and_nothing_else(build_model: ModelBuilder) -> None:
     model = build_model("lstm", 50, **ADAPTIVE)
     with torch.no_grad():
-        quantized = QuantizedModel(model)
+        quantized = model.quantized()
         tokens = torch.randint(50, (2, 6))
-        logits, state = quantized(tokens, quantized.initial_state(2))
+        logits, state = quantized(tokens, model.initial_state(2))
         expected, expected_state = model(tokens, model.initial_state(2))
         # Every distribution is still normalised, and near the one that it stands for.
         torch.testing.assert_close(torch.logsumexp(logits, -1), torch.zeros(2, 6), atol=1e-5, rtol=0)

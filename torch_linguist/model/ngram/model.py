@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError
-from torch_linguist.model.base import CountedModel
+from torch_linguist.model.base import LanguageModel
 from torch_linguist.model.ngram.counts import NGramCounts, WordArray, count_ngrams, word_bits
 from torch_linguist.model.ngram.external import MEBIBYTE, MINIMUM_MIB, count_on_disk, counting_bytes
 from torch_linguist.model.ngram.pruning import prune_entropy
@@ -55,7 +55,7 @@ class NGramLevel(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class NGramModel(CountedModel):
+class NGramModel(LanguageModel):
     """An n-gram model with the contract of the neural ones; it is fitted by counting instead of by gradients.
 
     Before `fit_counts` it is the uniform distribution. Its state is the last order - 1 words, one int64 tensor
@@ -80,6 +80,7 @@ class NGramModel(CountedModel):
         ConfigError: a value is out of its range.
     """
 
+    is_counted = True
     unigrams: Tensor
     if TYPE_CHECKING:  # TorchScript reads annotations and knows none for a list of modules.
         levels: list[NGramLevel]
@@ -116,7 +117,10 @@ class NGramModel(CountedModel):
             raise ConfigError(f"memory_limit_mib={memory_limit_mib} must be at least {MINIMUM_MIB}, or null")
         self.vocab_size = vocab_size
         self.order = order
+        self.history_length = order - 1
         self.smoothing = smoothing
+        # The scores of stupid backoff are not probabilities.
+        self.is_normalized = smoothing != "stupid_backoff"
         self.min_count = _min_counts(min_count, order)
         self.add_k = add_k
         self.backoff_factor = backoff_factor

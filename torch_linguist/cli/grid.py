@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, run_command
-from torch_linguist.cli.grid_run import Sweep, carry_out
+from torch_linguist.sweep.sweep import Sweep, carry_out
 from torch_linguist.config.catalog import GROUPS, find_groups
 from torch_linguist.config.composition import check_types, compose_config, parse_overrides
 from torch_linguist.config.signatures import check_arguments

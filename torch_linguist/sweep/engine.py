@@ -9,9 +9,9 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 from torch_linguist.sweep.launchers import Job, Launcher, LocalLauncher
-from torch_linguist.sweep.process import order_path, task_of
+from torch_linguist.sweep.run_process import order_path, task_of
 from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.runs import FAILED, Outcome, Run, outcome_of, refused
+from torch_linguist.sweep.outcomes import FAILED, Outcome, Run, outcome_of, refused
 
 POLL_SECONDS = 0.05
 WATCH_SECONDS = 0.5

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.sweep.process import Child, Task, acquire, is_finished, make_run, order_path, release
-from torch_linguist.sweep.runs import Ended
+from torch_linguist.sweep.run_process import Child, Task, acquire, is_finished, make_run, order_path, release
+from torch_linguist.sweep.outcomes import Ended
 
 LAUNCHERS = ("local", "joblib", "submitit", "ray")
 

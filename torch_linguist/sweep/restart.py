@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch_linguist.sweep.process import acquire, release
-from torch_linguist.sweep.runs import FAILED, INTERRUPTED, Outcome, Run, finished_before
-from torch_linguist.sweep.table import ResultTable, read_rows
+from torch_linguist.sweep.run_process import acquire, release
+from torch_linguist.sweep.outcomes import FAILED, INTERRUPTED, Outcome, Run, finished_before
+from torch_linguist.sweep.result_table import ResultTable, read_rows
 
 POLL_SECONDS = 0.2
 

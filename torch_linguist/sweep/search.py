@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.sweep.runs import FINISHED, INTERRUPTED, PRUNED, Outcome, Run
+from torch_linguist.sweep.outcomes import FINISHED, INTERRUPTED, PRUNED, Outcome, Run
 
 SEARCHES = ("random", "tpe")
 STUDY = "study.db"

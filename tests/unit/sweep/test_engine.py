@@ -15,8 +15,8 @@ import pytest
 from torch_linguist.errors import LinguistError
 from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter
 from torch_linguist.sweep.launchers import Launcher, LocalLauncher, make_launcher
-from torch_linguist.sweep.process import child_environment
-from torch_linguist.sweep.runs import FAILED, FINISHED, INTERRUPTED, Outcome, Run, read_summary
+from torch_linguist.sweep.run_process import child_environment
+from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, Run, read_summary
 
 STAND_IN = """
 import json, os, signal, sys, time

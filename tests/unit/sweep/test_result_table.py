@@ -18,8 +18,8 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.sweep.importance import importance
 from torch_linguist.sweep.restart import take_up
 from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.runs import Ended, Outcome, Run, outcome_of, results_of
-from torch_linguist.sweep.table import ResultTable, read_rows
+from torch_linguist.sweep.outcomes import Ended, Outcome, Run, outcome_of, results_of
+from torch_linguist.sweep.result_table import ResultTable, read_rows
 
 KEYS = ("model", "note")
 
@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_table_whole(tmp_path: Path, monkeypatch: pytest.
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr("torch_linguist.sweep.table.os.write", write)
+        patch.setattr("torch_linguist.sweep.result_table.os.write", write)
         with pytest.raises(LinguistError, match=r"grid.csv: No space left on device; make room and start the same"):
             table.append(outcomes[0].row())
     assert table.path.read_bytes() == before

@@ -8,9 +8,9 @@ import pandas as pd
 
 from torch_linguist.report.page import PAGE, write_page
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
-from torch_linguist.sweep.figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
+from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
 from torch_linguist.sweep.importance import importance
-from torch_linguist.sweep.runs import FINISHED, Outcome
+from torch_linguist.sweep.outcomes import FINISHED, Outcome
 
 SHOWN_ROWS = 40
 LEAST_RUNS = 2

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch_linguist.sweep.runs import Ended, Run, read_summary
+from torch_linguist.sweep.outcomes import Ended, Run, read_summary
 
 if sys.platform != "win32":
     import fcntl

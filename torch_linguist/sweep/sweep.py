@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_linguist.cli.entry import FAILURE, SUCCESS
-from torch_linguist.cli.grid_screen import Lines, make_screen, show_outcomes
+from torch_linguist.sweep.display import Lines, make_screen, show_outcomes
 from torch_linguist.config.composition import quoted
 from torch_linguist.config.sweep_expansion import Point
 from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter, Source
 from torch_linguist.sweep.launchers import make_launcher
-from torch_linguist.sweep.process import child_environment, cores_of_a_run
+from torch_linguist.sweep.run_process import child_environment, cores_of_a_run
 from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.runs import FAILED, FINISHED, INTERRUPTED, Outcome, Run
+from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, Run
 from torch_linguist.sweep.search import Axis, Search
 
 if TYPE_CHECKING:
-    from torch_linguist.sweep.table import ResultTable
+    from torch_linguist.sweep.result_table import ResultTable
 
 PROGRAM = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
 
@@ -103,7 +103,7 @@ def carry_out(sweep: Sweep) -> int:
     Returns:
         The exit code.
     """
-    from torch_linguist.sweep.record import NAME, sole_owner, write_record
+    from torch_linguist.sweep.sweep_folder import NAME, sole_owner, write_record
 
     folder = _find_folder(sweep)
     with sole_owner(folder):
@@ -124,7 +124,7 @@ def carry_out(sweep: Sweep) -> int:
 def _find_folder(sweep: Sweep) -> Path:
     """The folder of the same sweep that was not brought to its end, or a new one."""
     from torch_linguist.runs.folders import create_run_folder
-    from torch_linguist.sweep.record import check_record, find_unfinished, is_held
+    from torch_linguist.sweep.sweep_folder import check_record, find_unfinished, is_held
 
     output_dir = Path(sweep.output_dir)
     if sweep.name is None:
@@ -140,7 +140,7 @@ def _find_folder(sweep: Sweep) -> Path:
 def _make_runs(sweep: Sweep, folder: Path) -> tuple[list[Outcome], int]:
     """All outcomes, those of earlier starts included, and the number of the signal that stopped us, or 0."""
     from torch_linguist.sweep.restart import take_up
-    from torch_linguist.sweep.table import ResultTable
+    from torch_linguist.sweep.result_table import ResultTable
 
     search = _search(sweep, folder) if sweep.sweep != "grid" else None
     runs = search.earlier if search else _runs_of_grid(sweep, folder)
@@ -239,8 +239,8 @@ def _finish(sweep: Sweep, folder: Path, outcomes: Sequence[Outcome]) -> None:
     """Means over the seeds, the page, the table on the terminal."""
     if not outcomes:
         return
-    from torch_linguist.sweep.page import write_sweep_page
-    from torch_linguist.sweep.seeds import write_seed_table
+    from torch_linguist.sweep.sweep_page import write_sweep_page
+    from torch_linguist.sweep.seed_table import write_seed_table
 
     means = write_seed_table(outcomes, folder / "grid_seeds.csv") if sweep.seeds > 1 else None
     page = write_sweep_page(folder, outcomes, means)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.runs.files import whole_file
-from torch_linguist.sweep.runs import FINISHED, Outcome
+from torch_linguist.sweep.outcomes import FINISHED, Outcome
 
 MEASURES = ("valid_loss", "valid_perplexity", "test_perplexity")
 

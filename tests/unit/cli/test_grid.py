@@ -18,7 +18,7 @@ import pytest
 
 from torch_linguist.cli import grid, grid_run
 from torch_linguist.sweep.engine import SignalCounter
-from torch_linguist.sweep.record import sole_owner
+from torch_linguist.sweep.sweep_folder import sole_owner
 
 ROOT = Path(__file__).resolve().parents[3]
 STAND_IN = """
@@ -79,7 +79,7 @@ def run_grid_command(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
         monkeypatch.setenv("STAND_IN", json.dumps(orders or {}))
         with monkeypatch.context() as patch:
             if not page:
-                patch.setattr("torch_linguist.sweep.page.write_sweep_page", lambda folder, *_: folder)
+                patch.setattr("torch_linguist.sweep.sweep_page.write_sweep_page", lambda folder, *_: folder)
             return grid.main(list(arguments))
 
     return run
@@ -353,7 +353,7 @@ def test_the_first_ctrl_c_ends_the_sweep_and_it_goes_on_later(run_grid_command: 
         def last(self, value: int) -> None: ...
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch_linguist.cli.grid_run.SignalCounter", Pressed)
+        patch.setattr("torch_linguist.sweep.sweep.SignalCounter", Pressed)
         assert run_grid_command("seed=range(1,4)", "name=g", orders={"002": "forever"}) == 130
     assert [row["status"] for row in rows_of(folder)] == ["finished", "interrupted"]
     assert run_grid_command("seed=range(1,4)", "name=g") == 0

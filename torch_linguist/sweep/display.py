@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_linguist.sweep.engine import Audience
 from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.runs import FAILED, FINISHED, Outcome, Run
+from torch_linguist.sweep.outcomes import FAILED, FINISHED, Outcome, Run
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.runs.files import write_text
-from torch_linguist.sweep.runs import FINISHED, RESULTS, STATUSES, Outcome, Run, read_summary
+from torch_linguist.sweep.outcomes import FINISHED, RESULTS, STATUSES, Outcome, Run, read_summary
 
 COUNTS = ("seed", "exit_code", "parameters", "train_tokens")
 MEASURES = ("lr", "weight_decay", "seconds", "valid_loss", "valid_perplexity", "test_perplexity")

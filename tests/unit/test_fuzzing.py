@@ -26,8 +26,8 @@ from torch_linguist.pipeline.progress import Progress
 from torch_linguist.pipeline.stages.grid import COLUMNS, read_points
 from torch_linguist.report.plots import plot_grid
 from torch_linguist.runs.csv_table import drop_rows_after
-from torch_linguist.sweep.sweep_folder import read_record
 from torch_linguist.sweep.outcomes import read_summary
+from torch_linguist.sweep.sweep_folder import read_identity
 from torch_linguist.trainer import Callback, Fit, TrainingContext
 from torch_linguist.trainer.randomness import random_state
 from torch_linguist.trainer.recorded_progress import read_recorded_progress
@@ -131,7 +131,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "metrics.csv": go_on,
     "pace.csv": read_recorded_progress,
     "progress.json": lambda folder: Progress(folder, Callback(), {}, resume=True),
-    "sweep.json": read_record,
+    "sweep.json": read_identity,
 }
 EXAMPLES = {"config.yaml": 40, "grid.csv": 10}
 LENIENT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

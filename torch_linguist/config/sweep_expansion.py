@@ -1,48 +1,101 @@
-"""From overrides with lists of values to the points of a grid, read with Hydra's own grammar."""
+"""Overrides with lists of values, expanded with Hydra's grammar to the points of a grid or the axes of a search."""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from torch_linguist.config.catalog import Choice
-from torch_linguist.config.composition import parse_overrides
+from torch_linguist.config.catalog import Choice, find_groups
+from torch_linguist.config.composition import check_types, compose_config, parse_overrides
 from torch_linguist.errors import ConfigError
+from torch_linguist.sweep.outcomes import Point
 from torch_linguist.sweep.search import Axis, Choices, Interval
+from torch_linguist.sweep.sweep_settings import GridPoints, SearchSpace, SweepSettings, point_seeds
 
 LARGEST = 10_000
-"""Points that a grid may have; more is taken for a mistake."""
+"""Largest number of points of a grid; more is taken for a mistake."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """One combination of values.
+def plan_sweep(
+    overrides: Sequence[str], config_dirs: Sequence[Path], settings: SweepSettings
+) -> GridPoints | SearchSpace:
+    """Return the points of a grid or the space of a search, every configuration checked.
 
-    Attributes:
-        overrides: as `tl-train` takes them.
-        swept: key to value, as text, of the keys that differ between points.
+    Args:
+        overrides: overrides with lists of values, the sweep's own keys removed.
+        config_dirs: folders whose groups are added.
+        settings: settings of the sweep.
+
+    Raises:
+        ConfigError: an override is wrong, no combination of values can run, or, with `fail_fast`, one cannot.
     """
+    if settings.sweep == "grid":
+        return _plan_grid(overrides, config_dirs, settings)
+    fixed, axes = search_space(overrides, find_groups(config_dirs))
+    if settings.seeds > 1 and "seed" in {key.lstrip("+") for key in axes}:
+        raise _seed_swept(settings.seeds)
+    return SearchSpace(fixed, axes, _check_axes(fixed, axes, config_dirs))
 
-    overrides: tuple[str, ...]
-    swept: Mapping[str, str]
+
+def _plan_grid(overrides: Sequence[str], config_dirs: Sequence[Path], settings: SweepSettings) -> GridPoints:
+    points = expand(overrides, find_groups(config_dirs))
+    checked = [_check_point(point.overrides, config_dirs) for point in points]
+    groups = [[point] for point in points]
+    if settings.seeds > 1:
+        groups = with_seeds(points, settings.seeds, [seed for _, seed in checked])
+    refusals = [refusal for refusal, _ in checked]
+    wrong = [refusal for refusal in refusals if refusal]
+    if wrong and (len(wrong) == len(refusals) or not settings.goes_on):
+        raise ConfigError(wrong[0])
+    return GridPoints(groups, refusals)
+
+
+def _check_point(overrides: Sequence[str], config_dirs: Sequence[Path]) -> tuple[str | None, int]:
+    """Return the reason why a point cannot run, or None, and its seed."""
+    try:
+        config = check_types(compose_config(overrides, config_dirs).config)
+    except ConfigError as error:
+        return str(error), 1
+    return None, int(config.seed)
+
+
+def _check_axes(fixed: Sequence[str], axes: Mapping[str, Axis], config_dirs: Sequence[Path]) -> int:
+    """Compose every example of each axis once, the other axes at their first example; return the seed.
+
+    Raises:
+        ConfigError: a key does not exist, or rejects a value.
+    """
+    first = {key: axis.examples[0] for key, axis in axes.items()}
+    seed = 1
+    for index, (key, axis) in enumerate(axes.items()):
+        for value in axis.examples[1 if index else 0 :]:
+            lines = [f"{name}={chosen}" for name, chosen in {**first, key: value}.items()]
+            refusal, seed = _check_point([*fixed, *lines], config_dirs)
+            if refusal:
+                raise ConfigError(refusal)
+    return seed
+
+
+def _seed_swept(seeds: int) -> ConfigError:
+    return ConfigError(f"seeds={seeds}: the seed is already swept; leave one of the two out")
 
 
 def expand(overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]]) -> list[Point]:
-    """Every combination of the values that overrides list.
+    """Return every combination of the values that the overrides list.
 
     Args:
-        overrides: `key=a,b`, `key=range(1,5)`, `key=choice(a,b)`, `group=glob(*)` or a single value. Of two overrides
-            of one key the later counts, as in Hydra.
+        overrides: `key=a,b`, `key=range(1,5)`, `key=choice(a,b)`, `group=glob(*)` or a single value. The last of two
+            overrides of one key counts, as in Hydra.
         groups: the groups and their choices, for `glob`.
 
     Returns:
         The points; the last key varies fastest.
 
     Raises:
-        ConfigError: an override cannot be read, names an interval, has no values, or there are too many points.
+        ConfigError: an override cannot be read, names an interval or no values, or there are too many points.
     """
     axes: dict[str, list[str]] = {}
     swept: list[str] = []
@@ -51,10 +104,8 @@ def expand(overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]])
         if override.is_sweep_override():
             axes[key] = _values(override, groups)
             swept.append(key)
-        elif override.is_delete():
-            axes[key] = [str(override.input_line)]
         else:
-            axes[key] = [f"{key}={override.get_value_element_as_str()}"]
+            axes[key] = [_single_line(override)]
     count = 1
     for key, lines in axes.items():
         count *= len(lines)
@@ -69,40 +120,31 @@ def expand(overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]])
 
 
 def with_seeds(points: Sequence[Point], seeds: int, first: Sequence[int]) -> list[list[Point]]:
-    """Each point with several seeds.
+    """Return each point with several seeds.
 
     Args:
-        points: without seeds of their own.
-        seeds: how many each point gets.
-        first: the first seed of each point; the others follow it.
+        points: points without swept seeds.
+        seeds: number of seeds per point.
+        first: first seed of each point; the others follow it.
 
     Returns:
-        For each point its points, one a seed.
+        One list per point, with one point per seed.
 
     Raises:
-        ConfigError: the seed is swept already.
+        ConfigError: the seed is already swept.
     """
     if any("seed" in point.swept for point in points):
-        raise ConfigError(f"seeds={seeds}: the seed is swept already; leave one of the two out")
-    return [
-        [
-            Point(
-                (*(line for line in point.overrides if line.partition("=")[0].lstrip("+") != "seed"), f"seed={seed}"),
-                {**point.swept, "seed": str(seed)},
-            )
-            for seed in range(start, start + seeds)
-        ]
-        for point, start in zip(points, first, strict=True)
-    ]
+        raise _seed_swept(seeds)
+    return [point_seeds(point, range(start, start + seeds)) for point, start in zip(points, first, strict=True)]
 
 
 def search_space(
     overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]]
 ) -> tuple[tuple[str, ...], dict[str, Axis]]:
-    """The axes of a search, and the overrides that stay.
+    """Return the fixed overrides and the axes of a search.
 
     Args:
-        overrides: as `expand` takes them, and `key=interval(low,high)`, also as `tag(log,interval(low,high))` and
+        overrides: as for `expand`, and `key=interval(low,high)`, also as `tag(log,interval(low,high))` and
             `int(interval(low,high))`.
         groups: the groups and their choices, for `glob`.
 
@@ -110,7 +152,7 @@ def search_space(
         The overrides with one value, and key (as written, `+` included) to axis.
 
     Raises:
-        ConfigError: an override cannot be read or has no values, or none has several.
+        ConfigError: an override cannot be read or has no values, or no key has several.
     """
     fixed: dict[str, str] = {}
     axes: dict[str, Axis] = {}
@@ -119,13 +161,17 @@ def search_space(
         fixed.pop(key, None), axes.pop(key, None)
         if override.is_sweep_override():
             axes[key] = _axis(override, groups)
-        elif override.is_delete():
-            fixed[key] = str(override.input_line)
         else:
-            fixed[key] = f"{key}={override.get_value_element_as_str()}"
+            fixed[key] = _single_line(override)
     if not axes:
         raise ConfigError("nothing to search: give a key several values, such as optim.lr=tag(log,interval(1e-4,1e-2))")
     return tuple(fixed.values()), axes
+
+
+def _single_line(override: Override) -> str:
+    if override.is_delete():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={override.get_value_element_as_str()}"
 
 
 def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axis:
@@ -147,17 +193,17 @@ def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axi
 
 
 def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Takes out the overrides whose keys are the sweep's own.
+    """Separate the overrides of the sweep itself from those of its runs.
 
     Args:
-        overrides: all of them.
-        own: keys such as `jobs`.
+        overrides: all overrides.
+        own: keys of the sweep, such as `jobs`.
 
     Returns:
-        Own key to value, and the other overrides as they are.
+        Key to value of the sweep's own keys, and the other overrides unchanged.
 
     Raises:
-        ConfigError: an own key has a list of values.
+        ConfigError: a key of the sweep has a list of values.
     """
     values: dict[str, Any] = {}
     others: list[str] = []
@@ -165,19 +211,17 @@ def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, A
         if override.key_or_group not in own:
             others.append(line)
         elif override.is_sweep_override():
-            raise ConfigError(f"{line}: takes one value; it belongs to the grid as a whole")
+            raise ConfigError(f"{line}: takes a single value, since it applies to the whole sweep")
         else:
             values[override.key_or_group] = override.value()
     return values, others
 
 
 def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> list[str]:
-    """The lines `key=value` of an override with several values."""
+    """Return the lines `key=value` of an override with several values."""
     key, line = override.get_key_element(), str(override.input_line)
     if not override.is_discrete_sweep():
-        raise ConfigError(
-            f"{line}: an interval has no single values; use a list, choice(...) or range(...), or sweep=tpe"
-        )
+        raise ConfigError(f"{line}: an interval cannot be listed; use a list, choice(...) or range(...), or sweep=tpe")
     raw = override.value()
     if isinstance(raw, Glob):
         if override.key_or_group not in groups:
@@ -193,4 +237,4 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     return [f"{key}={value}" for value in dict.fromkeys(values)]
 
 
-__all__ = ["LARGEST", "Point", "expand", "search_space", "split_own", "with_seeds"]
+__all__ = ["LARGEST", "expand", "plan_sweep", "search_space", "split_own", "with_seeds"]

@@ -1,4 +1,17 @@
-"""Sweeps: many runs, each a process and a folder of its own, a row a run; searches, launchers, and a page at the end.
+"""Sweeps: many runs over lists of values or a search space, one row of results each."""
 
-The modules are imported one by one, so that reading a command line needs neither torch nor pandas.
-"""
+from torch_linguist.sweep.outcomes import Outcome, Point, SweepRun
+from torch_linguist.sweep.sweep import SweepResult, run_sweep
+from torch_linguist.sweep.sweep_settings import GridPoints, SearchSpace, SweepSettings, TrainingProgram
+
+__all__ = [
+    "GridPoints",
+    "Outcome",
+    "Point",
+    "SearchSpace",
+    "SweepResult",
+    "SweepRun",
+    "SweepSettings",
+    "TrainingProgram",
+    "run_sweep",
+]

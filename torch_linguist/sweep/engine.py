@@ -1,7 +1,6 @@
-"""The loop of a sweep: starts runs, so many at a time, and takes what becomes of each."""
+"""The loop of a sweep: start runs, a fixed number at a time, and collect how each one ended."""
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,70 +8,78 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 from torch_linguist.sweep.launchers import Job, Launcher, LocalLauncher
-from torch_linguist.sweep.run_process import order_path, task_of
-from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.outcomes import FAILED, Outcome, Run, outcome_of, refused
+from torch_linguist.sweep.outcomes import FAILED, Outcome, SweepRun, outcome_of, refused_outcome
+from torch_linguist.sweep.run_process import make_task, order_path
+from torch_linguist.sweep.run_progress import RunProgress
 
 POLL_SECONDS = 0.05
-WATCH_SECONDS = 0.5
-PROGRAM = (sys.executable, "-P", "-m", "torch_linguist.cli.train")
+PROGRESS_SECONDS = 0.5
 
 
-class Source(Protocol):
-    """Where runs come from: a list, or a search that learns from those that ended."""
+class RunSource(Protocol):
+    """Where runs come from: a list, or a search that learns from the runs that have ended."""
 
-    def next(self) -> Run | None:
-        """The next run; None if there is none left."""
+    def next(self) -> SweepRun | None:
+        """Return the next run, or None if there are no more."""
 
     def ended(self, outcome: Outcome) -> None:
-        """Told how a run ended."""
+        """Record how a run ended."""
 
-    def is_losing(self, run: Run, losses: Sequence[float]) -> bool:
-        """Whether a run with these validation losses so far is not worth its time."""
+    def is_losing(self, run: SweepRun, losses: Sequence[float]) -> bool:
+        """Return whether a run with these validation losses should be stopped."""
 
 
-class Listed:
-    """Runs that are known beforehand.
+class ListedRuns:
+    """Runs that are known in advance.
 
     Args:
-        runs: in the order in which they start.
+        runs: the runs, in the order in which they start.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[SweepRun]) -> None:
         self._waiting = list(runs)
 
-    def next(self) -> Run | None:
+    def next(self) -> SweepRun | None:
         return self._waiting.pop(0) if self._waiting else None
 
     def ended(self, outcome: Outcome) -> None:
         return
 
-    def is_losing(self, run: Run, losses: Sequence[float]) -> bool:
+    def is_losing(self, run: SweepRun, losses: Sequence[float]) -> bool:
         return False
 
 
-class Audience:
-    """Is told what happens; does nothing itself."""
+class SweepCallback:
+    """Follows a sweep. Every method does nothing here; subclasses override what they need."""
 
-    def started(self, run: Run) -> None:
-        """A run was handed over."""
+    def begun(self, total: int, before: int) -> None:
+        """The sweep begins; `before` of its `total` runs ended in an earlier start."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def run_started(self, run: SweepRun) -> None:
+        """A run was handed to the launcher."""
+
+    def run_ended(self, outcome: Outcome) -> None:
         """A run ended, or could not start."""
 
     def stopping(self, active: int) -> None:
-        """The rest is given up; so many runs are asked to end."""
+        """No further runs start; the `active` ones were asked to save and end."""
 
-    def looked(self, watches: Mapping[int, Watch]) -> None:
-        """Where the runs are, by their index; a few times a second."""
+    def progressed(self, progress: Mapping[int, RunProgress]) -> None:
+        """The progress of the active runs by run index; called about twice a second."""
+
+    def noted(self, message: str) -> None:
+        """A message for the user, in one line."""
+
+    def close(self) -> None:
+        """The sweep is over, successfully or not."""
 
 
 class SignalCounter:
-    """Counts SIGINT and SIGTERM while it is entered, instead of letting them end the process.
+    """Counts SIGINT and SIGTERM inside a `with` block instead of letting them end the process.
 
     Attributes:
-        count: how many came.
-        last: number of the last one.
+        count: number of signals received.
+        last: number of the last signal.
     """
 
     def __init__(self) -> None:
@@ -97,56 +104,56 @@ class SignalCounter:
 
 
 @dataclass
-class _Active:
-    run: Run
+class _ActiveRun:
+    run: SweepRun
     job: Job
-    watch: Watch
+    progress: RunProgress
     pruned: bool = False
 
 
 @dataclass
-class Engine:
-    """Makes the runs of a source.
+class SweepEngine:
+    """Carries out the runs of a source.
 
     Attributes:
-        source: of the runs.
-        jobs: runs at a time.
-        keep_going: whether the others go on when a run fails; if not, those that run are interrupted.
-        signals: a first signal interrupts the runs and lets them save; a second kills them.
-        audience: is told what happens.
+        source: the runs.
+        program: command line that precedes the arguments of each run.
+        jobs: number of runs at a time.
+        keep_going: whether the other runs continue when one fails; otherwise the active runs are interrupted.
+        signals: the first signal interrupts the active runs and lets them save; the second kills them.
+        callback: follows the sweep.
         launcher: where the runs are carried out.
-        environment: variables that are set for each run.
-        program: the command line before a run's arguments.
+        environment: environment variables added for each run.
     """
 
-    source: Source
+    source: RunSource
+    program: Sequence[str]
     jobs: int
     keep_going: bool
     signals: SignalCounter
-    audience: Audience = field(default_factory=Audience)
+    callback: SweepCallback = field(default_factory=SweepCallback)
     launcher: Launcher = field(default_factory=LocalLauncher)
     environment: Mapping[str, str] = field(default_factory=dict)
-    program: Sequence[str] = PROGRAM
 
     def carry_out(self) -> list[Outcome]:
-        """Makes the runs.
+        """Carry out the runs.
 
         Returns:
-            The outcomes, in the order in which the runs ended; runs that never started have none.
+            The outcomes in the order in which the runs ended. Runs that never started have none.
         """
-        self._active: list[_Active] = []
+        self._active: list[_ActiveRun] = []
         self._outcomes: list[Outcome] = []
-        self._asked, self._killed, self._looked = False, False, 0.0
+        self._interrupted, self._killed, self._last_look = False, False, 0.0
         try:
-            while self._start() or self._active:
-                self._obey()
+            while self._start_runs() or self._active:
+                self._handle_stop()
                 self._collect()
-                self._look()
+                self._update_progress()
                 if self._active:
                     time.sleep(POLL_SECONDS)
         finally:
-            # Reached with live runs only by an error of ours (a full disk): none may be left behind.
-            self._end_all(lambda one: one.job.kill())
+            # Runs are still active here only after an error of our own, such as a full disk. Leave none behind.
+            self._for_each_active(lambda one: one.job.kill())
             self._wait(30.0)
         return self._outcomes
 
@@ -154,8 +161,8 @@ class Engine:
         failed = any(one.status == FAILED for one in self._outcomes)
         return self.signals.count > 0 or (not self.keep_going and failed)
 
-    def _start(self) -> bool:
-        """Hands over as many runs as there is room for; whether any was taken from the source."""
+    def _start_runs(self) -> bool:
+        """Start as many runs as there are free jobs; return whether any run was taken from the source."""
         taken = False
         while len(self._active) < self.jobs and not self._stopping():
             run = self.source.next()
@@ -163,52 +170,53 @@ class Engine:
                 break
             taken = True
             if run.refusal is not None:
-                self._end(refused(run))
+                self._end(refused_outcome(run))
                 continue
-            task = task_of(run, self.program, self.environment)
+            task = make_task(run, self.program, self.environment)
             for order in ("interrupt", "kill"):
                 order_path(task, order).unlink(missing_ok=True)
-            self.audience.started(run)
-            self._active.append(_Active(run, self.launcher.start(task), Watch(run.folder)))
+            self.callback.run_started(run)
+            self._active.append(_ActiveRun(run, self.launcher.start(task), RunProgress(run.folder)))
         return taken
 
-    def _obey(self) -> None:
-        if self._stopping() and not self._asked:
-            self._asked = True
-            self.audience.stopping(len(self._active))
-            self._end_all(lambda one: one.job.interrupt())
+    def _handle_stop(self) -> None:
+        if self._stopping() and not self._interrupted:
+            self._interrupted = True
+            self.callback.stopping(len(self._active))
+            self._for_each_active(lambda one: one.job.interrupt())
         if self.signals.count > 1 and not self._killed:
             self._killed = True
-            self._end_all(lambda one: one.job.kill())
+            self._for_each_active(lambda one: one.job.kill())
 
     def _collect(self) -> None:
         for one in list(self._active):
             ended = one.job.poll()
-            if ended is not None:
-                self._active.remove(one)
-                if one.watch.look() and not one.pruned:
-                    # What it did since the last look is what others are held against too.
-                    self.source.is_losing(one.run, one.watch.valid_losses)
-                losses = one.watch.valid_losses if one.pruned else []
-                self._end(outcome_of(one.run, ended, losses[-1] if losses else None))
+            if ended is None:
+                continue
+            self._active.remove(one)
+            if one.progress.update() and not one.pruned:
+                # Other runs are compared with its last validations too.
+                self.source.is_losing(one.run, one.progress.valid_losses)
+            losses = one.progress.valid_losses if one.pruned else []
+            self._end(outcome_of(one.run, ended, losses[-1] if losses else None))
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
-        self.audience.ended(outcome)
+        self.callback.run_ended(outcome)
         self.source.ended(outcome)
 
-    def _look(self) -> None:
+    def _update_progress(self) -> None:
         now = time.monotonic()
-        if now - self._looked < WATCH_SECONDS:
+        if now - self._last_look < PROGRESS_SECONDS:
             return
-        self._looked = now
+        self._last_look = now
         for one in self._active:
-            if one.watch.look() and not one.pruned and self.source.is_losing(one.run, one.watch.valid_losses):
+            if one.progress.update() and not one.pruned and self.source.is_losing(one.run, one.progress.valid_losses):
                 one.pruned = True
                 one.job.kill()
-        self.audience.looked({one.run.index: one.watch for one in self._active})
+        self.callback.progressed({one.run.index: one.progress for one in self._active})
 
-    def _end_all(self, order: Callable[[_Active], None]) -> None:
+    def _for_each_active(self, order: Callable[[_ActiveRun], None]) -> None:
         for one in self._active:
             order(one)
 

@@ -1,6 +1,6 @@
-"""What a sweep is made of: runs, how they ended, and the row that each leaves.
+"""The runs of a sweep, how they ended, and the row of results that each one leaves.
 
-Nothing here knows Hydra: a run is a list of arguments, a folder, and the `summary.json` that appears in it.
+Nothing here depends on Hydra: a run is a list of arguments, a folder, and the `summary.json` written to it.
 """
 
 import json
@@ -17,37 +17,50 @@ INTERRUPTED = "interrupted"
 PRUNED = "pruned"
 STATUSES = (FINISHED, FAILED, INTERRUPTED, PRUNED)
 
-RESULTS = (
-    "seed",
-    "status",
-    "exit_code",
-    "parameters",
-    "lr",
-    "weight_decay",
-    "train_tokens",
-    "seconds",
-    "valid_loss",
-    "valid_perplexity",
-    "test_perplexity",
-    "error",
-    "command",
-)
-"""Columns after `index`, `folder` and the swept keys."""
+RESULTS: Mapping[str, tuple[str, ...]] = {
+    "seed": ("seed",),
+    "status": (),
+    "exit_code": (),
+    "parameters": ("parameters",),
+    "lr": ("lr",),
+    "weight_decay": ("weight_decay",),
+    "train_tokens": ("train", "tokens"),
+    "seconds": (),
+    "valid_loss": ("valid", "loss"),
+    "valid_perplexity": ("valid", "perplexity"),
+    "test_perplexity": ("test", "perplexity"),
+    "error": (),
+    "command": (),
+}
+"""Columns that follow `index`, `folder` and the swept keys, with their place in `summary.json` where they have one."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run to be made.
+class Point:
+    """One combination of values.
 
     Attributes:
-        index: from 1.
-        folder: that the run will make.
-        log: file that takes what the run prints.
-        arguments: of `tl-train`.
-        command: that repeats the run, for people.
+        overrides: overrides of `tl-train`.
+        swept: key to value, as text, of the keys that differ between points.
+    """
+
+    overrides: tuple[str, ...]
+    swept: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep.
+
+    Attributes:
+        index: number of the run, from 1.
+        folder: run folder, created by the run.
+        log: file that receives the output of the run.
+        arguments: arguments of the training program.
+        command: command line that repeats the run, for display.
         swept: key to value of the keys that differ between the runs.
-        point: number of the combination of values that it belongs to; runs of one point differ in their seed alone.
-        refusal: why the run cannot even start; None if it can.
+        point: number of the combination of values; runs of one point differ only in their seed.
+        refusal: reason why the run cannot start; None if it can.
     """
 
     index: int
@@ -61,18 +74,18 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The swept keys with their values, as a person types them."""
+        """The swept keys with their values, as on a command line."""
         return " ".join(f"{key}={value}" for key, value in self.swept.items()) or "(no key is swept)"
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessExit:
     """How the process of a run ended.
 
     Attributes:
-        exit_code: negative for the signal that killed it; None where even that is not known.
-        seconds: from start to end, imports and data included.
-        error: what went wrong outside the process, such as a worker that died; empty otherwise.
+        exit_code: exit code, negative for the signal that killed the process; None if unknown.
+        seconds: duration of the process, imports and data preparation included.
+        error: failure outside the process, such as a worker that died; empty otherwise.
     """
 
     exit_code: int | None
@@ -85,107 +98,99 @@ class Outcome:
     """How a run ended, with its results.
 
     Attributes:
-        run: which.
-        results: the columns `RESULTS` of its row.
+        run: the run.
+        results: the `RESULTS` columns of its row.
     """
 
-    run: Run
+    run: SweepRun
     results: Mapping[str, Any]
 
     @property
     def status(self) -> str:
-        """finished, failed, interrupted or pruned."""
+        """One of `STATUSES`."""
         return str(self.results["status"])
 
     @property
     def error(self) -> str:
-        """One line; empty if it finished."""
+        """One line that says why the run failed; empty if it finished."""
         return str(self.results["error"] or "")
 
     @property
     def seconds(self) -> float:
-        """From start to end."""
+        """Duration of the run."""
         return float(self.results["seconds"] or 0)
 
     @property
     def exit_code(self) -> int | None:
-        """Of the process; negative for the signal that killed it."""
+        """Exit code of the process; negative for the signal that killed it."""
         value = self.results["exit_code"]
         return None if value is None else int(value)
 
     @property
     def valid_loss(self) -> float | None:
-        """Of the validation split, nats per token; None where there is none that counts."""
+        """Validation loss in nats per token; None if there is none or it is not finite."""
         return _finite(self.results["valid_loss"])
 
     @property
     def valid_perplexity(self) -> float | None:
-        """Of the validation split, per token."""
+        """Validation perplexity per token; None if there is none or it is not finite."""
         return _finite(self.results["valid_perplexity"])
 
     def row(self) -> dict[str, Any]:
-        """The run's row of the table."""
+        """Return the run's row of the table."""
         start = {"index": self.run.index, "folder": self.run.folder.name}
         return start | dict(self.results) | dict(self.run.swept)
 
 
-def outcome_of(run: Run, ended: Ended, pruned_at: float | None = None) -> Outcome:
-    """The outcome of a run whose process has ended.
+def outcome_of(run: SweepRun, ended: ProcessExit, pruned_at: float | None = None) -> Outcome:
+    """Return the outcome of a run whose process has ended.
 
     Args:
-        run: which.
+        run: the run.
         ended: how its process ended.
-        pruned_at: its last validation loss, if it was stopped because it was losing.
+        pruned_at: last validation loss of a run that was stopped because it was losing; None otherwise.
     """
     summary = read_summary(run.folder)
     code = ended.exit_code
     if code == 0 and summary.get("status") == FINISHED:
-        return Outcome(run, results_of(run, FINISHED, ended, "", summary))
+        return _outcome(run, FINISHED, ended, "", summary)
     if pruned_at is not None:
-        results = results_of(run, PRUNED, ended, "stopped: it was losing", summary)
-        return Outcome(run, {**results, "valid_loss": pruned_at})
+        pruned = _outcome(run, PRUNED, ended, "stopped: it was losing", summary)
+        return Outcome(run, {**pruned.results, "valid_loss": pruned_at})
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
-        return Outcome(run, results_of(run, INTERRUPTED, ended, "interrupted", summary))
-    return Outcome(run, results_of(run, FAILED, ended, ended.error or _error_line(run.log, code), summary))
+        return _outcome(run, INTERRUPTED, ended, "interrupted", summary)
+    return _outcome(run, FAILED, ended, ended.error or _error_line(run.log, code), summary)
 
 
-def refused(run: Run) -> Outcome:
-    """The outcome of a run that cannot start."""
-    return Outcome(run, results_of(run, FAILED, Ended(2, 0.0), run.refusal or "", {}))
+def refused_outcome(run: SweepRun) -> Outcome:
+    """Return the outcome of a run that cannot start."""
+    return _outcome(run, FAILED, ProcessExit(2, 0.0), run.refusal or "", {})
 
 
-def results_of(run: Run, status: str, ended: Ended, error: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns `RESULTS` of a run."""
-    return {
-        "seed": _pick(summary, "seed"),
-        "status": status,
-        "exit_code": ended.exit_code,
-        "parameters": _pick(summary, "parameters"),
-        "lr": _pick(summary, "lr"),
-        "weight_decay": _pick(summary, "weight_decay"),
-        "train_tokens": _pick(summary, "train", "tokens"),
-        "seconds": round(ended.seconds, 2),
-        "valid_loss": _pick(summary, "valid", "loss"),
-        "valid_perplexity": _pick(summary, "valid", "perplexity"),
-        "test_perplexity": _pick(summary, "test", "perplexity"),
-        # A row is a line of the file, so that a file that ends in half a row can be told by its last sign.
-        "error": " ".join(error.split()),
-        "command": run.command,
-    }
-
-
-def finished_before(run: Run) -> Outcome | None:
-    """The outcome of a run that finished without anybody there to write its row; None if it did not."""
+def finished_before(run: SweepRun) -> Outcome | None:
+    """Return the outcome of a run that finished after its sweep was killed; None if it did not finish."""
     summary = read_summary(run.folder)
     if summary.get("status") != FINISHED:
         return None
     begin, end = (run.folder / "config.yaml"), (run.folder / "summary.json")
     seconds = end.stat().st_mtime - begin.stat().st_mtime if begin.is_file() else 0.0
-    return Outcome(run, results_of(run, FINISHED, Ended(0, max(0.0, seconds)), "", summary))
+    return _outcome(run, FINISHED, ProcessExit(0, max(0.0, seconds)), "", summary)
+
+
+def _outcome(run: SweepRun, status: str, ended: ProcessExit, error: str, summary: Mapping[str, Any]) -> Outcome:
+    own = {
+        "status": status,
+        "exit_code": ended.exit_code,
+        "seconds": round(ended.seconds, 2),
+        # One row is one line of the file, so that a partial row at its end can be recognized.
+        "error": " ".join(error.split()),
+        "command": run.command,
+    }
+    return Outcome(run, {name: own.get(name, _value_at(summary, path)) for name, path in RESULTS.items()})
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """A run's `summary.json`; empty where there is none or it cannot be read."""
+    """Return a run's `summary.json`, or an empty dict if it is missing or damaged."""
     try:
         content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -194,7 +199,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def _error_line(log: Path, code: int | None) -> str:
-    """The line of a run's output that says why it failed."""
+    """Return the line of a run's output that says why it failed."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
@@ -211,9 +216,9 @@ def _error_line(log: Path, code: int | None) -> str:
     return lines[-1] if lines else f"exit code {code}"
 
 
-def _pick(content: Mapping[str, Any], *names: str) -> Any:
-    value: Any = content
-    for name in names:
+def _value_at(content: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = content if path else None
+    for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 

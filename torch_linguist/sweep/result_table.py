@@ -1,4 +1,4 @@
-"""`grid.csv`: grows by whole rows, survives a kill between them, and is believed only as far as it fits its sweep."""
+"""`grid.csv`: a table that grows by whole rows, survives kills, and is checked when it is read back."""
 
 import csv
 import io
@@ -10,19 +10,19 @@ from typing import Any
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.runs.files import write_text
-from torch_linguist.sweep.outcomes import FINISHED, RESULTS, STATUSES, Outcome, Run, read_summary
+from torch_linguist.sweep.outcomes import FINISHED, RESULTS, STATUSES, Outcome, SweepRun, read_summary
 
 COUNTS = ("seed", "exit_code", "parameters", "train_tokens")
 MEASURES = ("lr", "weight_decay", "seconds", "valid_loss", "valid_perplexity", "test_perplexity")
-FROM_SUMMARY = {"valid_loss": ("valid", "loss"), "test_perplexity": ("test", "perplexity")}
-"""Columns that a run's own summary proves."""
+VERIFIED = ("valid_loss", "test_perplexity")
+"""Columns that are compared with the run's own summary."""
 
 
 class ResultTable:
     """A CSV file that grows by whole rows.
 
     Args:
-        path: of the file; an earlier one is gone on with.
+        path: the file; an existing one is continued.
         swept: keys that differ between the runs.
 
     Attributes:
@@ -31,61 +31,61 @@ class ResultTable:
 
     def __init__(self, path: Path, swept: Sequence[str]) -> None:
         self.path = path
-        # A swept key that is a column anyway (seed) keeps the place of the swept ones.
+        # A swept key that is also a result (seed) stays among the swept keys.
         self.columns = ["index", "folder", *swept, *(name for name in RESULTS if name not in swept)]
         if not path.is_file():
-            self._write([self.columns])
+            self._append([self.columns])
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Adds a row, on disk when this returns.
+        """Add a row; it is on disk when this returns.
 
         Raises:
-            LinguistError: it cannot be written; the file is as it was.
+            LinguistError: the row cannot be written; the file is unchanged.
         """
-        self._write([self._cells(row)])
+        self._append([self._cells(row)])
 
     def replace(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Puts these rows in the place of all, at once."""
-        write_text(self.path, _lines([self.columns, *map(self._cells, rows)]))
+        """Replace all rows at once."""
+        write_text(self.path, _csv_text([self.columns, *map(self._cells, rows)]))
 
     def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         return ["" if row.get(name) is None else row[name] for name in self.columns]
 
-    def _write(self, lines: Sequence[Sequence[Any]]) -> None:
+    def _append(self, lines: Sequence[Sequence[Any]]) -> None:
         size = self.path.stat().st_size if self.path.is_file() else 0
-        # Without a buffer of its own, which would try again when the file is closed.
+        # Unbuffered: a buffer would retry a failed write when the file is closed.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        content = _lines(lines).encode("utf-8")
+        content = _csv_text(lines).encode("utf-8")
         try:
             while content:
                 content = content[os.write(descriptor, content) :]
             os.fsync(descriptor)
         except OSError as error:
-            # Half a row would be taken for a whole one by whoever reads the file.
+            # A reader would take a partial row for a whole one.
             os.ftruncate(descriptor, size)
             raise LinguistError(
-                f"{self.path}: {error.strerror}; make room and start the same sweep again: it goes on, and the runs "
-                "that have ended keep their results"
+                f"{self.path}: {error.strerror}; free some space and start the same sweep again: it continues, and "
+                "finished runs keep their results"
             ) from error
         finally:
             os.close(descriptor)
 
 
-def read_rows(table: ResultTable, runs: Mapping[int, Run]) -> list[Outcome]:
-    """The outcomes that the file of an earlier start holds; half a row at its end is left out.
+def read_rows(table: ResultTable, runs: Mapping[int, SweepRun]) -> list[Outcome]:
+    """Read the outcomes that an earlier start wrote; a partial row at the end is left out.
 
     Args:
-        table: whose file is read.
-        runs: of the sweep, by index.
+        table: the table.
+        runs: runs of the sweep by index.
 
     Returns:
-        In the file's order.
+        The outcomes in the order of the file.
 
     Raises:
-        LinguistError: the file is not what this sweep wrote; the line and the column are named.
+        LinguistError: the file was not written by this sweep; the message names the line and the column.
     """
     content = table.path.read_bytes()
-    # A row is a line: what follows the last end of a line is half a row, perhaps half a character.
+    # A row is a line. Whatever follows the last line ending is a partial row, perhaps a partial character.
     content = content[: content.rfind(b"\n") + 1]
     try:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
@@ -99,16 +99,16 @@ def read_rows(table: ResultTable, runs: Mapping[int, Run]) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     for number, cells in enumerate(lines[1:], start=2):
         if len(cells) != len(table.columns):
-            raise _edited(table.path, number, f"has {len(cells)} cells in place of {len(table.columns)}")
-        outcome = _outcome(table.path, number, dict(zip(table.columns, cells, strict=True)), runs)
+            raise _edited(table.path, number, f"has {len(cells)} cells instead of {len(table.columns)}")
+        outcome = _checked_outcome(table.path, number, dict(zip(table.columns, cells, strict=True)), runs)
         if outcome.run.index in outcomes:
             raise _edited(table.path, number, f"is a second row of run {outcome.run.index}")
         outcomes[outcome.run.index] = outcome
     return list(outcomes.values())
 
 
-def _outcome(path: Path, number: int, row: Mapping[str, str], runs: Mapping[int, Run]) -> Outcome:
-    """The outcome of a row that fits its run and the run's own folder."""
+def _checked_outcome(path: Path, number: int, row: Mapping[str, str], runs: Mapping[int, SweepRun]) -> Outcome:
+    """Return the outcome of a row that agrees with its run and the run's folder."""
     run = runs.get(int(row["index"])) if row["index"].isdecimal() else None
     if run is None:
         raise _edited(path, number, f"index={row['index']} is not a run of this sweep")
@@ -128,8 +128,9 @@ def _outcome(path: Path, number: int, row: Mapping[str, str], runs: Mapping[int,
 
 
 def _check_against_summary(path: Path, number: int, row: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-    """A result that the run's own summary contradicts was edited; a folder that is gone proves nothing."""
-    for name, (part, key) in FROM_SUMMARY.items():
+    """Refuse a result that differs from the run's own summary; a missing folder proves nothing."""
+    for name in VERIFIED:
+        part, key = RESULTS[name]
         score = summary.get(part)
         proof = score.get(key) if isinstance(score, Mapping) else None
         if isinstance(proof, int | float) and row[name] != proof:
@@ -147,20 +148,20 @@ def _number(path: Path, number: int, name: str, text: str, whole: bool) -> int |
 
 def _edited(path: Path, number: int, what: str) -> LinguistError:
     return LinguistError(
-        f"{path}, line {number}: {what}; put it back as it was, delete the line (a run that finished is not made "
-        "again), or start a new sweep under another name="
+        f"{path}, line {number}: {what}; restore the line, delete it (a finished run is not made again), or start a "
+        "new sweep under another name="
     )
 
 
-def _lines(rows: Sequence[Sequence[Any]]) -> str:
+def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        writer.writerow([_plain(value) for value in row])
+        writer.writerow([_cell(value) for value in row])
     return text.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else str(value)
     return " ".join(value.split("\n")) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The process of one run, and the lock that it holds for as long as it lives."""
+"""The process of one run, and the lock that it holds for its lifetime."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch_linguist.sweep.outcomes import Ended, Run, read_summary
+from torch_linguist.sweep.outcomes import FINISHED, ProcessExit, SweepRun, read_summary
 
 if sys.platform != "win32":
     import fcntl
@@ -21,14 +21,14 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Task:
-    """A run as it goes to wherever it is carried out: plain values, nothing of ours to unpickle.
+    """A run in plain values, as it is sent to a worker.
 
     Attributes:
         command: the whole command line.
-        folder: that the run will make, as an absolute path.
-        log: file that takes what the run prints; `.lock`, `.interrupt` and `.kill` beside it are for us.
-        directory: where the command is run.
-        environment: variables that are set, beside those that are there.
+        folder: absolute path of the run folder.
+        log: absolute path of the log file; `.lock`, `.interrupt` and `.kill` lie beside it.
+        directory: working directory of the command.
+        environment: environment variables added to those of the worker.
     """
 
     command: tuple[str, ...]
@@ -38,61 +38,62 @@ class Task:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def task_of(run: Run, program: Sequence[str], environment: Mapping[str, str]) -> Task:
-    """The task of a run.
+def make_task(run: SweepRun, program: Sequence[str], environment: Mapping[str, str]) -> Task:
+    """Return the task of a run.
 
     Args:
-        run: which.
-        program: the command line before its arguments.
-        environment: variables that are set.
+        run: the run.
+        program: command line that precedes the run's arguments.
+        environment: environment variables to add.
     """
     folder, log = str(run.folder.absolute()), str(run.log.absolute())
     return Task((*program, *run.arguments), folder, log, str(Path.cwd()), dict(environment))
 
 
 def child_environment(jobs: int, cores: int | None = None) -> dict[str, str]:
-    """What the environment of a run adds to ours: its share of the cores, and the same torch_linguist.
+    """Return the environment variables of a run: its share of the cores, and the path of this torch_linguist.
 
     Args:
-        jobs: runs at a time, among whom this machine's cores are divided.
-        cores: of each run; None for that share. A variable that the user has set is left as it is.
+        jobs: number of runs at a time.
+        cores: CPU cores of each run; None divides this machine's cores among the jobs. Variables that the user has
+            set keep their values.
     """
     added: dict[str, str] = {}
     if jobs > 1 or cores is not None:
-        share = cores_of_a_run(jobs, cores)
+        share = cores_per_run(jobs, cores)
         added = {name: os.environ.get(name, str(share)) for name in THREADS}
     home = str(Path(__file__).resolve().parents[2])
     if home not in (*site.getsitepackages(), site.getusersitepackages()):
-        # From a checkout that is not installed; `-P` keeps the rest of the current folder out of the import path.
+        # A checkout that is not installed. `-P` keeps the rest of the working directory off the import path.
         added["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     return added
 
 
-def cores_of_a_run(jobs: int, cores: int | None = None) -> int:
-    """How many cores a run may take."""
+def cores_per_run(jobs: int, cores: int | None = None) -> int:
+    """Return how many CPU cores a run may use."""
     if cores is not None:
         return cores
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, ours // jobs)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // jobs)
 
 
-class Child:
-    """A run's process, in a session of its own, so that Ctrl-C reaches it through us alone.
+class RunProcess:
+    """The process of a run, in a session of its own, so that Ctrl-C reaches it only through the sweep.
 
-    The process holds the lock of its run as long as it lives, even if we are killed: who starts the sweep again waits
-    for it instead of making the run twice in one folder.
+    The process holds the lock of its run until it ends, even if the sweep is killed. A sweep that is started again
+    waits for it instead of running twice in one folder.
 
     Args:
         task: the run.
-        lock: an open file descriptor from `acquire`, which is handed over; None where there are no locks.
+        lock: open file descriptor from `acquire`, passed on to the process; None on systems without such locks.
     """
 
     def __init__(self, task: Task, lock: int | None) -> None:
-        self.start = time.monotonic()
+        self._start = time.monotonic()
         Path(task.log).parent.mkdir(parents=True, exist_ok=True)
         try:
             with Path(task.log).open("wb") as log:
-                self.process = subprocess.Popen(
+                self._process = subprocess.Popen(
                     task.command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -105,34 +106,34 @@ class Child:
         finally:
             release(lock)
 
-    def poll(self) -> Ended | None:
-        """How it ended; None while it runs."""
-        code = self.process.poll()
-        return None if code is None else Ended(code, time.monotonic() - self.start)
+    def poll(self) -> ProcessExit | None:
+        """Return how the process ended, or None while it runs."""
+        code = self._process.poll()
+        return None if code is None else ProcessExit(code, time.monotonic() - self._start)
 
     def interrupt(self) -> None:
-        """Asks it to save what it has and end."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        """Ask the run to save its state and end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends it, and whatever it started, at once."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """End the process and its children at once."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Waits for its end."""
-        self.process.wait()
+        """Wait until the process has ended."""
+        self._process.wait()
 
 
 def acquire(log: str) -> tuple[bool, int | None]:
-    """Takes the lock of a run unless another process has it.
+    """Take the lock of a run unless another process holds it.
 
     Args:
-        log: of the run; the lock lies beside it.
+        log: log file of the run; the lock file lies beside it.
 
     Returns:
-        Whether it is ours, and the descriptor that holds it (None where the system has no such locks).
+        Whether the lock was taken, and the file descriptor that holds it (None on systems without such locks).
     """
     if sys.platform == "win32":
         return True, None
@@ -148,20 +149,20 @@ def acquire(log: str) -> tuple[bool, int | None]:
 
 
 def release(lock: int | None) -> None:
-    """Gives a lock back that was not handed to a process."""
+    """Release a lock that was not passed to a process."""
     if lock is not None:
         os.close(lock)
 
 
 def is_finished(task: Task) -> bool:
-    """Whether the run is there already, made by a process that an earlier start of the sweep left behind."""
-    return read_summary(Path(task.folder)).get("status") == "finished"
+    """Return whether the run was already finished by a process of an earlier start."""
+    return read_summary(Path(task.folder)).get("status") == FINISHED
 
 
-def make_run(task: Task) -> Ended:
-    """Makes a run from its start to its end; what the workers of a cluster carry out.
+def carry_out_task(task: Task) -> ProcessExit:
+    """Carry out a run from start to end; this is what the workers of a cluster execute.
 
-    Orders come through files beside the log, which reach every machine that sees the folder.
+    Orders arrive as files beside the log, which every machine that shares the folder can read.
 
     Args:
         task: the run.
@@ -170,29 +171,29 @@ def make_run(task: Task) -> Ended:
         How its process ended.
     """
     while True:
-        ours, lock = acquire(task.log)
-        if ours:
+        acquired, lock = acquire(task.log)
+        if acquired:
             break
         time.sleep(POLL_SECONDS)
     if is_finished(task):
         release(lock)
-        return Ended(0, 0.0)
-    asked = False
-    child = Child(task, lock)
+        return ProcessExit(0, 0.0)
+    interrupted = False
+    process = RunProcess(task, lock)
     try:
-        while (ended := child.poll()) is None:
+        while (ended := process.poll()) is None:
             time.sleep(POLL_SECONDS)
             if order_path(task, "kill").exists():
-                child.kill()
-            elif not asked and order_path(task, "interrupt").exists():
-                asked = True
-                child.interrupt()
+                process.kill()
+            elif not interrupted and order_path(task, "interrupt").exists():
+                interrupted = True
+                process.interrupt()
     finally:
-        child.kill()
-        child.wait()
+        process.kill()
+        process.wait()
     return ended
 
 
 def order_path(task: Task, order: str) -> Path:
-    """The file that gives a worker the order to `interrupt` or `kill` its run."""
+    """Return the file that orders a worker to `interrupt` or `kill` its run."""
     return Path(task.log).with_suffix(f".{order}")

@@ -1,31 +1,32 @@
-"""Where a run is, read from the tables that grow in its folder."""
+"""The progress of a run, read from the tables that grow in its folder."""
 
 import csv
 import math
 from pathlib import Path
 
-STAGES = (
+STAGE_TABLES = (
     ("fit", "metrics.csv"),
     ("grid", "grid.csv"),
     ("lr_find", "lr_trials.csv"),
     ("lr_find", "lr_finder.csv"),
     ("overfit", "overfit.csv"),
 )
-"""Stages with the tables that they leave, the later ones first."""
-LATER_LOSSES = ("train_loss", "loss")
+"""Stages with the tables that they write, the latest stage first."""
+
+LOSS_COLUMNS = ("train_loss", "loss")
 
 
-class Watch:
-    """Reads what is new in the tables of a run, and no more than that.
+class RunProgress:
+    """Follows a run by reading only the new rows of its tables.
 
     Args:
-        folder: of the run; need not be there yet.
+        folder: run folder; it need not exist yet.
 
     Attributes:
-        stage: the run is in; empty before the first row.
-        step: updates done of the long training.
-        loss: the last training loss.
-        valid_losses: every validation loss of the long training so far.
+        stage: current stage; empty before the first row.
+        step: number of updates of the long training.
+        loss: latest training loss.
+        valid_losses: all validation losses of the long training so far.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,23 +36,23 @@ class Watch:
         self.valid_losses: list[float] = []
         self._name, self._offset, self._columns = "", 0, list[str]()
 
-    def look(self) -> bool:
-        """Reads on; whether there is a new validation loss."""
-        stage, name = next((one for one in STAGES if (self.folder / one[1]).is_file()), STAGES[-1])
+    def update(self) -> bool:
+        """Read the new rows; return whether there is a new validation loss."""
+        written = (one for one in STAGE_TABLES if (self.folder / one[1]).is_file())
+        stage, name = next(written, STAGE_TABLES[-1])
         before = len(self.valid_losses)
         if name != self._name:
             self.stage, self._name, self._offset = stage, name, 0
         try:
             self._read(self.folder / name)
         except OSError:
-            # Not there yet, or just being replaced.
+            # The table does not exist yet, or is being replaced.
             return False
         return len(self.valid_losses) > before
 
     def _read(self, path: Path) -> None:
-        size = path.stat().st_size
-        if size < self._offset:
-            # A run that goes on has dropped rows that it does again.
+        if path.stat().st_size < self._offset:
+            # A resumed run dropped the rows that it repeats.
             self._offset = 0
         if self._offset == 0:
             self.valid_losses.clear()
@@ -64,11 +65,11 @@ class Watch:
             self._columns = lines.pop(0)
         self._offset += whole
         for line in lines:
-            self._take(dict(zip(self._columns, line, strict=False)))
+            self._take_row(dict(zip(self._columns, line, strict=False)))
 
-    def _take(self, row: dict[str, str]) -> None:
+    def _take_row(self, row: dict[str, str]) -> None:
         self.step = int(_number(row.get("step")) or self.step)
-        for column in LATER_LOSSES:
+        for column in LOSS_COLUMNS:
             loss = _number(row.get(column))
             if loss is not None:
                 self.loss = loss

@@ -1,23 +1,24 @@
-"""Random and TPE search through Optuna, with its study in SQLite, so that it goes on and `optuna-dashboard` opens it.
+"""Random and TPE search with Optuna. The study lies in SQLite: a search can continue, and `optuna-dashboard` opens it.
 
 TPE: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization".
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.sweep.outcomes import FINISHED, INTERRUPTED, PRUNED, Outcome, Run
+from torch_linguist.sweep.outcomes import FINISHED, INTERRUPTED, PRUNED, Outcome, SweepRun
 
 SEARCHES = ("random", "tpe")
-STUDY = "study.db"
+STUDY_FILE = "study.db"
 STUDY_NAME = "tl-grid"
 STARTUP_POINTS = 4
-"""Points that have to end before a run can be called losing."""
+"""Points that must end before a run can be pruned."""
 WARMUP_VALIDATIONS = 2
-"""Validations of a run before it can be called losing."""
+"""Validations of a run before it can be pruned."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Choices:
     """An axis of named values.
 
     Attributes:
-        values: as they stand on a command line.
+        values: the values as on a command line.
     """
 
     values: tuple[str, ...]
@@ -41,11 +42,11 @@ class Interval:
     """An axis of numbers.
 
     Attributes:
-        low: the least value.
-        high: the largest value, which is one too.
-        log: whether the logarithm is drawn evenly.
-        step: between values; None for all between the ends.
-        whole: whether only whole numbers are values.
+        low: smallest value.
+        high: largest value (inclusive).
+        log: whether to draw uniformly on a logarithmic scale.
+        step: distance between values; None for every value in the interval.
+        whole: whether the values are integers.
     """
 
     low: float
@@ -56,9 +57,9 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ConfigError(f"interval({self.low:g},{self.high:g}): the second end must be above the first")
+            raise ConfigError(f"interval({self.low:g},{self.high:g}): the second end must be greater than the first")
         if self.log and self.low <= 0:
-            raise ConfigError(f"interval({self.low:g},{self.high:g}): a logarithm needs ends above 0")
+            raise ConfigError(f"interval({self.low:g},{self.high:g}): a logarithmic scale needs ends greater than 0")
 
     @property
     def examples(self) -> tuple[str, ...]:
@@ -66,27 +67,30 @@ class Interval:
         return self.text(self.low), self.text(self.high)
 
     def text(self, value: float) -> str:
-        """A value as it stands on a command line."""
+        """Return a value as on a command line."""
         return str(int(value)) if self.whole else repr(float(value))
 
 
 Axis = Choices | Interval
-MakeRuns = Callable[[int, Mapping[str, str]], Sequence[Run]]
-"""From a point's number (from 0) and its values to its runs, one a seed."""
+MakeRuns = Callable[[int, Mapping[str, str]], Sequence[SweepRun]]
+"""Maps a point's number (0-based) and its values to its runs, one per seed."""
 
 
 class Search:
-    """Asks Optuna for points, makes runs of them and tells it how they ended.
+    """Asks Optuna for points, makes runs of them and reports how they ended.
 
     Args:
-        folder: of the sweep; the study lies there.
+        folder: folder of the sweep, where the study lies.
         kind: `random` or `tpe`.
         axes: key to axis.
-        trials: points in all, those of earlier starts included.
-        jobs: runs at a time.
-        seed: of the draws.
+        trials: total number of points, those of earlier starts included.
+        jobs: number of runs at a time.
+        seed: random seed of the draws.
         make_runs: makes the runs of a point.
-        prune: whether runs that are worse than the median of the others at the same validation are stopped.
+        prune: whether to stop runs that are worse than the median of the others at the same validation.
+
+    Attributes:
+        earlier: runs of the points that earlier starts asked for.
 
     Raises:
         LinguistError: Optuna is not installed, or the study cannot be opened.
@@ -107,39 +111,22 @@ class Search:
         self._optuna = optuna = _import_optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._axes, self._trials, self._make_runs, self._prune = axes, trials, make_runs, prune
-        path = folder / STUDY
-        if not path.is_file() and (folder / "grid.csv").is_file():
-            raise LinguistError(
-                f"{path}: is gone, and the search cannot go on without it; start one under another name="
-            )
-        pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=STARTUP_POINTS, n_warmup_steps=WARMUP_VALIDATIONS, n_min_trials=2
-        )
-        try:
-            self._study = optuna.create_study(
-                storage=f"sqlite:///{path.absolute()}",
-                study_name=STUDY_NAME,
-                pruner=pruner if prune else optuna.pruners.NopPruner(),
-                load_if_exists=True,
-            )
-            before = self._study.trials
-        except Exception as error:
-            raise LinguistError(f"{path}: cannot be opened as a study ({type(error).__name__})") from error
-        # A sampler that starts anew with the same seed would propose again what it proposed first.
+        self._study = _open_study(optuna, folder, prune)
+        before = self._study.trials
+        # A sampler that restarts with the same seed would propose the first points again.
         self._study.sampler = _sampler(optuna, kind, seed + len(before), jobs)
-        self._objects: dict[int, Any] = {}
-        self._open: dict[int, list[Outcome | None]] = {}
-        self._queue: list[Run] = []
+        self._trial_objects: dict[int, Any] = {}
+        self._open: dict[int, list[Outcome]] = {}
+        self._queue: list[SweepRun] = []
         self._asked = len(before)
-        self.earlier: list[Run] = [run for trial in before for run in self._runs_of(trial.number, trial.params)]
-        """The runs of the points that earlier starts asked for."""
+        self.earlier = [run for trial in before for run in self._runs_of(trial.number, trial.params)]
         self._running = {trial.number for trial in before if not trial.state.is_finished()}
 
-    def go_on(self, ended: Sequence[Outcome], waiting: Sequence[Run]) -> None:
-        """Takes up what an earlier start left.
+    def resume(self, ended: Sequence[Outcome], waiting: Sequence[SweepRun]) -> None:
+        """Continue with what an earlier start left.
 
         Args:
-            ended: of its runs, in the order of their rows.
+            ended: outcomes of its runs, in the order of their rows.
             waiting: its runs that are still to be made.
         """
         self._queue = list(waiting)
@@ -149,11 +136,11 @@ class Search:
             if outcome.run.point in self._open:
                 self.ended(outcome)
 
-    def next(self) -> Run | None:
+    def next(self) -> SweepRun | None:
         if not self._queue and self._asked < self._trials:
             self._asked += 1
             trial = self._study.ask({key: _distribution(self._optuna, axis) for key, axis in self._axes.items()})
-            self._objects[trial.number] = trial
+            self._trial_objects[trial.number] = trial
             self._open[trial.number] = []
             self._queue += self._runs_of(trial.number, trial.params)
         return self._queue.pop(0) if self._queue else None
@@ -161,24 +148,23 @@ class Search:
     def ended(self, outcome: Outcome) -> None:
         number = outcome.run.point
         if outcome.status == INTERRUPTED or number not in self._open:
-            # The point stays open in the study, for the next start.
+            # The point stays open in the study for the next start.
             return
         found = self._open[number]
         found.append(outcome)
         if len(found) < self._seeds:
             return
         del self._open[number]
+        losses = [one.valid_loss for one in found if one.status == FINISHED and one.valid_loss is not None]
         states = self._optuna.trial.TrialState
-        losses = [one.valid_loss for one in found if one is not None and one.status == FINISHED]
-        good = [loss for loss in losses if loss is not None]
-        if good:
-            self._study.tell(number, sum(good) / len(good))
+        if losses:
+            self._study.tell(number, sum(losses) / len(losses))
         else:
-            pruned = any(one is not None and one.status == PRUNED for one in found)
+            pruned = any(one.status == PRUNED for one in found)
             self._study.tell(number, state=states.PRUNED if pruned else states.FAIL)
 
-    def is_losing(self, run: Run, losses: Sequence[float]) -> bool:
-        trial = self._objects.get(run.point)
+    def is_losing(self, run: SweepRun, losses: Sequence[float]) -> bool:
+        trial = self._trial_objects.get(run.point)
         if not self._prune or trial is None:
             return False
         known = len(self._study.trials[run.point].intermediate_values)
@@ -186,7 +172,7 @@ class Search:
             trial.report(losses[ordinal], ordinal)
         return bool(trial.should_prune())
 
-    def _runs_of(self, number: int, params: Mapping[str, Any]) -> Sequence[Run]:
+    def _runs_of(self, number: int, params: Mapping[str, Any]) -> Sequence[SweepRun]:
         values = {}
         for key, axis in self._axes.items():
             value = params[key]
@@ -196,10 +182,33 @@ class Search:
         return runs
 
 
+def _open_study(optuna: Any, folder: Path, prune: bool) -> Any:
+    path = folder / STUDY_FILE
+    if not path.is_file() and (folder / "grid.csv").is_file():
+        raise LinguistError(
+            f"{path}: is missing, and the search cannot continue without it; start one with a new name="
+        )
+    median = optuna.pruners.MedianPruner(
+        n_startup_trials=STARTUP_POINTS, n_warmup_steps=WARMUP_VALIDATIONS, n_min_trials=2
+    )
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path.absolute()}",
+            study_name=STUDY_NAME,
+            pruner=median if prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        # Reading the trials finds damage that opening does not.
+        len(study.trials)
+    except Exception as error:
+        raise LinguistError(f"{path}: cannot be opened as a study ({type(error).__name__})") from error
+    return study
+
+
 def _sampler(optuna: Any, kind: str, seed: int, jobs: int) -> Any:
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    # With several runs at a time, a point that still runs must count as bad, or the next one lands beside it.
+    # With several jobs, a point that is still running must count as bad, or the next point lands beside it.
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=jobs > 1)
 
 
@@ -213,11 +222,7 @@ def _distribution(optuna: Any, axis: Axis) -> Any:
 
 
 def _import_optuna() -> Any:
-    import importlib
-
     try:
         return importlib.import_module("optuna")
     except ImportError as error:
-        raise LinguistError(
-            f'sweep=random|tpe: needs an extra: pip install "torch-linguist[sweep]" ({error})'
-        ) from error
+        raise LinguistError(f'sweep=random|tpe: needs pip install "torch-linguist[sweep]" ({error})') from error

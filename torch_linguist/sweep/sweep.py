@@ -1,248 +1,248 @@
-"""From a sweep that was read and checked to its runs: the folder, what is there already, the engine, the end."""
+"""A sweep from its points to its runs: the folder, what is already there, the engine, the table and the page.
 
-import shlex
-import sys
+The program that makes a run is passed in, so that a sweep depends neither on Hydra nor on the command line.
+"""
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_linguist.cli.entry import FAILURE, SUCCESS
-from torch_linguist.sweep.display import Lines, make_screen, show_outcomes
-from torch_linguist.config.composition import quoted
-from torch_linguist.config.sweep_expansion import Point
-from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter, Source
+from torch_linguist.sweep.engine import ListedRuns, RunSource, SignalCounter, SweepCallback, SweepEngine
 from torch_linguist.sweep.launchers import make_launcher
-from torch_linguist.sweep.run_process import child_environment, cores_of_a_run
-from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, Run
-from torch_linguist.sweep.search import Axis, Search
+from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, Point, SweepRun
+from torch_linguist.sweep.run_process import child_environment, cores_per_run
+from torch_linguist.sweep.run_progress import RunProgress
+from torch_linguist.sweep.search import Search
+from torch_linguist.sweep.sweep_settings import GridPoints, SearchSpace, SweepSettings, TrainingProgram
 
 if TYPE_CHECKING:
-    from torch_linguist.sweep.result_table import ResultTable
+    import pandas as pd
 
-PROGRAM = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
+    from torch_linguist.sweep.result_table import ResultTable
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Everything that a sweep needs; the keys of its own are those of `SweepSettings`.
+class SweepResult:
+    """What a sweep left.
 
     Attributes:
-        options: of every run, such as `--config-dir`.
-        identity: what makes it another sweep if it differs.
-        points: of a grid, one list a point with one entry a seed; empty for a search.
-        refusals: why each point of a grid cannot run, or None.
-        fixed: overrides of a search that stay.
-        axes: of a search.
-        first_seed: of a search's points.
+        folder: folder of the sweep.
+        outcomes: one outcome per run that ended, those of earlier starts included.
+        total: number of runs of the whole sweep.
+        signal_number: number of the signal that stopped the sweep, or 0.
+        table: `grid.csv`.
+        page: `index.html`; None if no run ended.
+        seeds: one row per point over its seeds, the best first; None if every point has one seed.
     """
 
-    options: tuple[str, ...]
-    identity: Mapping[str, Any]
-    keep_going: bool
-    name: str | None
-    output_dir: str
-    jobs: int
-    cores: int | None
-    retry_failed: bool
-    seeds: int
-    sweep: str
-    trials: int
-    sweep_seed: int
-    prune: bool
-    launcher: str
-    launcher_options: Mapping[str, Any]
-    points: Sequence[Sequence[Point]] = ()
-    refusals: Sequence[str | None] = ()
-    fixed: tuple[str, ...] = ()
-    axes: Mapping[str, Axis] = field(default_factory=dict)
-    first_seed: int = 1
+    folder: Path
+    outcomes: Sequence[Outcome]
+    total: int
+    signal_number: int
+    table: Path
+    page: Path | None
+    seeds: "pd.DataFrame | None"
+
+    @property
+    def any_finished(self) -> bool:
+        """Whether at least one run finished."""
+        return any(one.status == FINISHED for one in self.outcomes)
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether a run failed, was interrupted or is missing."""
+        return len(self.outcomes) < self.total or any(one.status in (FAILED, INTERRUPTED) for one in self.outcomes)
+
+
+def run_sweep(
+    source: GridPoints | SearchSpace,
+    settings: SweepSettings,
+    program: TrainingProgram,
+    callback: SweepCallback | None = None,
+) -> SweepResult:
+    """Make the runs of a sweep, or those that an earlier start left unfinished.
+
+    Args:
+        source: points of a grid, or the space of a search.
+        settings: settings of the sweep.
+        program: the program that makes a run.
+        callback: follows the sweep; closed at its end.
+
+    Raises:
+        LinguistError: the folder belongs to another sweep or is in use, its table was edited, or the disk is full.
+    """
+    # Imported here because the help page of `tl-grid` needs the settings alone.
+    from torch_linguist.sweep.sweep_folder import find_sweep_folder, sole_owner, write_identity
+
+    sweep = _Sweep(source, settings, program, callback or SweepCallback())
+    identity = sweep.identity()
+    folder = find_sweep_folder(Path(settings.output_dir), settings.name, identity)
+    with sole_owner(folder):
+        write_identity(folder, identity)
+        ended, signal_number = sweep.make_runs(folder)
+        # A run that was interrupted and made again has two outcomes; the last one counts.
+        outcomes = list({one.run.index: one for one in ended}.values())
+        complete = len(outcomes) == sweep.total and all(one.status != INTERRUPTED for one in outcomes)
+        write_identity(folder, identity, complete=complete)
+        page, seeds = _write_results(folder, outcomes, settings.seeds) if outcomes else (None, None)
+    return SweepResult(folder, outcomes, sweep.total, signal_number, folder / "grid.csv", page, seeds)
+
+
+def _write_results(folder: Path, outcomes: Sequence[Outcome], seeds: int) -> "tuple[Path, pd.DataFrame | None]":
+    from torch_linguist.sweep import sweep_page
+    from torch_linguist.sweep.sweep_statistics import write_seed_table
+
+    means = write_seed_table(outcomes, folder / "grid_seeds.csv") if seeds > 1 else None
+    return sweep_page.write_sweep_page(folder, outcomes, means), means
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    source: GridPoints | SearchSpace
+    settings: SweepSettings
+    program: TrainingProgram
+    callback: SweepCallback
 
     @property
     def total(self) -> int:
-        """Runs of the whole sweep."""
-        return sum(map(len, self.points)) if self.sweep == "grid" else self.trials * self.seeds
+        if isinstance(self.source, GridPoints):
+            return sum(map(len, self.source.points))
+        return self.settings.trials * self.settings.seeds
 
     @property
     def swept(self) -> list[str]:
-        """The keys that differ between the runs."""
-        if self.points:
-            return list(self.points[0][0].swept)
-        return [key.lstrip("+") for key in self.axes] + (["seed"] if self.seeds > 1 else [])
+        if isinstance(self.source, GridPoints):
+            return list(self.source.points[0][0].swept)
+        return [key.lstrip("+") for key in self.source.axes] + (["seed"] if self.settings.seeds > 1 else [])
+
+    def identity(self) -> dict[str, Any]:
+        settings = self.settings
+        if isinstance(self.source, GridPoints):
+            commands = [self.program.command(point.overrides) for group in self.source.points for point in group]
+            return {"sweep": "grid", "commands": commands}
+        space = [f"{key}={axis}" for key, axis in self.source.axes.items()]
+        return {
+            "sweep": settings.sweep,
+            "overrides": [*self.program.options, *self.source.fixed, *space],
+            "seeds": settings.seeds,
+            "sweep_seed": settings.sweep_seed,
+            "prune": settings.prune,
+        }
+
+    def make_runs(self, folder: Path) -> tuple[list[Outcome], int]:
+        """Return all outcomes, those of earlier starts included, and the number of the stopping signal, or 0."""
+        from torch_linguist.sweep.result_table import ResultTable
+        from torch_linguist.sweep.sweep_folder import recover
+
+        settings = self.settings
+        search = self._search(folder, self.source) if isinstance(self.source, SearchSpace) else None
+        runs = search.earlier if search else self._grid_runs(folder)
+        table = ResultTable(folder / "grid.csv", self.swept)
+        try:
+            state = recover(
+                table,
+                runs,
+                retry_failed=settings.retry_failed,
+                resume_arguments=self.program.resume_arguments,
+                note=self.callback.noted,
+            )
+            source: RunSource = ListedRuns(state.waiting)
+            if search:
+                search.resume(state.ended, state.waiting)
+                source = search
+            before = len(state.ended)
+            self.callback.noted(f"{self.total} runs, {min(settings.jobs, self.total)} at a time, in {folder}")
+            if before:
+                self.callback.noted(f"continuing: {before} of {self.total} runs have ended")
+            if before >= self.total:
+                return state.ended, 0
+            self.callback.begun(self.total, before)
+            outcomes, signal_number = self._carry_out(folder, source, table)
+        finally:
+            self.callback.close()
+        return [*state.ended, *outcomes], signal_number
+
+    def _carry_out(self, folder: Path, source: RunSource, table: "ResultTable") -> tuple[list[Outcome], int]:
+        settings = self.settings
+        cores = cores_per_run(settings.jobs, settings.cores)
+        launcher = make_launcher(settings.launcher, folder, settings.jobs, cores, settings.launcher_options)
+        recorder = _Recorder(table, self.callback)
+        environment = child_environment(settings.jobs, settings.cores)
+        try:
+            with SignalCounter() as signals:
+                SweepEngine(
+                    source=source,
+                    program=self.program.executable,
+                    jobs=settings.jobs,
+                    keep_going=settings.goes_on,
+                    signals=signals,
+                    callback=recorder,
+                    launcher=launcher,
+                    environment=environment,
+                ).carry_out()
+        finally:
+            launcher.close()
+        return recorder.outcomes, signals.last if signals.count else 0
+
+    def _search(self, folder: Path, space: SearchSpace) -> Search:
+        settings = self.settings
+
+        def make_runs(number: int, values: Mapping[str, str]) -> list[SweepRun]:
+            points = space.points(values, settings.seeds)
+            first = number * settings.seeds + 1
+            return [self._run(folder, index, number, point) for index, point in enumerate(points, start=first)]
+
+        return Search(
+            folder,
+            settings.sweep,
+            space.axes,
+            trials=settings.trials,
+            jobs=settings.jobs,
+            seed=settings.sweep_seed,
+            make_runs=make_runs,
+            prune=settings.prune,
+        )
+
+    def _grid_runs(self, folder: Path) -> list[SweepRun]:
+        assert isinstance(self.source, GridPoints)
+        numbered = [(number, point) for number, points in enumerate(self.source.points) for point in points]
+        return [
+            self._run(folder, index, number, point, self.source.refusals[number])
+            for index, (number, point) in enumerate(numbered, start=1)
+        ]
+
+    def _run(self, folder: Path, index: int, number: int, point: Point, refusal: str | None = None) -> SweepRun:
+        name = f"{index:0{max(3, len(str(self.total)))}}"
+        return SweepRun(
+            index=index,
+            folder=folder / name,
+            log=folder / "logs" / f"{name}.txt",
+            arguments=self.program.arguments(point.overrides, folder / name),
+            command=self.program.command(point.overrides),
+            swept=point.swept,
+            point=number,
+            refusal=refusal,
+        )
 
 
-class _Keeper(Audience):
-    """Writes each row before anybody is told of it."""
+class _Recorder(SweepCallback):
+    """Writes each row before it passes the outcome on."""
 
-    def __init__(self, table: "ResultTable", screen: Lines) -> None:
-        self.table, self.screen = table, screen
-        self.ended_runs: list[Outcome] = []
+    def __init__(self, table: "ResultTable", callback: SweepCallback) -> None:
+        self._table, self._callback = table, callback
+        self.outcomes: list[Outcome] = []
 
-    def started(self, run: Run) -> None:
-        self.screen.started(run)
-
-    def ended(self, outcome: Outcome) -> None:
-        self.table.append(outcome.row())
-        self.ended_runs.append(outcome)
-        self.screen.ended(outcome)
+    def run_started(self, run: SweepRun) -> None:
+        self._callback.run_started(run)
 
     def stopping(self, active: int) -> None:
-        self.screen.stopping(active)
+        self._callback.stopping(active)
 
-    def looked(self, watches: Mapping[int, Watch]) -> None:
-        self.screen.looked(watches)
+    def progressed(self, progress: Mapping[int, RunProgress]) -> None:
+        self._callback.progressed(progress)
 
-
-def carry_out(sweep: Sweep) -> int:
-    """Makes the runs of a sweep, or those that an earlier start has left.
-
-    Args:
-        sweep: read and checked.
-
-    Returns:
-        The exit code.
-    """
-    from torch_linguist.sweep.sweep_folder import NAME, sole_owner, write_record
-
-    folder = _find_folder(sweep)
-    with sole_owner(folder):
-        if not (folder / NAME).is_file():
-            write_record(folder, sweep.identity)
-        outcomes, signal_number = _make_runs(sweep, folder)
-        last = {one.run.index: one for one in outcomes}
-        complete = len(last) == sweep.total and all(one.status != INTERRUPTED for one in last.values())
-        write_record(folder, {**sweep.identity, "complete": complete})
-        _finish(sweep, folder, list(last.values()))
-    if signal_number:
-        return 128 + signal_number
-    finished = sum(one.status == FINISHED for one in last.values())
-    wrong = any(one.status in (FAILED, INTERRUPTED) for one in last.values()) or len(last) < sweep.total
-    return SUCCESS if finished and (sweep.keep_going or not wrong) else FAILURE
-
-
-def _find_folder(sweep: Sweep) -> Path:
-    """The folder of the same sweep that was not brought to its end, or a new one."""
-    from torch_linguist.runs.folders import create_run_folder
-    from torch_linguist.sweep.sweep_folder import check_record, find_unfinished, is_held
-
-    output_dir = Path(sweep.output_dir)
-    if sweep.name is None:
-        for folder in find_unfinished(output_dir, sweep.identity):
-            if not is_held(folder):
-                return folder
-    elif Path(sweep.name).name == sweep.name and (output_dir / sweep.name).exists():
-        check_record(output_dir / sweep.name, sweep.identity)
-        return output_dir / sweep.name
-    return create_run_folder(output_dir, sweep.name, "grid")
-
-
-def _make_runs(sweep: Sweep, folder: Path) -> tuple[list[Outcome], int]:
-    """All outcomes, those of earlier starts included, and the number of the signal that stopped us, or 0."""
-    from torch_linguist.sweep.restart import take_up
-    from torch_linguist.sweep.result_table import ResultTable
-
-    search = _search(sweep, folder) if sweep.sweep != "grid" else None
-    runs = search.earlier if search else _runs_of_grid(sweep, folder)
-    table = ResultTable(folder / "grid.csv", sweep.swept)
-    state = take_up(
-        table, runs, retry_failed=sweep.retry_failed, resumption=_resumption, say=lambda line: print(line, flush=True)
-    )
-    source: Source = Listed(state.waiting)
-    if search:
-        search.go_on(state.ended, state.waiting)
-        source = search
-    before = len(state.ended)
-    print(f"{sweep.total} runs, {min(sweep.jobs, sweep.total)} at a time, in {folder}", flush=True)
-    if before:
-        print(f"going on: {before} of {sweep.total} runs are there", flush=True)
-    if before >= sweep.total:
-        return state.ended, 0
-    cores = cores_of_a_run(sweep.jobs, sweep.cores)
-    launcher = make_launcher(sweep.launcher, folder, sweep.jobs, cores, sweep.launcher_options)
-    screen = make_screen(sweep.total, before)
-    keeper = _Keeper(table, screen)
-    try:
-        with SignalCounter() as signals:
-            Engine(
-                source,
-                sweep.jobs,
-                sweep.keep_going,
-                signals,
-                keeper,
-                launcher,
-                child_environment(sweep.jobs, sweep.cores),
-                PROGRAM,
-            ).carry_out()
-    finally:
-        screen.close()
-        launcher.close()
-    return [*state.ended, *keeper.ended_runs], signals.last if signals.count else 0
-
-
-def _search(sweep: Sweep, folder: Path) -> Search:
-    """The search, with whatever earlier starts have asked of it."""
-
-    def make_runs(number: int, values: Mapping[str, str]) -> list[Run]:
-        lines = (*sweep.fixed, *(f"{key}={value}" for key, value in values.items()))
-        swept = {key.lstrip("+"): value for key, value in values.items()}
-        points = [Point(lines, swept)]
-        if sweep.seeds > 1:
-            lines = tuple(line for line in lines if line.partition("=")[0].lstrip("+") != "seed")
-            seeds = range(sweep.first_seed, sweep.first_seed + sweep.seeds)
-            points = [Point((*lines, f"seed={seed}"), {**swept, "seed": str(seed)}) for seed in seeds]
-        first = number * sweep.seeds + 1
-        return [_run(sweep, folder, index, number, point) for index, point in enumerate(points, start=first)]
-
-    return Search(
-        folder,
-        sweep.sweep,
-        sweep.axes,
-        trials=sweep.trials,
-        jobs=sweep.jobs,
-        seed=sweep.sweep_seed,
-        make_runs=make_runs,
-        prune=sweep.prune,
-    )
-
-
-def _runs_of_grid(sweep: Sweep, folder: Path) -> list[Run]:
-    numbered = [(number, point) for number, points in enumerate(sweep.points) for point in points]
-    return [
-        _run(sweep, folder, index, number, point, sweep.refusals[number])
-        for index, (number, point) in enumerate(numbered, start=1)
-    ]
-
-
-def _run(sweep: Sweep, folder: Path, index: int, number: int, point: Point, refusal: str | None = None) -> Run:
-    name = f"{index:0{max(3, len(str(sweep.total)))}}"
-    return Run(
-        index=index,
-        folder=folder / name,
-        log=folder / "logs" / f"{name}.txt",
-        arguments=(*sweep.options, *point.overrides, f"output_dir={quoted(str(folder))}", f'name="{name}"'),
-        command=shlex.join(["tl-train", *sweep.options, *point.overrides]),
-        swept=point.swept,
-        point=number,
-        refusal=refusal,
-    )
-
-
-def _resumption(folder: Path) -> list[str]:
-    """The arguments that let an interrupted run go on; none where it has nothing to go on with."""
-    from torch_linguist.config.resume import is_resumable
-
-    return [f"resume={quoted(str(folder))}"] if is_resumable(folder) else []
-
-
-def _finish(sweep: Sweep, folder: Path, outcomes: Sequence[Outcome]) -> None:
-    """Means over the seeds, the page, the table on the terminal."""
-    if not outcomes:
-        return
-    from torch_linguist.sweep.sweep_page import write_sweep_page
-    from torch_linguist.sweep.seed_table import write_seed_table
-
-    means = write_seed_table(outcomes, folder / "grid_seeds.csv") if sweep.seeds > 1 else None
-    page = write_sweep_page(folder, outcomes, means)
-    show_outcomes(outcomes, folder / "grid.csv", means)
-    print(f"page: {page}")
+    def run_ended(self, outcome: Outcome) -> None:
+        self._table.append(outcome.row())
+        self.outcomes.append(outcome)
+        self._callback.run_ended(outcome)

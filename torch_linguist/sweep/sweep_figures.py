@@ -1,4 +1,4 @@
-"""The figures of a sweep, each from its table of runs."""
+"""The figures of a sweep, drawn from its table of runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,23 +14,23 @@ from torch_linguist.report.plots import ACCENT, MUTED, TRAIN, VALID
 
 MOST_CURVES = 60
 NAMED_CURVES = 8
-COLOUR_MAP = "viridis_r"
+COLOR_MAP = "viridis_r"
 
 
 def draw_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
-    """Mean validation loss over two keys, the best cell framed.
+    """Draw the mean validation loss over two keys, the best cell framed.
 
     Args:
-        values: a column a key, two of them.
-        losses: of each run.
-        path: of the PNG.
+        values: two columns, one per key.
+        losses: validation loss of each run.
+        path: the PNG file.
     """
     down, across = sorted(values.columns, key=lambda key: values[key].nunique())
     cells = values.assign(loss=losses).pivot_table(index=down, columns=across, values="loss", aggfunc="mean")
     grid = cells.to_numpy()
     with new_figure(path, max(2.2, 1.2 + 0.42 * grid.shape[0])) as figure:
         axes = figure.subplots()
-        image = axes.imshow(np.ma.masked_invalid(grid), cmap=COLOUR_MAP, aspect="auto")
+        image = axes.imshow(np.ma.masked_invalid(grid), cmap=COLOR_MAP, aspect="auto")
         axes.grid(visible=False)
         axes.set_xticks(range(grid.shape[1]), [_short(value) for value in cells.columns])
         axes.set_yticks(range(grid.shape[0]), [_short(value) for value in cells.index])
@@ -52,12 +52,12 @@ def draw_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
 
 
 def draw_parallel(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
-    """Parallel coordinates: a line a run through its values and its validation loss; the best in front.
+    """Draw parallel coordinates: one line per run through its values to its validation loss, the best in front.
 
     Args:
-        values: a column a key.
-        losses: of each run.
-        path: of the PNG.
+        values: one column per key.
+        losses: validation loss of each run.
+        path: the PNG file.
     """
     with new_figure(path, 3.8, max(6.4, 1.5 + 1.25 * values.shape[1])) as figure:
         axes = figure.subplots()
@@ -70,7 +70,7 @@ def draw_parallel(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
         positions.append((losses.to_numpy() - low) / (high - low) if high > low else np.full(len(losses), 0.5))
         ends.append({0.0: f"{low:.3f}", 1.0: f"{high:.3f}"} if high > low else {0.5: f"{low:.3f}"})
         lines = np.array(positions).T
-        colors = mpl.colormaps[COLOUR_MAP](Normalize(low, high if high > low else low + 1)(losses.to_numpy()))
+        colors = mpl.colormaps[COLOR_MAP](Normalize(low, high if high > low else low + 1)(losses.to_numpy()))
         order = np.argsort(-losses.to_numpy(), kind="stable")
         for index in order:
             best = index == order[-1]
@@ -98,28 +98,28 @@ def _name_axes(axes: Axes, names: Sequence[str], ends: Sequence[Mapping[float, s
 
 
 def draw_importance(shares: pd.Series, path: Path) -> None:
-    """The share of each key as a bar.
+    """Draw the share of each key as a bar.
 
     Args:
-        shares: key to share, the largest first.
-        path: of the PNG.
+        shares: key to share of the variance, the largest first.
+        path: the PNG file.
     """
     with new_figure(path, max(1.6, 1.0 + 0.36 * len(shares))) as figure:
         axes = figure.subplots()
         bars = axes.barh([str(key) for key in shares.index][::-1], 100 * shares.to_numpy()[::-1], color=ACCENT)
         axes.bar_label(bars, fmt="%.0f%%", padding=3)
-        axes.set(xlim=(0, 110), xlabel="share of the variance of the valid loss, in per cent")
+        axes.set(xlim=(0, 110), xlabel="share of the variance of the validation loss (%)")
         axes.grid(visible=False, axis="y")
 
 
 def draw_effect(key: str, values: pd.Series, losses: pd.Series, path: Path) -> None:
-    """Validation loss against one key, a point a run.
+    """Draw the validation loss against one key, one point per run.
 
     Args:
-        key: its name.
-        values: of each run.
-        losses: of each run.
-        path: of the PNG.
+        key: name of the key.
+        values: value of each run.
+        losses: validation loss of each run.
+        path: the PNG file.
     """
     with new_figure(path, 3.0) as figure:
         axes = figure.subplots()
@@ -137,16 +137,16 @@ def draw_effect(key: str, values: pd.Series, losses: pd.Series, path: Path) -> N
         if not pd.api.types.is_numeric_dtype(values):
             place = list(dict.fromkeys(map(str, values))).index(str(place))
         axes.plot([place], [losses.iloc[best]], "D", color=VALID, markersize=8)
-        axes.set(xlabel=key, ylabel="valid loss (nats per token)")
+        axes.set(xlabel=key, ylabel="validation loss (nats per token)")
 
 
 def draw_curves(curves: Mapping[str, pd.DataFrame], losses: Mapping[str, float], path: Path) -> None:
-    """Validation losses during training, all runs over one another, the best ones named.
+    """Draw the validation losses during training, the best runs named.
 
     Args:
-        curves: name of a run to `step` and `valid_loss`.
-        losses: name of a run to its final validation loss, for the order; runs without one come last.
-        path: of the PNG.
+        curves: run name to its `step` and `valid_loss`.
+        losses: run name to its final validation loss, for the order; runs without one come last.
+        path: the PNG file.
     """
     order = sorted(curves, key=lambda name: (losses.get(name, np.inf), name))[:MOST_CURVES]
     with new_figure(path, 4.2) as figure:
@@ -164,13 +164,13 @@ def draw_curves(curves: Mapping[str, pd.DataFrame], losses: Mapping[str, float],
         low, high = min(last), max(np.quantile(first, 0.9), np.quantile(last, 0.9))
         if high > low:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
-        axes.set(xlabel="update", ylabel="valid loss (nats per token)")
+        axes.set(xlabel="update", ylabel="validation loss (nats per token)")
         handles, labels = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], labels[::-1], fontsize=8)
 
 
 def _heights(column: pd.Series) -> tuple[np.ndarray, dict[float, str]]:
-    """Where each value stands on an axis from 0 to 1, and what is written beside it."""
+    """Return the position of each value on an axis from 0 to 1, and the tick labels by position."""
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > 1:
         numbers = column.to_numpy(dtype=float)
         wide = numbers.min() > 0 and numbers.max() > 20 * numbers.min()

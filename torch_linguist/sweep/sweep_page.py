@@ -8,9 +8,9 @@ import pandas as pd
 
 from torch_linguist.report.page import PAGE, write_page
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
-from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
-from torch_linguist.sweep.importance import importance
 from torch_linguist.sweep.outcomes import FINISHED, Outcome
+from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
+from torch_linguist.sweep.sweep_statistics import importance
 
 SHOWN_ROWS = 40
 LEAST_RUNS = 2
@@ -18,12 +18,12 @@ EFFECTS = 6
 
 
 def write_sweep_page(folder: Path, outcomes: Sequence[Outcome], seeds: pd.DataFrame | None) -> Path:
-    """Writes `index.html` with `figures/` and `tables/`.
+    """Write `index.html` with `figures/` and `tables/`.
 
     Args:
-        folder: of the sweep.
-        outcomes: of the runs that ended.
-        seeds: mean, standard deviation and count a point; None where every point has one seed.
+        folder: folder of the sweep.
+        outcomes: outcomes of the runs that ended.
+        seeds: one row per point over its seeds; None if every point has one seed.
 
     Returns:
         The page.
@@ -38,12 +38,12 @@ def write_sweep_page(folder: Path, outcomes: Sequence[Outcome], seeds: pd.DataFr
     if curves:
         sections.append(_curves(curves, outcomes))
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
-    footer = "The same figures are in figures/, every table in tables/; grid.csv has a row a run, with its command."
+    footer = "The same figures are in figures/, every table in tables/; grid.csv has one row per run, with its command."
     return write_page(folder, f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections, footer)
 
 
 def runs_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """A row a run, the best first; swept keys whose values are all numbers are numbers."""
+    """Return one row per run, the best first; swept keys become numeric where all their values are numbers."""
     frame = pd.DataFrame([one.row() for one in outcomes])
     for key in swept_keys(outcomes):
         numbers = pd.to_numeric(frame[key], errors="coerce")
@@ -55,12 +55,12 @@ def runs_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def swept_keys(outcomes: Sequence[Outcome]) -> list[str]:
-    """The keys that differ between the runs."""
+    """Return the keys that differ between the runs."""
     return list(outcomes[0].run.swept) if outcomes else []
 
 
 def learning_curves(outcomes: Sequence[Outcome]) -> dict[str, pd.DataFrame]:
-    """Folder of a run to `step` and `valid_loss`; runs without a validation are left out."""
+    """Return `step` and `valid_loss` by run name; runs without a validation are left out."""
     curves: dict[str, pd.DataFrame] = {}
     for one in outcomes:
         try:
@@ -79,9 +79,7 @@ def _runs(
     text = ["No run finished."]
     if len(finished):
         best = finished.iloc[0]
-        text = [
-            f"Best: run {best['folder']}, valid loss {best['valid_loss']:.4f}. To repeat it: {best['command']}",
-        ]
+        text = [f"Best: run {best['folder']}, valid loss {best['valid_loss']:.4f}. To repeat it: {best['command']}"]
     columns = ["folder", *swept_keys(outcomes), "status", "parameters", "valid_loss", "valid_perplexity"]
     columns += ["test_perplexity", "seconds", "error"]
     shown = frame[list(dict.fromkeys(columns))].copy()
@@ -92,8 +90,8 @@ def _runs(
     ]
     if seeds is not None:
         means = seeds.drop(columns="point")
-        caption = "Mean and standard deviation (of the sample) over the finished seeds of each point."
-        tables.insert(0, PageTable("seeds", "Points over their seeds", means, caption, rows=SHOWN_ROWS))
+        caption = "Mean and sample standard deviation over the finished seeds of each point."
+        tables.insert(0, PageTable("seeds", "Points, averaged over seeds", means, caption, rows=SHOWN_ROWS))
     return Section("runs", "Runs", text, tables=tables)
 
 
@@ -106,7 +104,7 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
             PageFigure(
                 "heatmap",
                 f"{keys[0]} and {keys[1]}",
-                "Valid loss in nats per token, the mean where a cell has several runs; the best cell is framed.",
+                "Validation loss in nats per token, averaged where a cell has several runs. The best cell is framed.",
                 lambda path: draw_heatmap(values, losses, path),
             )
         )
@@ -115,7 +113,7 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
             PageFigure(
                 "parallel",
                 "Parallel coordinates",
-                "A line a run, through its values to its valid loss; dark is worse, the best is red.",
+                "Each line is a run, through its values to its validation loss. Dark is worse; the best run is red.",
                 lambda path: draw_parallel(values, losses, path),
             )
         )
@@ -124,8 +122,8 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
     tables = [PageTable("importance", "Importance", table, "Kelley's epsilon squared.", rows=0, shares=("share",))]
     if len(keys) >= 2:
         caption = (
-            "How much of the variance of the valid loss the values of a key explain by themselves, corrected for chance"
-            f" (one-way analysis of variance over {len(finished)} runs); what keys do together is in no bar."
+            "Share of the variance of the validation loss that the values of a key explain by themselves, corrected "
+            f"for chance (one-way analysis of variance over {len(finished)} runs). Interactions are not included."
         )
         figures.append(PageFigure("importance", "Importance", caption, lambda path: draw_importance(shares, path)))
     for number, key in enumerate(list(shares.index)[:EFFECTS]):
@@ -133,7 +131,7 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
             PageFigure(
                 f"effect-{number + 1}",
                 str(key),
-                "A point a run; the diamond is the best.",
+                "Each point is a run; the diamond is the best.",
                 functools.partial(draw_effect, str(key), finished[str(key)], losses),
             )
         )
@@ -143,13 +141,13 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
 def _curves(curves: Mapping[str, pd.DataFrame], outcomes: Sequence[Outcome]) -> Section:
     names = {f"{one.run.folder.name}  {one.run.label}"[:60]: one.valid_loss for one in outcomes}
     losses = {name: loss for name, loss in names.items() if loss is not None}
-    drawing = PageFigure(
+    figure = PageFigure(
         "curves",
-        "Valid loss during training",
-        "All runs over one another, the best in colour; runs that failed or were stopped end where they ended.",
+        "Validation loss during training",
+        "All runs, the best ones in color. Runs that failed or were stopped end early.",
         lambda path: draw_curves(curves, losses, path),
     )
-    return Section("curves", "Learning curves", figures=[drawing])
+    return Section("curves", "Learning curves", figures=[figure])
 
 
 __all__ = ["PAGE", "learning_curves", "runs_frame", "swept_keys", "write_sweep_page"]

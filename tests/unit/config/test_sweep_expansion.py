@@ -64,7 +64,7 @@ def test_a_value_that_is_listed_twice_runs_once() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("seed=interval(1,3)", "seed=interval(1,3): an interval has no single values; use a list"),
+        ("seed=interval(1,3)", "seed=interval(1,3): an interval cannot be listed; use a list"),
         ("seed=glob(*)", "seed=glob(*): glob works on groups only: data, "),
         ("model=glob(z*)", "model=glob(z*): lists no value"),
         ("seed=range(1,1)", "seed=range(1,1): lists no value"),
@@ -82,7 +82,7 @@ def test_the_grids_own_keys_are_taken_out() -> None:
     own, others = split_own(["jobs=2", "seed=1,2", 'name="a b"', "keep_going=false"], ["jobs", "name", "keep_going"])
     assert own == {"jobs": 2, "name": "a b", "keep_going": False}
     assert others == ["seed=1,2"]
-    with pytest.raises(ConfigError, match=r"^jobs=1,2: takes one value"):
+    with pytest.raises(ConfigError, match=r"^jobs=1,2: takes a single value"):
         split_own(["jobs=1,2"], ["jobs"])
 
 
@@ -94,7 +94,7 @@ def test_each_point_gets_its_seeds() -> None:
         [("model=gru", "seed=7"), ("model=gru", "seed=8")],
     ]
     assert dict(groups[1][1].swept) == {"model": "gru", "seed": "8"}
-    with pytest.raises(ConfigError, match=r"^seeds=2: the seed is swept already"):
+    with pytest.raises(ConfigError, match=r"^seeds=2: the seed is already swept"):
         with_seeds(expand(["seed=1,2"], GROUPS), 2, [1, 2])
 
 
@@ -125,5 +125,7 @@ def test_the_axes_of_a_search() -> None:
     assert axes["b"].examples == ("0.0001", "0.01")
     with pytest.raises(ConfigError, match="nothing to search"):
         search_space(["seed=3"], GROUPS)
-    with pytest.raises(ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithm needs ends above 0"):
+    with pytest.raises(
+        ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithmic scale needs ends"
+    ):
         search_space(["a=tag(log,interval(0,1))"], GROUPS)

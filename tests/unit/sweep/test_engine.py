@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.sweep.engine import Audience, Engine, Listed, SignalCounter
+from torch_linguist.sweep.engine import ListedRuns, SignalCounter, SweepCallback, SweepEngine
 from torch_linguist.sweep.launchers import Launcher, LocalLauncher, make_launcher
+from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, SweepRun, read_summary
 from torch_linguist.sweep.run_process import child_environment
-from torch_linguist.sweep.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, Run, read_summary
 
 STAND_IN = """
 import json, os, signal, sys, time
@@ -41,10 +41,10 @@ write("finished")
 """
 
 
-def make_runs(folder: Path, whats: Sequence[str], refusals: Mapping[int, str] | None = None) -> list[Run]:
+def make_runs(folder: Path, whats: Sequence[str], refusals: Mapping[int, str] | None = None) -> list[SweepRun]:
     (folder / "logs").mkdir(exist_ok=True)
     return [
-        Run(
+        SweepRun(
             index=index,
             folder=folder / f"{index:03}",
             log=folder / "logs" / f"{index:03}.txt",
@@ -57,18 +57,18 @@ def make_runs(folder: Path, whats: Sequence[str], refusals: Mapping[int, str] | 
     ]
 
 
-class Listener(Audience):
+class Listener(SweepCallback):
     """Remembers the outcomes."""
 
     def __init__(self) -> None:
         self.heard: list[Outcome] = []
 
-    def ended(self, outcome: Outcome) -> None:
+    def run_ended(self, outcome: Outcome) -> None:
         self.heard.append(outcome)
 
 
 def carry_out(
-    runs: Sequence[Run],
+    runs: Sequence[SweepRun],
     jobs: int = 1,
     keep_going: bool = True,
     stop_after: int = 0,
@@ -89,15 +89,15 @@ def carry_out(
     with SignalCounter() as signals:
         if stop_after:
             threading.Thread(target=interrupt, daemon=True).start()
-        outcomes = Engine(
-            Listed(runs),
-            jobs,
-            keep_going,
-            signals,
-            listener,
-            launcher or LocalLauncher(),
-            child_environment(jobs),
-            [sys.executable, "-c", script],
+        outcomes = SweepEngine(
+            source=ListedRuns(runs),
+            program=[sys.executable, "-c", script],
+            jobs=jobs,
+            keep_going=keep_going,
+            signals=signals,
+            callback=listener,
+            launcher=launcher or LocalLauncher(),
+            environment=child_environment(jobs),
         ).carry_out()
     assert outcomes == listener.heard
     return outcomes
@@ -186,14 +186,15 @@ def test_signals_are_handed_back() -> None:
 def test_no_child_survives_an_error_of_ours(tmp_path: Path) -> None:
     runs = make_runs(tmp_path, ["7", "99"])
 
-    class FullDisk(Audience):
-        def ended(self, outcome: Outcome) -> None:
+    class FullDisk(SweepCallback):
+        def run_ended(self, outcome: Outcome) -> None:
             while not (runs[1].folder / "ready").exists():
                 time.sleep(0.02)
             raise OSError(28, "No space left on device")
 
+    program = [sys.executable, "-c", STAND_IN]
     with SignalCounter() as signals, pytest.raises(OSError, match="No space"):
-        Engine(Listed(runs), 2, True, signals, FullDisk(), program=[sys.executable, "-c", STAND_IN]).carry_out()
+        SweepEngine(ListedRuns(runs), program, 2, True, signals, FullDisk()).carry_out()
     # A child that was left behind would go on sleeping and could be found by its arguments.
     arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path)]
     assert not [line for line in arguments if str(runs[1].folder).encode() in line]
@@ -246,13 +247,12 @@ def test_a_run_that_somebody_is_still_at_is_waited_for_and_not_made_twice(tmp_pa
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "joblib": {},
     "submitit": {"cluster": "local"},
     "ray": {"object_store_memory": 100 * 2**20, "_temp_dir": "/tmp/tl-ray"},
 }
 
 
-@pytest.mark.parametrize("name", ["joblib", "submitit", "ray"])
+@pytest.mark.parametrize("name", ["submitit", "ray"])
 def test_every_launcher_leaves_the_same_rows(name: str, tmp_path: Path) -> None:
     pytest.importorskip(name)
     whats = ["7", "broken", "killed", "8"]
@@ -275,9 +275,9 @@ def test_every_launcher_leaves_the_same_rows(name: str, tmp_path: Path) -> None:
 
 
 def test_two_workers_of_a_launcher_work_at_once_and_stop_when_told(tmp_path: Path) -> None:
-    pytest.importorskip("joblib")
+    pytest.importorskip("submitit")
     runs = make_runs(tmp_path, ["99", "98", "7"])
-    launcher = make_launcher("joblib", tmp_path, 2, 1, {})
+    launcher = make_launcher("submitit", tmp_path, 2, 1, OPTIONS["submitit"])
     # The first waits for an order, the second heeds only a kill: both must have started for the first to be ready.
     script = STAND_IN.replace(
         'if what == "99":',
@@ -295,10 +295,10 @@ if what == "99":""",
 
 
 def test_a_launcher_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(LinguistError, match=r"launcher=slurm: must be one of local, joblib, submitit, ray"):
+    with pytest.raises(LinguistError, match=r"launcher=slurm: must be one of local, submitit, ray"):
         make_launcher("slurm", tmp_path, 1, 1, {})
     with pytest.raises(LinguistError, match=r"launcher_options: launcher=local takes none"):
         make_launcher("local", tmp_path, 1, 1, {"address": "auto"})
     pytest.importorskip("submitit")
-    with pytest.raises(LinguistError, match=r"launcher=submitit: cannot be started: .*look at launcher_options"):
+    with pytest.raises(LinguistError, match=r"launcher=submitit: cannot be started: .*check launcher_options"):
         make_launcher("submitit", tmp_path, 1, 1, {"cluster": "local", "nonsense": 3})

@@ -15,18 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.sweep.importance import importance
-from torch_linguist.sweep.restart import take_up
-from torch_linguist.sweep.run_progress import Watch
-from torch_linguist.sweep.outcomes import Ended, Outcome, Run, outcome_of, results_of
+from torch_linguist.sweep.outcomes import Outcome, ProcessExit, SweepRun, outcome_of
 from torch_linguist.sweep.result_table import ResultTable, read_rows
+from torch_linguist.sweep.run_progress import RunProgress
+from torch_linguist.sweep.sweep_folder import recover
+from torch_linguist.sweep.sweep_statistics import importance
 
 KEYS = ("model", "note")
 
 
-def runs_in(folder: Path, count: int = 3) -> list[Run]:
+def runs_in(folder: Path, count: int = 3) -> list[SweepRun]:
     return [
-        Run(
+        SweepRun(
             index=index,
             folder=folder / f"{index:03}",
             log=folder / "logs" / f"{index:03}.txt",
@@ -38,15 +38,15 @@ def runs_in(folder: Path, count: int = 3) -> list[Run]:
     ]
 
 
-def finish(run: Run) -> Outcome:
+def finish(run: SweepRun) -> Outcome:
     run.folder.mkdir(parents=True, exist_ok=True)
     summary = {"status": "finished", "seed": 1, "valid": {"loss": 1 / (run.index + 2), "perplexity": 1.5}}
     summary |= {"test": {"perplexity": 0.1 + run.index}, "parameters": 7, "lr": 1e-5, "weight_decay": 0.0}
     (run.folder / "summary.json").write_text(json.dumps(summary))
-    return outcome_of(run, Ended(0, 1.25))
+    return outcome_of(run, ProcessExit(0, 1.25))
 
 
-def written(folder: Path) -> tuple[ResultTable, list[Run], list[Outcome]]:
+def written(folder: Path) -> tuple[ResultTable, list[SweepRun], list[Outcome]]:
     runs = runs_in(folder)
     table = ResultTable(folder / "grid.csv", KEYS)
     outcomes = [finish(run) for run in runs]
@@ -55,8 +55,8 @@ def written(folder: Path) -> tuple[ResultTable, list[Run], list[Outcome]]:
     return table, runs, outcomes
 
 
-def go_on(table: ResultTable, runs: Sequence[Run]) -> tuple[list[int], list[int]]:
-    state = take_up(table, runs, retry_failed=False, resumption=lambda folder: [], say=lambda line: None)
+def go_on(table: ResultTable, runs: Sequence[SweepRun]) -> tuple[list[int], list[int]]:
+    state = recover(table, runs, retry_failed=False, resume_arguments=lambda folder: [], note=lambda line: None)
     return [one.run.index for one in state.ended], [run.index for run in state.waiting]
 
 
@@ -68,10 +68,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     table, runs, outcomes = written(tmp_path)
     assert read_rows(table, {run.index: run for run in runs}) == outcomes
-    failed = Outcome(runs[0], results_of(runs[0], "failed", Ended(-9, 3.0), "two\nlines", {}))
+    failed = outcome_of(runs[0], ProcessExit(1, 3.0, "two\nlines"))
     table.replace([failed.row()])
     (back,) = read_rows(table, {1: runs[0]})
-    assert (back.status, back.exit_code, back.error, back.valid_loss) == ("failed", -9, "two lines", None)
+    assert (back.status, back.exit_code, back.error, back.valid_loss) == ("failed", 1, "two lines", 1 / 3)
     assert len(set(table.columns)) == len(table.columns)
     assert len(table.path.read_text().splitlines()) == 2
 
@@ -115,14 +115,14 @@ def test_a_changed_byte_is_refused_or_changes_nothing(place: int, byte: int, tmp
     ("old", "new", "message"),
     [
         ("index,folder", "index,place", r"line 1: its columns are not those of this sweep \(folder, place\)"),
-        ("2,002,m2", "2,002,m7", r"line 3: model=m7 was m2; put it back"),
+        ("2,002,m2", "2,002,m7", r"line 3: model=m7 was m2; restore the line"),
         ("2,002,m2", "9,002,m2", r"line 3: index=9 is not a run of this sweep"),
         ("2,002,m2", "x,002,m2", r"line 3: index=x is not a run of this sweep"),
         ("3,003,m3", "2,002,m3", r"line 4: model=m3 was m2"),
         ("0.25,", "0.35,", r"line 3: valid_loss=0.35 is 0.25 in the run's summary.json"),
         ("0.25,", "low,", r"line 3: valid_loss=low is not a number"),
         ("finished", "good", r"line 2: status=good is none of finished, failed"),
-        (",7,", ",7,7,", r"line 2: has 18 cells in place of 17"),
+        (",7,", ",7,7,", r"line 2: has 18 cells instead of 17"),
     ],
 )
 def test_an_edited_table_is_refused_with_its_line(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -157,7 +157,9 @@ def test_a_full_disk_leaves_the_table_whole(tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr("torch_linguist.sweep.result_table.os.write", write)
-        with pytest.raises(LinguistError, match=r"grid.csv: No space left on device; make room and start the same"):
+        with pytest.raises(
+            LinguistError, match=r"grid.csv: No space left on device; free some space and start"
+        ):
             table.append(outcomes[0].row())
     assert table.path.read_bytes() == before
     assert go_on(table, runs) == ([1, 2, 3], [])
@@ -170,8 +172,8 @@ def test_what_a_run_left_decides_whether_it_is_made_again(tmp_path: Path) -> Non
     finish(runs[1])
     runs[2].folder.mkdir()
     (runs[2].folder / "summary.json").write_text('{"status": "interrupted", "valid": {"loss": 3}}')
-    state = take_up(
-        table, runs, retry_failed=False, resumption=lambda folder: [f"resume={folder}"], say=lambda line: None
+    state = recover(
+        table, runs, retry_failed=False, resume_arguments=lambda folder: [f"resume={folder}"], note=lambda line: None
     )
     assert [one.run.index for one in state.ended] == [1, 2]
     assert [run.arguments for run in state.waiting] == [(f"resume={runs[2].folder}",)]
@@ -181,19 +183,19 @@ def test_what_a_run_left_decides_whether_it_is_made_again(tmp_path: Path) -> Non
 
 
 def test_a_watch_reads_only_whole_lines_and_starts_anew_where_rows_were_dropped(tmp_path: Path) -> None:
-    watch = Watch(tmp_path / "run")
-    assert not watch.look()
+    watch = RunProgress(tmp_path / "run")
+    assert not watch.update()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "lr_finder.csv").write_text("step,lr,loss\n1,0.1,5.5\n")
-    assert (watch.look(), watch.stage, watch.loss) == (False, "lr_find", 5.5)
+    assert (watch.update(), watch.stage, watch.loss) == (False, "lr_find", 5.5)
     path = tmp_path / "run" / "metrics.csv"
     path.write_text("step,train_loss,valid_loss\n10,4.5,\n20,4.25,4.")
-    assert (watch.look(), watch.stage, watch.step, watch.loss) == (False, "fit", 10, 4.5)
+    assert (watch.update(), watch.stage, watch.step, watch.loss) == (False, "fit", 10, 4.5)
     with path.open("a") as file:
         file.write("75\n30,nan,inf\n")
-    assert (watch.look(), watch.valid_losses, watch.step, watch.loss) == (True, [4.75], 30, 4.25)
+    assert (watch.update(), watch.valid_losses, watch.step, watch.loss) == (True, [4.75], 30, 4.25)
     path.write_text("step,train_loss,valid_loss\n10,4.5,\n")
-    assert (watch.look(), watch.valid_losses, watch.step) == (False, [], 10)
+    assert (watch.update(), watch.valid_losses, watch.step) == (False, [], 10)
 
 
 def test_importance_is_one_way_analysis_of_variance_corrected_for_chance() -> None:
@@ -223,5 +225,5 @@ def test_a_loss_that_is_no_number_is_none(tmp_path: Path) -> None:
     (run,) = runs_in(tmp_path, 1)
     values: list[Any] = [None, math.inf, math.nan, "x"]
     for value in values:
-        outcome = Outcome(run, {**results_of(run, "finished", Ended(0, 1.0), "", {}), "valid_loss": value})
+        outcome = Outcome(run, {**finish(run).results, "valid_loss": value})
         assert outcome.valid_loss is None

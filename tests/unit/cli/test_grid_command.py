@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from torch_linguist.cli import grid, grid_run
+from torch_linguist.cli import grid
 from torch_linguist.sweep.engine import SignalCounter
 from torch_linguist.sweep.sweep_folder import sole_owner
 
@@ -64,7 +64,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in which `tl-grid` makes its runs by the stand-in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STAND_IN", raising=False)
-    monkeypatch.setattr(grid_run, "PROGRAM", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(grid, "EXECUTABLE", (sys.executable, "-c", STAND_IN))
     return tmp_path
 
 
@@ -133,7 +133,7 @@ def test_started_again_it_makes_what_is_missing(
     before = rows_of(folder)
     # Whole: nothing is made, and the table is what it was.
     assert run_grid_command(*line) == 0
-    assert "3 of 3 runs are there" in capsys.readouterr().out
+    assert "3 of 3 runs have ended" in capsys.readouterr().out
     assert (rows_of(folder), traced(folder)) == (before, ["001", "002", "003"])
     # A row is gone but its run finished: it comes back without a run.
     lines = (folder / "grid.csv").read_text().splitlines(keepends=True)
@@ -174,8 +174,8 @@ def test_an_interrupted_run_goes_on_in_its_folder(run_grid_command: Grid, workpl
 
 def test_killed_and_started_again_no_run_is_lost_or_made_twice(workplace: Path, stand_in: str) -> None:
     command = (
-        "import sys\nfrom torch_linguist.cli import grid, grid_run\n"
-        f"grid_run.PROGRAM = (sys.executable, '-c', {stand_in!r})\nsys.exit(grid.main(sys.argv[1:]))\n"
+        "import sys\nfrom torch_linguist.cli import grid\n"
+        f"grid.EXECUTABLE = (sys.executable, '-c', {stand_in!r})\nsys.exit(grid.main(sys.argv[1:]))\n"
     )
     line = [sys.executable, "-c", command, "seed=range(1,5)"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "STAND_IN": json.dumps({"003": "wait"})}
@@ -190,11 +190,11 @@ def test_killed_and_started_again_no_run_is_lost_or_made_twice(workplace: Path, 
     # Without a name it finds its own folder. The run left behind still works, and is let end.
     again = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True)
     assert again.stdout is not None
-    assert again.stdout.readline() == "waiting for run 003 of the earlier start, which is still at work\n"
+    assert again.stdout.readline() == "waiting for run 003 of the earlier start, which is still running\n"
     (folder / "wait").touch()
     output, _ = again.communicate(timeout=60)
     assert again.returncode == 0
-    assert "going on: 3 of 4 runs are there" in output
+    assert "continuing: 3 of 4 runs have ended" in output
     assert traced(folder) == ["001", "002", "003", "004"]
     assert sorted(row["index"] for row in rows_of(folder)) == ["1", "2", "3", "4"]
     assert list((workplace / "outputs").iterdir()) == [folder]
@@ -212,17 +212,17 @@ def test_the_same_line_after_a_whole_sweep_makes_another(run_grid_command: Grid,
         (["seed=range(1,1)"], 2, "error: seed=range(1,1): lists no value"),
         (["optim.lrr=1,2"], 2, "error: optim.lrr"),
         (["model=gru,lsmt", "fail_fast=true"], 2, "error: model=lsmt: there is no such model; nearest: lstm"),
-        (["seed=1,2", "seeds=3"], 2, "error: seeds=3: the seed is swept already; leave one of the two out"),
+        (["seed=1,2", "seeds=3"], 2, "error: seeds=3: the seed is already swept; leave one of the two out"),
         (["seed=1,2", "jobs=0"], 2, "error: jobs=0: must be at least 1"),
         (["seed=1,2", "sweep=bayes"], 2, "error: sweep=bayes: must be one of grid, random, tpe"),
-        (["seed=1,2", "launcher=slurm"], 2, "error: launcher=slurm: must be one of local, joblib, submitit, ray"),
-        (["seed=1,2", "prune=true"], 2, "error: prune=true: goes with sweep=random or sweep=tpe"),
+        (["seed=1,2", "launcher=slurm"], 2, "error: launcher=slurm: must be one of local, submitit, ray"),
+        (["seed=1,2", "prune=true"], 2, "error: prune=true: requires sweep=random or sweep=tpe"),
         (["seed=1", "sweep=tpe"], 2, "error: nothing to search: give a key several values"),
         (["optim.lr=interval(1e-2,1e-3)", "sweep=tpe"], 2, "error: optim.lr=interval(1e-2,1e-3): interval(0.01,0.001)"),
         (["optim.lr=interval(-1,1)", "sweep=tpe"], 2, 'error: optim.lr=-1.0: must be "auto" or a number greater'),
-        (["name=g", "seed=1,2"], 1, "error: outputs/g: is there already and is not the folder of a sweep"),
+        (["name=g", "seed=1,2"], 1, "error: outputs/g: already exists and is not the folder of a sweep"),
         (["name=h", "seed=1,2"], 1, "error: outputs/h: belongs to another sweep (without tl-train seed=2, with "),
-        (["name=h", "seed=1,3"], 1, "error: outputs/h: another tl-grid is at work on it"),
+        (["name=h", "seed=1,3"], 1, "error: outputs/h: another tl-grid is using this folder"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(
@@ -313,7 +313,7 @@ def test_a_losing_run_of_a_search_is_stopped(
     sampler = optuna.samplers.RandomSampler()
     sampler.sample_independent = lambda study, trial, name, distribution: rates[trial.number]
     monkeypatch.setattr("torch_linguist.sweep.search._sampler", lambda *_: sampler)
-    monkeypatch.setattr("torch_linguist.sweep.engine.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("torch_linguist.sweep.engine.PROGRESS_SECONDS", 0.01)
     orders = {"005": "forever", **{f"00{number}": "wait" for number in range(1, 5)}}
     opener = threading.Timer(0.0, _open_when_read, [workplace / "outputs" / "g"])
     opener.start()

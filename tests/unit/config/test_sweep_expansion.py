@@ -125,7 +125,5 @@ def test_the_axes_of_a_search() -> None:
     assert axes["b"].examples == ("0.0001", "0.01")
     with pytest.raises(ConfigError, match="nothing to search"):
         search_space(["seed=3"], GROUPS)
-    with pytest.raises(
-        ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithmic scale needs ends"
-    ):
+    with pytest.raises(ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithmic scale needs ends"):
         search_space(["a=tag(log,interval(0,1))"], GROUPS)

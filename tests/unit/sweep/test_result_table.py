@@ -157,9 +157,7 @@ def test_a_full_disk_leaves_the_table_whole(tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr("torch_linguist.sweep.result_table.os.write", write)
-        with pytest.raises(
-            LinguistError, match=r"grid.csv: No space left on device; free some space and start"
-        ):
+        with pytest.raises(LinguistError, match=r"grid.csv: No space left on device; free some space and start"):
             table.append(outcomes[0].row())
     assert table.path.read_bytes() == before
     assert go_on(table, runs) == ([1, 2, 3], [])

@@ -114,6 +114,18 @@ class Tokenizer:
             ids[unknown] = self.unk_id
         return EncodedLines(ids, lengths, oov)
 
+    def offsets(self, line: str) -> list[tuple[int, int]]:
+        """Where each token of a line stands in it.
+
+        Args:
+            line: text without a newline.
+
+        Returns:
+            For each token its first character and one past its last; a subword token may include the blank before it.
+        """
+        spans: list[tuple[int, int]] = self._backend.encode(line, add_special_tokens=False).offsets
+        return spans
+
     def decode(self, ids: Sequence[int], *, detokenise: bool = True) -> str:
         """Readable text of token ids.
 

@@ -1,0 +1,185 @@
+"""Log-probabilities of lines: for rescoring, for filtering corpora, for comparing sentences.
+
+Shape legend: N tokens of a line.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.data.corpora.corpus import cut_line
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.scoring import exp
+from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Row, RowReader
+from torch_linguist.model import LanguageModel, State
+
+CHUNK_LINES = 2048
+"""Lines that are held at a time: enough to find others of the same length for a batch."""
+
+CHUNK_CHARACTERS = 1 << 22
+"""Characters that are held at a time, whatever the number of lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineScore:
+    """How probable a line is.
+
+    Attributes:
+        log_probability: natural logarithm of the line's probability, `<eos>` included where lines are closed.
+        tokens: tokens scored, `<eos>` included.
+        words: words separated by white space.
+        unknown: tokens that are `<unk>`.
+        bytes: UTF-8 bytes of the line, one more for a closed line's newline.
+    """
+
+    log_probability: float
+    tokens: int
+    words: int
+    unknown: int
+    bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(-log-probability / tokens); not a number for a line without tokens."""
+        return exp(-self.log_probability / self.tokens) if self.tokens else math.nan
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per UTF-8 byte; not a number for a line without bytes."""
+        return -self.log_probability / math.log(2) / self.bytes if self.bytes else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class LineTokens:
+    """A line with the nll of each of its tokens.
+
+    Attributes:
+        text: the line.
+        ids: token ids, int64 [N].
+        nll: nats, float64 [N].
+        unknown: tokens that are `<unk>`.
+        closed: whether `<eos>` closes the line.
+    """
+
+    text: str
+    ids: Row
+    nll: NDArray[np.float64]
+    unknown: int
+    closed: bool
+
+    def score(self, nll: NDArray[np.float64] | None = None) -> LineScore:
+        """The line's score.
+
+        Args:
+            nll: nats of each token [N], such as a mixture's; None for the model's own.
+        """
+        total = float((self.nll if nll is None else nll).sum())
+        size = len(self.text.encode("utf-8", "surrogatepass")) + self.closed
+        return LineScore(-total, len(self.ids), len(self.text.split()), self.unknown, size)
+
+
+def score_lines(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    closed: bool = True,
+    running: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[LineScore]:
+    """Score lines one after another, without holding more than some thousands of them.
+
+    A line by itself starts from `<eos>`, the end of a line before it, and ends with `<eos>`: the counterpart of
+    KenLM's `<s>` and `</s>`. The scores are those of one line at a time up to the rounding of float32.
+
+    Args:
+        model: any model.
+        tokenizer: the tokenizer that the model was trained with.
+        lines: texts without newlines.
+        closed: whether `<eos>` closes each line; False scores fragments.
+        running: whether the lines are one running text, each predicted from the lines before it.
+        batch_tokens: tokens of a batch, padding included.
+
+    Yields:
+        The score of each line, in order.
+
+    Raises:
+        LinguistError: a line holds a newline, or a running text is not closed.
+    """
+    scored = read_line_tokens(model, tokenizer, lines, closed=closed, running=running, batch_tokens=batch_tokens)
+    return (line.score() for line in scored)
+
+
+def read_line_tokens(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    closed: bool = True,
+    running: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[LineTokens]:
+    """As `score_lines`, with the nll of every token."""
+    if running and not closed:
+        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
+    reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
+
+    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        measured, new_state = model.nll(tokens, targets, state)
+        return (measured.double(),), new_state
+
+    for chunk in chunked(lines):
+        rows = encode_rows(tokenizer, chunk, closed)
+        for text, row, measured in zip(chunk, rows, reader.read(rows, nll), strict=True):
+            values = measured[0].numpy() if measured else np.empty(0)
+            yield LineTokens(text, row, values, int(np.count_nonzero(row == tokenizer.unk_id)), closed)
+
+
+def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Lines in lists of bounded size.
+
+    Raises:
+        LinguistError: a line holds a newline.
+    """
+    chunk: list[str] = []
+    characters = 0
+    for line in lines:
+        if "\n" in line:
+            raise LinguistError(f"line {line[:40]!r}: holds a newline; give one line at a time")
+        chunk.append(line)
+        characters += len(line)
+        if len(chunk) >= CHUNK_LINES or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> list[Row]:
+    """Token ids of lines.
+
+    Args:
+        tokenizer: of the model.
+        lines: texts without newlines.
+        closed: whether `<eos>` closes each line.
+
+    Returns:
+        An int64 array [N] for each line.
+    """
+    pieces = [cut_line(line) for line in lines]
+    flat = list(itertools.chain.from_iterable(pieces))
+    ends = [last for parts in pieces for last in (*(False for _ in parts[1:]), closed)]
+    encoded = tokenizer.encode_pieces(flat, ends)
+    ids = encoded.ids.astype(np.int64)
+    counts = np.cumsum([len(parts) for parts in pieces])
+    bounds = np.concatenate([[0], np.cumsum(encoded.lengths)])[np.concatenate([[0], counts])]
+    return [ids[begin:end] for begin, end in itertools.pairwise(bounds.tolist())]
+
+
+__all__ = ["LineScore", "LineTokens", "chunked", "encode_rows", "read_line_tokens", "score_lines"]

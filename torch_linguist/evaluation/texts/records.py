@@ -1,0 +1,174 @@
+"""Texts out of files and standard input, one row at a time, with the other columns kept."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from torch_linguist.errors import DataError
+
+ERRORS = ("strict", "replace", "skip")
+"""What a row that cannot be read does: ends the command, has its bytes replaced, or is left out and counted."""
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One text.
+
+    Attributes:
+        text: without newlines.
+        columns: other columns of its row.
+    """
+
+    text: str
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RecordReader:
+    """Reads texts from files, in order, holding one row at a time.
+
+    Attributes:
+        files: paths; `-` is standard input. The name's ending tells the kind; `.gz` is unpacked.
+        column: column of a table that holds the text.
+        errors: `strict`, `replace` or `skip`.
+        skip_empty: whether lines without text are left out.
+        skipped: rows left out because they could not be read.
+        empty: lines left out because they hold no text.
+    """
+
+    files: Sequence[str]
+    column: str = "text"
+    errors: str = "strict"
+    skip_empty: bool = False
+    skipped: int = 0
+    empty: int = 0
+
+    def __post_init__(self) -> None:
+        if self.errors not in ERRORS:
+            raise DataError(f"--errors={self.errors}: must be one of {', '.join(ERRORS)}")
+
+    def __iter__(self) -> Iterator[Record]:
+        for name in self.files:
+            for record in self._read(name):
+                if self.skip_empty and not record.text.strip():
+                    self.empty += 1
+                else:
+                    yield record
+
+    def _read(self, name: str) -> Iterator[Record]:
+        suffix = "" if name == STANDARD_INPUT else Path(name.removesuffix(".gz")).suffix.lower()
+        if suffix == ".parquet":
+            yield from self._parquet(name)
+        elif suffix == ".jsonl":
+            yield from self._json(name)
+        elif suffix in (".csv", ".tsv"):
+            yield from self._csv(name, "\t" if suffix == ".tsv" else ",")
+        else:
+            for _, line in self._lines(name):
+                yield Record(line)
+
+    def _lines(self, name: str) -> Iterator[tuple[int, str]]:
+        """The lines of a file with their numbers; those that are not UTF-8 as `errors` says."""
+        with ExitStack() as stack:
+            try:
+                raw: IO[bytes] = sys.stdin.buffer if name == STANDARD_INPUT else stack.enter_context(_opened(name))
+                for number, line in enumerate(raw, start=1):
+                    text = self._decoded(name, number, line)
+                    if text is not None:
+                        yield number, text
+            except (OSError, EOFError) as error:
+                raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+    def _decoded(self, name: str, number: int, line: bytes) -> str | None:
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if self.errors == "replace":
+                return line.decode("utf-8", "replace")
+            self._refuse(f"{name}: line {number} is not UTF-8 (byte {error.start}); --errors replace reads it anyway")
+            return None
+
+    def _refuse(self, message: str) -> None:
+        """Raises, or counts the row where rows are skipped."""
+        if self.errors != "skip":
+            raise DataError(message)
+        self.skipped += 1
+
+    def _json(self, name: str) -> Iterator[Record]:
+        for number, line in self._lines(name):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                self._refuse(f"{name}: line {number} is no JSON ({error}); --errors skip goes on without it")
+                continue
+            if isinstance(row, dict):
+                yield from self._row(row, f"{name}: line {number}")
+            else:
+                self._refuse(f"{name}: line {number} is no JSON object; --errors skip goes on without it")
+
+    def _csv(self, name: str, delimiter: str) -> Iterator[Record]:
+        csv.field_size_limit(2**31 - 1)
+        lines = (f"{line}\n" for _, line in self._lines(name))
+        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        names = next(rows, None)
+        if names is None:
+            raise DataError(f"{name}: is empty; its first line must name the columns")
+        try:
+            for row in rows:
+                place = f"{name}: line {rows.line_num}"
+                if len(row) == len(names):
+                    yield from self._row(dict(zip(names, row, strict=True)), place)
+                elif row:
+                    self._refuse(f"{place} has {len(row)} fields, the first line names {len(names)}")
+        except csv.Error as error:
+            raise DataError(f"{name}: line {rows.line_num} is no CSV ({error})") from error
+
+    def _parquet(self, name: str) -> Iterator[Record]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        number = 0
+        try:
+            with pq.ParquetFile(name) as file:
+                for batch in file.iter_batches(batch_size=256):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield from self._row(row, f"{name}: row {number}")
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{name}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
+
+    def _row(self, row: dict[str, Any], place: str) -> Iterator[Record]:
+        if self.column not in row:
+            columns = ", ".join(map(str, row))
+            raise DataError(f"--column={self.column}: {place} has no such column; it has {columns or 'none'}")
+        text = row[self.column]
+        if text is not None and not isinstance(text, str):
+            self._refuse(f"--column={self.column}: {place} holds {type(text).__name__}, not text")
+            return
+        others = {str(key): value for key, value in row.items() if key != self.column}
+        yield Record(" ".join((text or "").splitlines()), others)
+
+
+def _opened(name: str) -> IO[bytes]:
+    path = Path(name).expanduser()
+    return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")  # type: ignore[arg-type]
+
+
+__all__ = ["ERRORS", "STANDARD_INPUT", "TABLES", "Record", "RecordReader"]

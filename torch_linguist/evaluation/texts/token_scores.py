@@ -1,0 +1,231 @@
+"""Surprisal token by token and word by word: what studies of reading times and of single words need.
+
+Shape legend: B batch, T time, V vocabulary, N tokens of a line, K alternatives.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.texts.batched_reading import Row, RowReader
+from torch_linguist.evaluation.texts.line_scores import chunked, encode_rows
+from torch_linguist.evaluation.words import piece_texts
+from torch_linguist.model import LanguageModel, State
+
+LOGITS = 1 << 24
+"""Numbers of a batch's distributions, B * T * V."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """How expected a token was.
+
+    Attributes:
+        line: number of its line, 0-based.
+        position: number of the token in its line, 0-based.
+        token: the token as the vocabulary has it.
+        start: first character of the token in the original line; the line's length for `<eos>`.
+        end: one past its last character.
+        surprisal: -log-probability in nats.
+        rank: how many tokens were at least as probable, itself included: 1 for the most probable one.
+        entropy: of the predicted distribution, in nats.
+        alternatives: the most probable tokens with their probabilities, the best first.
+    """
+
+    line: int
+    position: int
+    token: str
+    start: int
+    end: int
+    surprisal: float
+    rank: int
+    entropy: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WordScore:
+    """How expected a word was: the sum over its tokens.
+
+    Attributes:
+        line: number of its line, 0-based.
+        position: number of the word in its line, 0-based.
+        word: the word as written, or `<eos>`.
+        start: first character of the word in the original line.
+        end: one past its last character.
+        tokens: tokens that make it up.
+        surprisal: -log-probability in nats, the sum over these tokens.
+        entropy: of the distribution that predicted its first token, in nats.
+        unknown: whether one of its tokens is `<unk>`.
+    """
+
+    line: int
+    position: int
+    word: str
+    start: int
+    end: int
+    tokens: int
+    surprisal: float
+    entropy: float
+    unknown: bool
+
+
+def score_tokens(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    closed: bool = True,
+    running: bool = False,
+    alternatives: int = 0,
+) -> Iterator[list[TokenScore]]:
+    """Score every token of lines.
+
+    Args:
+        model: any model.
+        tokenizer: the tokenizer that the model was trained with.
+        lines: texts without newlines.
+        closed: whether `<eos>` closes each line.
+        running: whether the lines are one running text.
+        alternatives: most probable tokens that are listed with each token, K.
+
+    Yields:
+        The tokens of each line, in order.
+
+    Raises:
+        LinguistError: more alternatives than there are types, or a running text that is not closed.
+    """
+    if not 0 <= alternatives <= tokenizer.vocab_size:
+        raise LinguistError(f"alternatives={alternatives}: must be from 0 to the vocabulary's {tokenizer.vocab_size}")
+    if running and not closed:
+        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
+    reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=max(1, LOGITS // tokenizer.vocab_size))
+
+    def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+        logits, new_state = model(tokens, state)
+        return _distribution_measures(logits, targets, alternatives), new_state
+
+    names = [text.strip() or text for text in piece_texts(tokenizer)]
+    first = 0
+    for chunk in chunked(lines):
+        rows = encode_rows(tokenizer, chunk, closed)
+        measured = reader.read(rows, measure)
+        for number, (text, row, tensors) in enumerate(zip(chunk, rows, measured, strict=True), start=first):
+            yield _token_scores(number, text, row, tensors, tokenizer, names) if tensors else []
+        first += len(chunk)
+
+
+def _distribution_measures(logits: Tensor, targets: Tensor, alternatives: int) -> tuple[Tensor, ...]:
+    """Surprisal, rank, entropy [B, T], and the ids and log-probabilities [B, T, K] of the most probable tokens."""
+    logs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+    found = logs.gather(-1, targets.unsqueeze(-1))
+    rank = (logs >= found).sum(dim=-1)
+    # A probability of zero adds nothing to the entropy, though its logarithm is infinite.
+    entropy = torch.special.entr(logs.exp()).sum(dim=-1)
+    best = torch.topk(logs, alternatives, dim=-1)
+    return -found.squeeze(-1).double(), rank, entropy.double(), best.indices, best.values.double()
+
+
+def _token_scores(
+    line: int, text: str, row: Row, tensors: tuple[Tensor, ...], tokenizer: Tokenizer, names: list[str]
+) -> list[TokenScore]:
+    surprisals, ranks, entropies, best, logs = (tensor.tolist() for tensor in tensors)
+    spans = token_spans(text, row, tokenizer)
+    return [
+        TokenScore(
+            line,
+            position,
+            tokenizer.tokens[token],
+            *spans[position],
+            surprisals[position],
+            ranks[position],
+            entropies[position],
+            tuple(
+                (names[other], math.exp(log))
+                for other, log in zip(best[position], logs[position], strict=True)
+            ),
+        )
+        for position, token in enumerate(row.tolist())
+    ]
+
+
+def token_spans(text: str, row: Row, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+    """Where each token of a line stands in it: (first character, one past the last), blanks left out.
+
+    Args:
+        text: the line.
+        row: its token ids [N], perhaps with an `<eos>` at the end.
+        tokenizer: of the model.
+    """
+    spans = [_without_blanks(text, start, end) for start, end in tokenizer.offsets(text)]
+    return [*spans, *((len(text), len(text)) for _ in range(len(row) - len(spans)))]
+
+
+def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def score_words(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    closed: bool = True,
+    running: bool = False,
+) -> Iterator[list[WordScore]]:
+    """Score every word of lines: words as written, between white space; `<eos>` is a word of its own.
+
+    Args:
+        model: any model.
+        tokenizer: the tokenizer that the model was trained with.
+        lines: texts without newlines.
+        closed: whether `<eos>` closes each line.
+        running: whether the lines are one running text.
+
+    Yields:
+        The words of each line, in order.
+
+    Raises:
+        LinguistError: a running text is not closed.
+    """
+    unknown = tokenizer.tokens[tokenizer.unk_id]
+    texts, copies = itertools.tee(lines)
+    scored = score_tokens(model, tokenizer, copies, closed=closed, running=running)
+    for number, (text, tokens) in enumerate(zip(texts, scored, strict=True)):
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        yield list(_word_scores(number, text, words, tokens, unknown))
+
+
+def _word_scores(
+    line: int, text: str, words: list[tuple[int, int]], tokens: list[TokenScore], unknown: str
+) -> Iterator[WordScore]:
+    groups: list[list[TokenScore]] = [[] for _ in words]
+    after: list[TokenScore] = []
+    place = 0
+    for token in tokens:
+        # A token of nothing but blanks belongs to the word after it, as the blank of a subword does.
+        while place < len(words) and token.start >= words[place][1]:
+            place += 1
+        (groups[place] if place < len(words) else after).append(token)
+    spans = [(text[start:end], start, end, group) for (start, end), group in zip(words, groups, strict=True)]
+    if after:
+        spans.append((after[-1].token, after[0].start, after[-1].end, after))
+    for position, (word, start, end, group) in enumerate(spans):
+        entropy = group[0].entropy if group else 0.0
+        surprisal = sum(token.surprisal for token in group)
+        is_unknown = any(token.token == unknown for token in group)
+        yield WordScore(line, position, word, start, end, len(group), surprisal, entropy, is_unknown)
+
+
+__all__ = ["TokenScore", "WordScore", "score_tokens", "score_words", "token_spans"]

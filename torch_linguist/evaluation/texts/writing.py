@@ -1,0 +1,155 @@
+"""Rows of scores as they come: TSV, CSV, JSON lines or Parquet."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from torch_linguist.errors import ConfigError, LinguistError
+
+FORMATS = ("tsv", "jsonl", "csv", "parquet")
+
+ROW_GROUP = 8192
+"""Rows of Parquet that are held before they are written."""
+
+
+class RowWriter(Protocol):
+    """Takes rows one by one."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one row; the first one names the columns."""
+
+
+class TextRowWriter:
+    """Writes rows as lines of text; each is whole when `write` returns.
+
+    Args:
+        file: what is written to.
+        form: `tsv`, `csv` or `jsonl`.
+
+    Attributes:
+        rows: rows written.
+    """
+
+    def __init__(self, file: IO[str], form: str) -> None:
+        self._file, self._form, self.rows = file, form, 0
+        self._csv = csv.writer(file, lineterminator="\n")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        if self._form == "jsonl":
+            plain = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+            self._file.write(json.dumps(plain, ensure_ascii=False, default=str) + "\n")
+        else:
+            if self.rows == 0:
+                self._line(list(row))
+            self._line([_cell(value) for value in row.values()])
+        self.rows += 1
+
+    def _line(self, cells: Sequence[str]) -> None:
+        if self._form == "csv":
+            self._csv.writerow(cells)
+        else:
+            self._file.write("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells) + "\n")
+
+
+class ParquetRowWriter:
+    """Writes rows to a Parquet file, some thousands at a time.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        rows: rows taken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.rows = path, 0
+        self._pending: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._pending.append(dict(row))
+        self.rows += 1
+        if len(self._pending) >= ROW_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are pending."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._pending:
+            return
+        schema = None if self._writer is None else self._writer.schema
+        table = pa.Table.from_pylist(self._pending, schema=schema)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Write what is pending and the end of the file."""
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator[RowWriter]:
+    """A writer of rows, to a file or to standard output.
+
+    Args:
+        form: one of `FORMATS`.
+        to: file; None for standard output.
+        standard_output: where rows go without a file.
+
+    Raises:
+        ConfigError: there is no such format, or Parquet has no file.
+        LinguistError: the file cannot be written; the message says how many rows it holds.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format={form}: must be one of {', '.join(FORMATS)}")
+    if form == "parquet":
+        if to is None:
+            raise ConfigError("--format=parquet: needs a file; give one by --to FILE")
+        parquet = ParquetRowWriter(to)
+        with _naming(to, parquet):
+            yield parquet
+            parquet.close()
+    elif to is None:
+        yield TextRowWriter(standard_output, form)
+        standard_output.flush()
+    else:
+        # The file grows line by line, so what is there after a failure is whole lines.
+        file = to.open("w", encoding="utf-8", newline="", buffering=1)
+        lines = TextRowWriter(file, form)
+        with _naming(to, lines), file:
+            yield lines
+
+
+@contextmanager
+def _naming(to: Path, writer: TextRowWriter | ParquetRowWriter) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(to)):
+            raise
+        raise LinguistError(
+            f"{to}: cannot be written ({error.strerror}) after {writer.rows:,} rows; make room and run it again"
+        ) from error
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    if isinstance(value, list | dict | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+__all__ = ["FORMATS", "ParquetRowWriter", "RowWriter", "TextRowWriter", "row_writer"]

@@ -75,10 +75,10 @@ class RecordReader:
         elif suffix in (".csv", ".tsv"):
             yield from self._csv(name, "\t" if suffix == ".tsv" else ",")
         else:
-            for _, line in self._lines(name):
+            for _, line in self.lines(name):
                 yield Record(line)
 
-    def _lines(self, name: str) -> Iterator[tuple[int, str]]:
+    def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """The lines of a file with their numbers; those that are not UTF-8 as `errors` says."""
         with ExitStack() as stack:
             try:
@@ -109,7 +109,7 @@ class RecordReader:
         self.skipped += 1
 
     def _json(self, name: str) -> Iterator[Record]:
-        for number, line in self._lines(name):
+        for number, line in self.lines(name):
             if not line.strip():
                 continue
             try:
@@ -124,9 +124,12 @@ class RecordReader:
 
     def _csv(self, name: str, delimiter: str) -> Iterator[Record]:
         csv.field_size_limit(2**31 - 1)
-        lines = (f"{line}\n" for _, line in self._lines(name))
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        lines = (f"{line}\n" for _, line in self.lines(name))
+        rows = (
+            csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if delimiter == "\t"
+            else csv.reader(lines, strict=True)
+        )
         names = next(rows, None)
         if names is None:
             raise DataError(f"{name}: is empty; its first line must name the columns")
@@ -168,7 +171,7 @@ class RecordReader:
 
 def _opened(name: str) -> IO[bytes]:
     path = Path(name).expanduser()
-    return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")  # type: ignore[arg-type]
+    return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")
 
 
 __all__ = ["ERRORS", "STANDARD_INPUT", "TABLES", "Record", "RecordReader"]

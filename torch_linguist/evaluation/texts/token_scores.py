@@ -147,10 +147,7 @@ def _token_scores(
             surprisals[position],
             ranks[position],
             entropies[position],
-            tuple(
-                (names[other], math.exp(log))
-                for other, log in zip(best[position], logs[position], strict=True)
-            ),
+            tuple((names[other], math.exp(log)) for other, log in zip(best[position], logs[position], strict=True)),
         )
         for position, token in enumerate(row.tolist())
     ]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +39,7 @@ class TextRowWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         if self._form == "jsonl":
-            plain = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-            self._file.write(json.dumps(plain, ensure_ascii=False, default=str) + "\n")
+            self._file.write(json.dumps(finite(dict(row)), ensure_ascii=False, default=str) + "\n")
         else:
             if self.rows == 0:
                 self._line(list(row))

@@ -1,0 +1,152 @@
+"""Texts from files to rows: what is kept, what is refused, and what a table holds."""
+
+import gzip
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from torch_linguist.data import TokenizedCorpus
+from torch_linguist.errors import ConfigError, DataError
+from torch_linguist.evaluation.texts import score_lines
+from torch_linguist.evaluation.texts.filtering import check_filter, threshold_of_share
+from torch_linguist.evaluation.texts.records import Record, RecordReader
+from torch_linguist.evaluation.texts.rows import Reading, Scorer, line_rows, token_rows
+from torch_linguist.evaluation.texts.writing import row_writer
+from torch_linguist.model import LanguageModel
+
+ModelBuilder = Callable[..., LanguageModel]
+
+
+def read(path: Path, **options: object) -> list[tuple[str, dict[str, object]]]:
+    return [(record.text, record.columns) for record in RecordReader([str(path)], **options)]  # type: ignore[arg-type]
+
+
+def test_every_kind_of_file_gives_the_same_texts(tmp_path: Path) -> None:
+    texts, years = ["a b", 'c, "d"', ""], [1, 2, 3]
+    (tmp_path / "a.txt").write_bytes(b'a b\r\nc, "d"\n\n')
+    with gzip.open(tmp_path / "a.txt.gz", "wt") as file:
+        file.write('a b\nc, "d"\n\n')
+    rows = [{"text": text, "year": year} for text, year in zip(texts, years, strict=True)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.csv").write_text('text,year\na b,1\n"c, ""d""",2\n"",3\n')
+    (tmp_path / "a.tsv").write_text('text\tyear\na b\t1\nc, "d"\t2\n\t3\n')
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        assert [text for text, _ in read(path)] == texts, path
+        if path.suffix not in (".txt", ".gz"):
+            assert [str(columns["year"]) for _, columns in read(path)] == ["1", "2", "3"]
+
+
+def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    bad = tmp_path / "a.txt"
+    bad.write_bytes(b"one\n\xff\xfe\nthree\n")
+    with pytest.raises(DataError, match="line 2 is not UTF-8"):
+        read(bad)
+    assert [text for text, _ in read(bad, errors="replace")] == ["one", "\ufffd\ufffd", "three"]
+    reader = RecordReader([str(bad)], errors="skip", skip_empty=True)
+    assert [record.text for record in reader] == ["one", "three"]
+    assert reader.skipped == 1
+    broken = tmp_path / "a.jsonl"
+    broken.write_text('{"text": "a"}\n{"text": \n[1]\n{"text": "b"}\n')
+    with pytest.raises(DataError, match="line 2 is no JSON"):
+        read(broken)
+    assert [text for text, _ in read(broken, errors="skip")] == ["a", "b"]
+    with pytest.raises(DataError, match="no such column; it has text"):
+        read(broken, column="body", errors="skip")
+    open_quote = tmp_path / "a.csv"
+    open_quote.write_text('text\n"a\nb\n')
+    with pytest.raises(DataError, match="no CSV"):
+        read(open_quote)
+
+
+def test_empty_lines_are_scored_or_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a\n\n \nb\n")
+    assert [text for text, _ in read(path)] == ["a", "", " ", "b"]
+    reader = RecordReader([str(path)], skip_empty=True)
+    assert [record.text for record in reader] == ["a", "b"]
+    assert reader.empty == 2
+
+
+def test_several_models_stand_side_by_side_with_their_mixture(
+    build_model: ModelBuilder, tiny_corpus: TokenizedCorpus
+) -> None:
+    tokenizer = tiny_corpus.tokenizer
+    models = {family: build_model(family, tokenizer.vocab_size) for family in ("lstm", "gru")}
+    scorers = [Scorer(family, model, tokenizer) for family, model in models.items()]
+    records = [Record("the king", {"year": 1}), Record("a queen .", {"year": 2})]
+    rows = [row for _, row, _ in line_rows(scorers, records, Reading(log_base="10"), weights=[0.25, 0.75])]
+    assert [(row["line"], row["year"]) for row in rows] == [(1, 1), (2, 2)]
+    for family, model in models.items():
+        expected = [s.log_probability / math.log(10) for s in score_lines(model, tokenizer, ["the king", "a queen ."])]
+        assert [row[f"log_probability_{family}"] for row in rows] == pytest.approx(expected)
+    for row in rows:
+        both = [row["perplexity_lstm"], row["perplexity_gru"]]
+        # Concave: the mixture's logarithm lies above the weighted mean of the logarithms.
+        assert row["log_probability_mixture"] >= np.dot(
+            [0.25, 0.75], [row["log_probability_lstm"], row["log_probability_gru"]]
+        )
+        assert row["perplexity_mixture"] < max(both)
+
+
+def test_documents_begin_anew(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
+    tokenizer = tiny_corpus.tokenizer
+    scorers = [Scorer("lstm", build_model("lstm", tokenizer.vocab_size), tokenizer)]
+    records = [Record(text, {"d": d}) for text, d in [("the king .", 1), ("a queen", 1), ("the king .", 2)]]
+    by_document = [row["log_probability"] for _, row, _ in line_rows(scorers, records, Reading(document_column="d"))]
+    alone = [row["log_probability"] for _, row, _ in line_rows(scorers, records, Reading())]
+    assert by_document[0] == pytest.approx(by_document[2]) == pytest.approx(alone[0])
+    assert by_document[1] != pytest.approx(alone[1], abs=1e-4)
+    with pytest.raises(ConfigError, match="no such column; there are d"):
+        list(line_rows(scorers, records, Reading(document_column="e")))
+
+
+def test_tokens_and_words_are_rows(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
+    tokenizer = tiny_corpus.tokenizer
+    scorers = [Scorer("lstm", build_model("lstm", tokenizer.vocab_size), tokenizer)]
+    rows = list(token_rows(scorers, [Record("the king"), Record("a")], Reading(), alternatives=2))
+    assert [(row["line"], row["token"]) for row in rows] == [
+        (1, "the"),
+        (1, "king"),
+        (1, "<eos>"),
+        (2, "a"),
+        (2, "<eos>"),
+    ]
+    assert all(len(row["alternatives"]) == 2 for row in rows)
+    words = list(token_rows(scorers, [Record("the king")], Reading(), words=True))
+    assert [row["surprisal"] for row in words] == pytest.approx([row["surprisal"] for row in rows[:3]])
+
+
+def test_a_share_keeps_the_lowest_perplexities() -> None:
+    values = [5.0, 1.0, math.nan, 3.0, 2.0]
+    for share, kept in ((0.2, 1), (0.4, 2), (0.5, 3), (1.0, 4)):
+        assert sum(value <= threshold_of_share(values, share) for value in values) == kept
+    for below, wanted in ((0.0, None), (None, 0.0), (None, 1.5), (1.0, 0.5)):
+        with pytest.raises(ConfigError):
+            check_filter(below, wanted)
+
+
+def test_rows_are_written_in_every_form(tmp_path: Path) -> None:
+    rows = [{"line": 1, "text": 'a\t"b"', "loss": 0.5}, {"line": 2, "text": "c", "loss": math.inf}]
+    for form in ("tsv", "csv", "jsonl", "parquet"):
+        with row_writer(form, tmp_path / f"out.{form}", io.StringIO()) as writer:
+            for row in rows:
+                writer.write(row)
+    assert (tmp_path / "out.tsv").read_text().splitlines() == ["line\ttext\tloss", '1\ta "b"\t0.5', "2\tc\tinf"]
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
+        rows[0],
+        {**rows[1], "loss": None},
+    ]
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == rows
+    assert [text for text, _ in read(tmp_path / "out.csv")] == [row["text"] for row in rows]
+    with pytest.raises(ConfigError, match="needs a file"), row_writer("parquet", None, io.StringIO()):
+        pass
+    with pytest.raises(ConfigError, match="--format=xml"), row_writer("xml", None, io.StringIO()):
+        pass

@@ -1,0 +1,129 @@
+"""Models held to minimal pairs read from files: accuracy by group, and paired tests between models."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch_linguist.errors import DataError, LinguistError
+from torch_linguist.evaluation.texts.line_scores import score_lines
+from torch_linguist.evaluation.texts.minimal_pairs import (
+    MinimalPair,
+    PairAccuracy,
+    decided,
+    pair_accuracy,
+    separated_words,
+    sign_test,
+)
+from torch_linguist.evaluation.texts.records import RecordReader
+from torch_linguist.evaluation.texts.rows import Scorer
+
+GOOD_COLUMNS = ("sentence_good", "good")
+BAD_COLUMNS = ("sentence_bad", "bad")
+GROUP_COLUMNS = ("UID", "group")
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """What models make of minimal pairs.
+
+    Attributes:
+        accuracies: of each model, by group, and over all pairs under the name `all`.
+        p_values: of each pair of models, that they differ by chance (exact sign test).
+    """
+
+    accuracies: Mapping[str, Sequence[PairAccuracy]]
+    p_values: Mapping[tuple[str, str], float]
+
+
+def read_pairs(files: Sequence[str], errors: str = "strict") -> list[MinimalPair]:
+    """Minimal pairs of files, or of all `.jsonl` files of folders.
+
+    JSON lines with `sentence_good`, `sentence_bad` and `UID` (BLiMP's form) or `good`, `bad` and `group`; or two
+    columns of a `.csv` or `.tsv` file with these names. The group is the file's name where a row names none.
+
+    Args:
+        files: paths.
+        errors: what a row that cannot be read does; see `RecordReader`.
+
+    Raises:
+        DataError: a file cannot be read, or a pair has one side only.
+    """
+    pairs: list[MinimalPair] = []
+    for name in _expanded(files):
+        pairs += _pairs_of(name, errors)
+    if not pairs:
+        raise DataError(f"--pairs {' '.join(files)}: holds no pairs")
+    return pairs
+
+
+def _expanded(files: Sequence[str]) -> Iterator[str]:
+    for name in files:
+        path = Path(name).expanduser()
+        yield from map(str, sorted(path.glob("*.jsonl"))) if path.is_dir() else [str(path)]
+
+
+def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
+    good_column = bad_column = ""
+    # The first row tells which names its columns have.
+    for candidate in GOOD_COLUMNS:
+        try:
+            first = next(iter(RecordReader([name], candidate, errors)), None)
+        except DataError as error:
+            if "no such column" not in str(error):
+                raise
+            continue
+        if first is None:
+            return
+        good_column = candidate
+        bad_column = next((other for other in BAD_COLUMNS if other in first.columns), "")
+        break
+    if not (good_column and bad_column):
+        raise DataError(f"{name}: holds no pairs; its columns must be sentence_good and sentence_bad, or good and bad")
+    for number, record in enumerate(RecordReader([name], good_column, errors), start=1):
+        bad = record.columns.get(bad_column)
+        if not (record.text.strip() and isinstance(bad, str) and bad.strip()):
+            raise DataError(f"{name}: pair {number} has one side only; give {good_column} and {bad_column}")
+        group = next((str(record.columns[key]) for key in GROUP_COLUMNS if record.columns.get(key)), Path(name).stem)
+        yield MinimalPair(record.text, bad, group)
+
+
+def evaluate_pairs(scorers: Sequence[Scorer], pairs: Sequence[MinimalPair]) -> PairReport:
+    """Hold models to minimal pairs.
+
+    Args:
+        scorers: the models.
+        pairs: at least one.
+
+    Raises:
+        LinguistError: there are no pairs.
+    """
+    if not pairs:
+        raise LinguistError("pairs: there are none to decide")
+    accuracies: dict[str, list[PairAccuracy]] = {}
+    decisions: dict[str, list[float]] = {}
+    groups: dict[str, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        groups.setdefault(pair.group, []).append(index)
+    for scorer in scorers:
+        sentences = itertools.chain.from_iterable((pair.good, pair.bad) for pair in pairs)
+        texts = separated_words(sentences, scorer.tokenizer)
+        scores = list(score_lines(scorer.model, scorer.tokenizer, texts))
+        good, bad = scores[::2], scores[1::2]
+        unknown = [first.unknown + second.unknown > 0 for first, second in zip(good, bad, strict=True)]
+        first, second = [one.log_probability for one in good], [one.log_probability for one in bad]
+        decisions[scorer.label] = [decided(a, b) for a, b in zip(first, second, strict=True)]
+        everything = {**groups, "all": list(range(len(pairs)))} if len(groups) > 1 else groups
+        accuracies[scorer.label] = [
+            pair_accuracy(
+                name, [first[i] for i in members], [second[i] for i in members], [unknown[i] for i in members]
+            )
+            for name, members in everything.items()
+        ]
+    p_values = {
+        (one, other): sign_test(decisions[one], decisions[other]) for one, other in itertools.combinations(decisions, 2)
+    }
+    return PairReport(accuracies, p_values)
+
+
+__all__ = ["PairReport", "evaluate_pairs", "read_pairs"]

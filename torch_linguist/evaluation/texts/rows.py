@@ -1,0 +1,231 @@
+"""Scores of texts as rows of a table, for one model or several beside each other."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import ConfigError
+from torch_linguist.evaluation.mixture_weights import mixed_nll
+from torch_linguist.evaluation.texts.line_scores import LineScore, LineTokens, read_line_tokens
+from torch_linguist.evaluation.texts.records import Record
+from torch_linguist.evaluation.texts.token_scores import score_tokens, score_words
+from torch_linguist.model import LanguageModel
+
+LOG_BASES = {"e": 1.0, "10": math.log(10), "2": math.log(2)}
+"""Bases of the logarithms in a table, and the nats that one of their units is worth."""
+
+MIXTURE = "mixture"
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """A model that scores texts.
+
+    Attributes:
+        label: name of its columns where there are several.
+        model: any model.
+        tokenizer: the tokenizer that it was trained with.
+    """
+
+    label: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read.
+
+    Attributes:
+        closed: whether `<eos>` closes each line.
+        running: whether lines are one running text.
+        document_column: column whose changes begin a new running text; None for none.
+        log_base: `e`, `10` or `2`: base of the log-probabilities in a table.
+    """
+
+    closed: bool = True
+    running: bool = False
+    document_column: str | None = None
+    log_base: str = "e"
+
+    def __post_init__(self) -> None:
+        if self.log_base not in LOG_BASES:
+            raise ConfigError(f"--log={self.log_base}: must be one of {', '.join(LOG_BASES)}")
+        if not self.closed and (self.running or self.document_column):
+            raise ConfigError("--no-eos: the lines of a running text are closed by <eos>; leave one of the two out")
+
+    def conventions(self) -> str:
+        """What begins and ends a line, in a sentence."""
+        begin = "each line starts from <eos>"
+        if self.document_column:
+            begin = f"each document (column {self.document_column}) is one running text"
+        elif self.running:
+            begin = "all lines are one running text"
+        return f"{begin}, {'and <eos> closes each line' if self.closed else 'and nothing closes a line'}"
+
+    def groups(self, records: Iterable[Record]) -> Iterator[tuple[bool, Iterator[Record]]]:
+        """The records that are read in one go, and whether they are a running text.
+
+        Raises:
+            ConfigError: a record lacks the document column.
+        """
+        if self.document_column is None:
+            yield self.running, iter(records)
+            return
+        for _, group in itertools.groupby(records, key=self._document):
+            yield True, group
+
+    def _document(self, record: Record) -> Any:
+        if self.document_column not in record.columns:
+            columns = ", ".join(record.columns) or "none"
+            raise ConfigError(f"--document-column={self.document_column}: no such column; there are {columns}")
+        return record.columns[self.document_column]
+
+
+def line_rows(
+    scorers: Sequence[Scorer], records: Iterable[Record], reading: Reading, weights: Sequence[float] | None = None
+) -> Iterator[tuple[Record, dict[str, Any], LineScore]]:
+    """A row for each text, in order.
+
+    Args:
+        scorers: at least one.
+        records: the texts.
+        reading: how they are read.
+        weights: of the scorers' mixture, adding up to one; None for no mixture.
+
+    Yields:
+        The text, its row, and the score that a filter goes by: the mixture's, or the first scorer's.
+
+    Raises:
+        ConfigError: a mixture of scorers with different tokenizers.
+    """
+    check_mixture(scorers, weights)
+    unit = LOG_BASES[reading.log_base]
+    number = 0
+    for running, group in reading.groups(records):
+        kept, *texts = itertools.tee(group, 1 + len(scorers))
+        scored = [
+            read_line_tokens(
+                scorer.model, scorer.tokenizer, (record.text for record in own), closed=reading.closed, running=running
+            )
+            for scorer, own in zip(scorers, texts, strict=True)
+        ]
+        for record, *lines in zip(kept, *scored, strict=True):
+            number += 1
+            scores = _named_scores(scorers, lines, weights)
+            row: dict[str, Any] = {"line": number}
+            for label, score in scores.items():
+                suffix = f"_{label}" if len(scores) > 1 else ""
+                row |= {f"{name}{suffix}": value for name, value in _score_cells(score, unit).items()}
+            yield record, row | record.columns, scores.get(MIXTURE, next(iter(scores.values())))
+
+
+def check_mixture(scorers: Sequence[Scorer], weights: Sequence[float] | None) -> None:
+    """Refuse weights that do not fit the scorers, and scorers whose tokens differ."""
+    if weights is None:
+        return
+    if len(weights) != len(scorers) or min(weights) <= 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+        shown = " ".join(f"{weight:g}" for weight in weights)
+        raise ConfigError(f"--weights {shown}: give {len(scorers)} numbers greater than 0 that add up to 1")
+    first = scorers[0].tokenizer.to_json()
+    for scorer in scorers[1:]:
+        if scorer.tokenizer.to_json() != first:
+            raise ConfigError(f"--mix: {scorer.label} has another tokenizer than {scorers[0].label}")
+
+
+def _named_scores(
+    scorers: Sequence[Scorer], lines: Sequence[LineTokens], weights: Sequence[float] | None
+) -> dict[str, LineScore]:
+    scores = {scorer.label: line.score() for scorer, line in zip(scorers, lines, strict=True)}
+    if weights is not None:
+        scores[MIXTURE] = lines[0].score(mixed_nll([line.nll for line in lines], weights))
+    return scores
+
+
+def _score_cells(score: LineScore, unit: float) -> dict[str, Any]:
+    return {
+        "log_probability": score.log_probability / unit,
+        "tokens": score.tokens,
+        "words": score.words,
+        "unknown": score.unknown,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+    }
+
+
+def token_rows(
+    scorers: Sequence[Scorer], records: Iterable[Record], reading: Reading, alternatives: int = 0, words: bool = False
+) -> Iterator[dict[str, Any]]:
+    """A row for each token, or each word, of the texts.
+
+    Args:
+        scorers: at least one; of several, each token's row stands once a scorer, in a column `model`.
+        records: the texts.
+        reading: how they are read.
+        alternatives: most probable tokens that are listed with each token.
+        words: whether sub-words are summed to words as written.
+    """
+    unit = LOG_BASES[reading.log_base]
+
+    def scored(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[list[dict[str, Any]]]:
+        if words:
+            for line in score_words(scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running):
+                yield [
+                    {
+                        "position": one.position + 1,
+                        "word": one.word,
+                        "start": one.start,
+                        "end": one.end,
+                        "tokens": one.tokens,
+                        "surprisal": one.surprisal / unit,
+                        "entropy": one.entropy / unit,
+                        "unknown": one.unknown,
+                    }
+                    for one in line
+                ]
+            return
+        found = score_tokens(
+            scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running, alternatives=alternatives
+        )
+        for tokens in found:
+            yield [
+                {
+                    "position": one.position + 1,
+                    "token": one.token,
+                    "start": one.start,
+                    "end": one.end,
+                    "surprisal": one.surprisal / unit,
+                    "rank": one.rank,
+                    "entropy": one.entropy / unit,
+                    **({"alternatives": [list(other) for other in one.alternatives]} if alternatives else {}),
+                }
+                for one in tokens
+            ]
+
+    yield from _rows_of_lines(scorers, records, reading, scored)
+
+
+def _rows_of_lines(
+    scorers: Sequence[Scorer],
+    records: Iterable[Record],
+    reading: Reading,
+    scored: Callable[[Scorer, Iterator[str], bool], Iterator[list[dict[str, Any]]]],
+) -> Iterator[dict[str, Any]]:
+    number = 0
+    for running, group in reading.groups(records):
+        kept, *texts = itertools.tee(group, 1 + len(scorers))
+        lines = [
+            scored(scorer, (record.text for record in own), running) for scorer, own in zip(scorers, texts, strict=True)
+        ]
+        for record, *found in zip(kept, *lines, strict=True):
+            number += 1
+            for scorer, rows in zip(scorers, found, strict=True):
+                named: Mapping[str, Any] = {"model": scorer.label} if len(scorers) > 1 else {}
+                for row in rows:
+                    yield {"line": number, **named, **row, **record.columns}
+
+
+__all__ = ["LOG_BASES", "MIXTURE", "Reading", "Scorer", "check_mixture", "line_rows", "token_rows"]

@@ -172,6 +172,8 @@ def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> lis
     Returns:
         An int64 array [N] for each line.
     """
+    if not lines:
+        return []
     pieces = [cut_line(line) for line in lines]
     flat = list(itertools.chain.from_iterable(pieces))
     ends = [last for parts in pieces for last in (*(False for _ in parts[1:]), closed)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
 
-CONTRACTION = re.compile(r"(?<=[A-Za-z])('(?:s|S|re|ve|ll|d|m)|n't|'t)\b")
+CONTRACTION = re.compile(r"(?<=[A-Za-z])('(?:s|S|re|ve|ll|d|m))\b")
 PUNCTUATION = re.compile(r"([.,!?;:()\"“”])")
 QUANTILE = 1.959963984540054
 """Of the normal distribution, for intervals of 95%."""

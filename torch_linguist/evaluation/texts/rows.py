@@ -8,7 +8,7 @@ from typing import Any
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError
-from torch_linguist.evaluation.mixture_weights import mixed_nll
+from torch_linguist.evaluation.mixture_scoring import mixed_nll
 from torch_linguist.evaluation.texts.line_scores import LineScore, LineTokens, read_line_tokens
 from torch_linguist.evaluation.texts.records import Record
 from torch_linguist.evaluation.texts.token_scores import score_tokens, score_words

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.runs.files import finite
 
 FORMATS = ("tsv", "jsonl", "csv", "parquet")
 

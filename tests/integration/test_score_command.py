@@ -12,7 +12,7 @@ import pytest
 
 from torch_linguist.checkpoint import load_run
 from torch_linguist.cli import score, train
-from torch_linguist.model.ngram import write_arpa
+from torch_linguist.model.ngram import NGramModel, write_arpa
 
 pytestmark = pytest.mark.xdist_group("commands")
 
@@ -41,6 +41,7 @@ def test_an_ngram_scores_lines_as_kenlm_does(runs: Path, tmp_path: Path, capsys:
     assert score.main([str(runs / "counted"), str(tmp_path / "lines.txt"), "--log", "10", "--format", "jsonl"]) == 0
     found = [row["log_probability"] for row in rows_of(capsys)]
     run = load_run(runs / "counted")
+    assert isinstance(run.model, NGramModel)
     write_arpa(run.model, run.tokenizer.tokens, tmp_path / "model.arpa")
     reference = kenlm.Model(str(tmp_path / "model.arpa"))
     for line, ours in zip(lines, found, strict=True):

@@ -1,4 +1,4 @@
-"""Tokenising speed beside the bare library, and memory, on a text file that the script makes.
+"""Tokenizing speed beside the bare library, and memory, on a text file that the script makes.
 
 Usage: python scripts/bench_data.py [--megabytes 100] [--tokenizers word bpe] [--folder FOLDER] [--line-megabytes 100]
 """
@@ -81,7 +81,7 @@ def make_text(path: Path, size: int, line_megabytes: float) -> Path:
 
 def measure(kind: str, path: Path, folder: Path) -> None:
     """Text to cache, the second start, the bare library on the same text, and batches."""
-    corpus, trainer = TextCorpus(str(path), tokenised=True), TRAINERS[kind]
+    corpus, trainer = TextCorpus(str(path), tokenized=True), TRAINERS[kind]
     before = resident()
     with peak() as highest:
         begin = time.perf_counter()

@@ -33,7 +33,7 @@ from torch_linguist.trainer.randomness import seed_everything
 from torch_linguist.trainer.settings import SUGGESTIONS
 
 FACTOR = 1.7
-CENTRE = 6e-3
+CENTER = 6e-3
 FIRST = range(-6, 4)
 VALID_TOKENS = 6_000
 COLUMNS = ("corpus", "family", "kind", "lr", "valid_loss", "seconds")
@@ -129,11 +129,11 @@ class Cell:
 
     def truth(self) -> None:
         """The fine grid, walked on until its best lies inside."""
-        losses = {step: self.measure(CENTRE * FACTOR**step) for step in FIRST}
+        losses = {step: self.measure(CENTER * FACTOR**step) for step in FIRST}
         while (best := min(losses, key=losses.__getitem__)) in (min(losses), max(losses)) and len(losses) < 16:
             step = best + (1 if best == max(losses) else -1)
-            losses[step] = self.measure(CENTRE * FACTOR**step)
-        self.told = f"best {CENTRE * FACTOR**best:.2g}: {losses[best]:.4f}"
+            losses[step] = self.measure(CENTER * FACTOR**step)
+        self.told = f"best {CENTER * FACTOR**best:.2g}: {losses[best]:.4f}"
 
     def curves(self) -> None:
         """The suggestions of every method for every pair of ends, from one range test each."""

@@ -55,7 +55,7 @@ class StockRecurrent(nn.Module):
 
 
 class StockTransformer(nn.Module):
-    """Embedding, learnt positions, `nn.TransformerEncoder` under a causal mask, linear layer."""
+    """Embedding, learned positions, `nn.TransformerEncoder` under a causal mask, linear layer."""
 
     def __init__(self, vocab_size: int, size: int, heads: int, layers: int, length: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.optim import Constant
 from torch_linguist.trainer import ScoreSettings, TrainerSettings, TrainingContext
@@ -54,21 +54,21 @@ def made_text(lines: int, seed: int) -> str:
     return "\n".join(sentences) + "\n"
 
 
-def made_corpus() -> MemoryCorpus:
+def made_corpus() -> InMemoryCorpus:
     """The text behind `tiny_corpus`."""
     texts = {"train": [made_text(500, 1)], "valid": [made_text(60, 2)], "test": [made_text(50, 3) + "a zebra .\n"]}
-    return MemoryCorpus(texts, name="made", tokenised=True)
+    return InMemoryCorpus(texts, name="made", tokenized=True)
 
 
 @pytest.fixture(scope="session")
-def source_corpus() -> MemoryCorpus:
+def source_corpus() -> InMemoryCorpus:
     """The documents of `tiny_corpus`."""
     return made_corpus()
 
 
 @pytest.fixture(scope="session")
-def tiny_corpus(source_corpus: MemoryCorpus, own_cache: Path) -> TokenizedCorpus:
-    """A made corpus of some 5,000 training tokens and 50 types, tokenised by words."""
+def tiny_corpus(source_corpus: InMemoryCorpus, own_cache: Path) -> TokenizedCorpus:
+    """A made corpus of some 5,000 training tokens and 50 types, tokenized by words."""
     return prepare(source_corpus, WordTokenizerTrainer(min_frequency=1), own_cache)
 
 

@@ -29,7 +29,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from torch_linguist.checkpoint import read_checkpoint
-from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer
+from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer
 from torch_linguist.model import LSTM, LanguageModel
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
@@ -98,7 +98,7 @@ class Events:
         setattr(Progress, "stage", in_stage)  # noqa: B010
 
 
-def plan_of(folder: Path, corpus: MemoryCorpus, resume: bool) -> Plan:
+def plan_of(folder: Path, corpus: InMemoryCorpus, resume: bool) -> Plan:
     return Plan(
         folder=folder,
         corpus=corpus,
@@ -150,7 +150,7 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def carry_out(folder: Path, corpus: MemoryCorpus, deadly: int | None) -> None:
+def carry_out(folder: Path, corpus: InMemoryCorpus, deadly: int | None) -> None:
     folder.mkdir(exist_ok=True)
     events = Events(deadly)
     with (folder.parent / "console.txt").open("a") as console:
@@ -217,7 +217,7 @@ def main(folder: Path, points: int, seed: int) -> int:
             setattr(module, name, lambda *arguments: None)
     RUN.export_jit = quick_export  # type: ignore[attr-defined]
     texts = {"train": [made_text(100, 1)], "valid": [made_text(20, 2)], "test": [made_text(20, 3)]}
-    corpus = MemoryCorpus(texts, name="made", tokenised=True)
+    corpus = InMemoryCorpus(texts, name="made", tokenized=True)
     assert in_child(lambda: carry_out(folder / "straight", corpus, None)) == 0
     events = [tuple(event) for event in json.loads((folder / "events.json").read_text())]
     expected = outcome(folder / "straight")

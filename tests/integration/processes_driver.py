@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
@@ -43,7 +43,7 @@ def make_corpus(cache: Path) -> Any:
         )
         return "\n".join(" ".join(words[7 * line : 7 * line + 6]) for line in range(lines)) + "\n"
 
-    corpus = MemoryCorpus({"train": [text(800, 1)], "valid": [text(60, 2)], "test": [text(40, 3)]}, tokenised=True)
+    corpus = InMemoryCorpus({"train": [text(800, 1)], "valid": [text(60, 2)], "test": [text(40, 3)]}, tokenized=True)
     return prepare(corpus, WordTokenizerTrainer(min_frequency=2), cache)
 
 

@@ -131,7 +131,7 @@ def test_adaptation_is_tuned_on_valid(here: Path, capsys: pytest.CaptureFixture[
     rows = {row["model"]: row for row in rows_of(here / "adapted" / "scores.csv")}
     assert set(rows) == {"lstm", "lstm + cache", "lstm + dynamic"}
     assert len({row["tokens"] for row in rows.values()}) == 1
-    # The text repeats itself, and the model has learnt little of it in thirty updates.
+    # The text repeats itself, and the model has learned little of it in thirty updates.
     assert float(rows["lstm + dynamic"]["perplexity"]) < float(rows["lstm"]["perplexity"])
     assert output.count("of the first 200 tokens of valid") + output.count("on the first 200 tokens of valid") == 2
 

@@ -53,7 +53,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def analysed(workplace: Path) -> Path:
+def analyzed(workplace: Path) -> Path:
     """Two runs side by side, with a text of one's own that the vocabulary does not hold."""
     text = "the zyx king sees " * 30
     arguments = ["outputs/transformer", "outputs/ngram", "--text", text, "--name", "both", *SMALL]
@@ -64,9 +64,9 @@ def analysed(workplace: Path) -> Path:
     return workplace / "outputs" / "both"
 
 
-def test_the_folder_holds_the_page_and_all_that_it_shows(analysed: Path) -> None:
-    page = (analysed / "index.html").read_text(encoding="utf-8")
-    figures = {path.stem for path in (analysed / "figures").glob("*.png")}
+def test_the_folder_holds_the_page_and_all_that_it_shows(analyzed: Path) -> None:
+    page = (analyzed / "index.html").read_text(encoding="utf-8")
+    figures = {path.stem for path in (analyzed / "figures").glob("*.png")}
     pictures = set(re.findall(r'<figure id="([^"]+)"', page))
     colored = set(re.findall(r'<div class="card wide" id="([^"]+)"', page))
     assert pictures | colored == figures
@@ -77,37 +77,37 @@ def test_the_folder_holds_the_page_and_all_that_it_shows(analysed: Path) -> None
     assert "<script" not in page
     assert "NGramModel has no attention to draw" in page
     assert "its last 32 of 120 tokens" in page
-    assert not list(analysed.rglob(".*"))
+    assert not list(analyzed.rglob(".*"))
 
 
-def test_the_tables_agree_with_the_score_of_the_run(analysed: Path, workplace: Path) -> None:
-    slices = pd.read_csv(analysed / "tables" / "slices.csv")
-    pairs = pd.read_csv(analysed / "tables" / "slices_pairs.csv")
+def test_the_tables_agree_with_the_score_of_the_run(analyzed: Path, workplace: Path) -> None:
+    slices = pd.read_csv(analyzed / "tables" / "slices.csv")
+    pairs = pd.read_csv(analyzed / "tables" / "slices_pairs.csv")
     for name in ("transformer", "ngram"):
         valid = json.loads((workplace / "outputs" / name / "summary.json").read_text())["valid"]
         for table in (slices, pairs):
             for _, own in table[table["run"] == name].groupby("slice"):
                 assert own["tokens"].sum() == valid["tokens"]
                 assert np.average(own["loss"], weights=own["tokens"]) == pytest.approx(valid["loss"], rel=1e-6)
-        context = pd.read_csv(analysed / "tables" / "context_length.csv").query("run == @name")
+        context = pd.read_csv(analyzed / "tables" / "context_length.csv").query("run == @name")
         assert context["context"].max() == (32 if name == "transformer" else 512)
     assert {"party", "year", "kind", "word class", "frequency in train"} <= set(slices["slice"])
     assert {"party × kind", "party × year"} <= set(pairs["slice"])
-    differences = pd.read_csv(analysed / "tables" / "differences.csv")
+    differences = pd.read_csv(analyzed / "tables" / "differences.csv")
     losses = {name: own.set_index(["slice", "value"])["loss"] for name, own in slices.groupby("run")}
     expected = losses["ngram"] - losses["transformer"]
     found = differences.set_index(["slice", "value"])["difference"]
     assert len(found) == len(expected)
     assert (found - expected).abs().max() < 1e-6
-    attributions = pd.read_csv(analysed / "tables" / "attributions.csv")
+    attributions = pd.read_csv(analyzed / "tables" / "attributions.csv")
     counted = attributions[(attributions["run"] == "ngram") & (attributions["source"].str.startswith("valid"))]
     assert (counted["occlusion"].iloc[:-2] == 0).all()
     assert {"integrated_gradients", "input_x_gradient", "attention"} <= set(attributions.columns)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_page(analysed: Path, tmp_path: Path, width: int) -> None:
-    shown = show(analysed / "index.html", tmp_path, width)
+def test_a_browser_shows_the_page(analyzed: Path, tmp_path: Path, width: int) -> None:
+    shown = show(analyzed / "index.html", tmp_path, width)
     assert shown.available == width
     assert shown.needed <= shown.available
     assert shown.loaded == shown.pictures > 15

@@ -9,13 +9,13 @@ import pytest
 from browser import show
 
 from torch_linguist.cli.explore import main
-from torch_linguist.data import BPETokenizerTrainer, Document, MemoryCorpus, WikiTextCorpus, WordTokenizerTrainer
+from torch_linguist.data import BPETokenizerTrainer, Document, InMemoryCorpus, WikiTextCorpus, WordTokenizerTrainer
 from torch_linguist.errors import LinguistError
 from torch_linguist.explore import Exploration, ExploreSettings, explore, measure
 from torch_linguist.explore.measure import totals
 
 
-def made_corpus() -> MemoryCorpus:
+def made_corpus() -> InMemoryCorpus:
     parties = ["Whig", "Federalist", None]
     documents = [
         Document(f"the $ {number} cats <b>& saw\nword{number} the end .\n\n" * (1 + number % 7),
@@ -27,7 +27,7 @@ def made_corpus() -> MemoryCorpus:
         "valid": [*documents[30:35], documents[0]],
         "test": documents[35:],
     }
-    return MemoryCorpus(splits, name="made")
+    return InMemoryCorpus(splits, name="made")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_smallest_corpus_has_a_page(tmp_path: Path) -> None:
-    corpus = MemoryCorpus({"train": ["a a\n"], "valid": ["a\n"], "test": ["a\n"]}, name="one")
+    corpus = InMemoryCorpus({"train": ["a a\n"], "valid": ["a\n"], "test": ["a\n"]}, name="one")
     assert explore(corpus, WordTokenizerTrainer(), tmp_path).page.is_file()
 
 

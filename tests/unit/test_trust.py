@@ -15,7 +15,7 @@ from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.config.composition import check_types, compose_config, to_yaml
 from torch_linguist.config.nodes import check_targets
 from torch_linguist.config.stored_config import read_run_config
-from torch_linguist.data import MemoryCorpus, TokenizedCorpus, Tokenizer, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, Tokenizer, WordTokenizerTrainer, prepare
 from torch_linguist.data.cache import _open
 from torch_linguist.errors import ConfigError, DataError, LinguistError, TrainingError
 from torch_linguist.model import LanguageModel
@@ -234,7 +234,10 @@ def _unlisted(manifest: dict[str, Any]) -> None:
     "change", [_name_outside, _split_outside, _of_objects, _of_wide_ids, _absurd_sizes, _negative, _unlisted]
 )
 def test_a_malicious_token_cache_is_built_anew(
-    change: Callable[[dict[str, Any]], None], source_corpus: MemoryCorpus, tiny_corpus: TokenizedCorpus, tmp_path: Path
+    change: Callable[[dict[str, Any]], None],
+    source_corpus: InMemoryCorpus,
+    tiny_corpus: TokenizedCorpus,
+    tmp_path: Path,
 ) -> None:
     folder = Path(shutil.copytree(tiny_corpus.folder, tmp_path / tiny_corpus.folder.name))
     for kind in ("ids", "lines", "documents", "metadata.jsonl"):  # What a path out of the folder would find.

@@ -53,7 +53,7 @@ def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, 
 
 
 def draw_values(path: Path, table: pd.DataFrame, label: str, signed: bool = False) -> None:
-    """A number for each pair of groups, written into its cell; empty pairs stay grey.
+    """A number for each pair of groups, written into its cell; empty pairs stay gray.
 
     Args:
         path: of the PNG.
@@ -146,7 +146,7 @@ def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         above.set_title("shuffled beyond a distance")
         below.xaxis.set_major_formatter(FuncFormatter(percent))
         below.set(xlabel="share of the context", ylabel="nats above the whole context")
-        below.set_title("a share dropped, swapped with a neighbour, misspelled")
+        below.set_title("a share dropped, swapped with a neighbor, misspelled")
         for axes in (above, below):
             axes.axhline(0, color=MUTED, linewidth=1, zorder=0)
             axes.legend(fontsize=8.5)

@@ -1,4 +1,4 @@
-"""What is analysed: a model with the split that it is looked at on."""
+"""What is analyzed: a model with the split that it is looked at on."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -74,7 +74,7 @@ def _section(
     text = [
         f"{better.label} needs {abs(whole.mean):.4f} nats a {unit} less than {worse.label} (95% interval of the "
         f"difference {whole.interval.low:+.4f} to {whole.interval.high:+.4f}, paired bootstrap over {len(parts)} "
-        f"{parts.kind}; randomisation test p = {whole.p_value:.2g}).",
+        f"{parts.kind}; randomization test p = {whole.p_value:.2g}).",
         f"Below, positive means that {first.label} is better: so many nats a {unit} less than {second.label}.",
     ]
     found = _largest(table)

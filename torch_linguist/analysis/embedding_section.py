@@ -15,11 +15,11 @@ from torch_linguist.explore.texts import file_name
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 QUERIES = 16
-"""Words whose neighbours are shown."""
+"""Words whose neighbors are shown."""
 
 
 def embeddings(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
-    """Neighbours, analogies and the map, for the runs that have embeddings."""
+    """Neighbors, analogies and the map, for the runs that have embeddings."""
     text = [
         f"Of words that occur {LEAST_COUNT} times and more in train, by cosine; the mean of their embeddings is taken "
         "away first."
@@ -37,7 +37,7 @@ def embeddings(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Secti
         except LinguistError as error:
             text.append(f"{run.label}: {error}.")
             continue
-        tables.append(_neighbours(vectors, suffix, of))
+        tables.append(_neighbors(vectors, suffix, of))
         analogies = vectors.analogies()
         if len(analogies):
             tables.append(_analogy_table(analogies, suffix, of))
@@ -50,12 +50,12 @@ def embeddings(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Secti
     return Section("embeddings", "Embeddings", text, figures, tables)
 
 
-def _neighbours(vectors: WordVectors, suffix: str, of: str) -> PageTable:
-    found = vectors.neighbours(vectors.typical_words(QUERIES))
-    found["shown"] = found["neighbour"] + " " + found["cosine"].map("{:.2f}".format)
-    wide = found.groupby(["word", "occurrences"], sort=False)["shown"].agg(", ".join).reset_index(name="neighbours")
-    caption = "The most frequent words that carry a meaning; beside each neighbour the cosine."
-    return PageTable(f"neighbours{suffix}", f"Nearest neighbours{of}", wide, caption, rows=QUERIES)
+def _neighbors(vectors: WordVectors, suffix: str, of: str) -> PageTable:
+    found = vectors.neighbors(vectors.typical_words(QUERIES))
+    found["shown"] = found["neighbor"] + " " + found["cosine"].map("{:.2f}".format)
+    wide = found.groupby(["word", "occurrences"], sort=False)["shown"].agg(", ".join).reset_index(name="neighbors")
+    caption = "The most frequent words that carry a meaning; beside each neighbor the cosine."
+    return PageTable(f"neighbors{suffix}", f"Nearest neighbors{of}", wide, caption, rows=QUERIES)
 
 
 def _analogy_table(found: pd.DataFrame, suffix: str, of: str) -> PageTable:
@@ -74,7 +74,7 @@ def _map(vectors: WordVectors, settings: AnalysisSettings, suffix: str, of: str,
     return PageFigure(
         f"map{suffix}",
         f"The {len(plane)} most frequent words{of}",
-        f"By t-SNE (cosine, seed {settings.seed}): neighbours stay neighbours, distances between clusters mean little; "
+        f"By t-SNE (cosine, seed {settings.seed}): neighbors stay neighbors, distances between clusters mean little; "
         "labels that would cover others are left out. "
         f"Two principal components, also in the table, hold {plane.attrs['explained']:.0%} of the variance.",
         partial(draw_map, table=plane),

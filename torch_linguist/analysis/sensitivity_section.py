@@ -46,7 +46,7 @@ def sensitivity(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Sect
             "The context damaged",
             "Nats more than with the undamaged context, with the 95% interval over the places. Above: all tokens "
             "further away than the distance are shuffled. Below: a random share is dropped, swapped with a "
-            "neighbour, or misspelled.",
+            "neighbor, or misspelled.",
             partial(draw_damages, tables=damaged),
         ),
         PageFigure(

@@ -16,7 +16,7 @@ from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 CAPTIONS = {
     "frequency in train": "How often the token that is to be predicted occurs in the training split.",
-    "word class": "Of the word that is to be predicted. Function words are a closed list of English; capitalised are "
+    "word class": "Of the word that is to be predicted. Function words are a closed list of English; capitalized are "
     "all others with a capital, those that begin a sentence included; number: with a digit.",
     "special tokens": "<unk> stands for a word outside the vocabulary, <eos> closes each line.",
     "position in line": "Counted in tokens from the beginning of the line, which is 1.",

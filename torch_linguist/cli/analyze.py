@@ -52,7 +52,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="one run folder or two (default: the newest)")
     parser.add_argument("--split", choices=SPLITS, default="valid", help="which split (default: valid)")
     parser.add_argument("--data", metavar="NAME", help=corpora.HELP)
-    parser.add_argument("--text", metavar="TEXT", help="a text of your own for the coloured texts and heatmaps")
+    parser.add_argument("--text", metavar="TEXT", help="a text of your own for the colored texts and heatmaps")
     parser.add_argument(
         "--parts",
         nargs="+",
@@ -67,7 +67,7 @@ def _parser() -> ArgumentParser:
     samples.add_argument(
         "--probes", type=int, default=200, metavar="N", help="places where the context is cut and damaged (200)"
     )
-    samples.add_argument("--passages", type=int, default=3, metavar="N", help="passages that are coloured (3)")
+    samples.add_argument("--passages", type=int, default=3, metavar="N", help="passages that are colored (3)")
     samples.add_argument("--examples", type=int, default=4, metavar="N", help="predictions with heatmaps (4)")
     samples.add_argument(
         "--predictions", type=int, default=8000, metavar="N", help="predictions for the calibration (8,000)"

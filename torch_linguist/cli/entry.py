@@ -22,7 +22,7 @@ INTERRUPTED = 128 + signal.SIGINT
 GOMP_SPINCOUNT = "10000"
 """How long torch's OpenMP threads wait for each other awake. Its own default lets them burn each other's cores for
 milliseconds where other processes share the machine (measured: a step of the LSTM 1.3 to 2 times slower with two busy
-neighbours); this costs nothing on a quiet one. It must be set before torch is imported."""
+neighbors); this costs nothing on a quiet one. It must be set before torch is imported."""
 
 HUGE_PAGES = "1"
 """Whether torch asks the kernel for huge pages (THP_MEM_ALLOC_ENABLE): it spares a page fault for each 4 KiB of the
@@ -82,7 +82,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         # Whoever read our output (`| head`) has left; the interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except Exception as error:  # noqa: BLE001 - the last line of defence: every failure ends as one line
+    except Exception as error:  # noqa: BLE001 - the last line of defense: every failure ends as one line
         if debug:
             traceback.print_exc()
         # Of several processes each meets the same mistake of usage: one of them tells.

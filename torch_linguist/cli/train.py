@@ -26,7 +26,7 @@ TEXT = CommandText(
     name="tl-train",
     about=(
         "Trains a language model in six steps: check (the untrained loss against ln of the vocabulary), overfit (a few "
-        "batches learnt by heart), lr_find (learning rate), grid (weight decay x learning rate), fit (the long "
+        "batches learned by heart), lr_find (learning rate), grid (weight decay x learning rate), fit (the long "
         "training) and export (TorchScript). Everything lands in a run folder under outputs/."
     ),
     groups=GROUPS,

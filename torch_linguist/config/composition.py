@@ -112,7 +112,7 @@ def compose_config(
     choosing = [f"hydra.searchpath=[{search_path}]"] if directories else []
     choosing += [str(override.input_line) for override in parsed if override.key_or_group in groups]
     setting = [override for override in parsed if override.key_or_group not in groups]
-    with _initialised():
+    with _initialized():
         base = _compose(config_name, choosing)
         lines = [_checked_line(override, base, groups) for override in setting]
         config = _compose(config_name, choosing + lines) if lines else base
@@ -225,7 +225,7 @@ def to_yaml(config: DictConfig, choices: Mapping[str, str] | None = None) -> str
     return OmegaConf.to_yaml(OmegaConf.create({"choices": dict(choices), **plain} if choices else plain))
 
 
-def _initialised() -> Any:
+def _initialized() -> Any:
     """Hydra's search path set to our files; `version_base` exists up to Hydra 1.4 and is deprecated there."""
     version = tuple(int(part) for part in importlib.metadata.version("hydra-core").split(".")[:2])
     options = {"version_base": "1.3"} if version < (1, 4) else {}

@@ -1,6 +1,6 @@
 """Names that have changed: old configurations and command lines get the new name in their error message."""
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {"data.tokenized": "data.tokenized"}
 """Old configuration key to new one, such as `data.old_name` to `data.new_name`."""
 
 MOVED_CLASSES: dict[str, str] = {

@@ -4,7 +4,7 @@ from torch_linguist.data.batches import Batch, Batches, ContiguousBatches, Windo
 from torch_linguist.data.cache import default_cache_dir, prepare
 from torch_linguist.data.corpora.corpus import Corpus, Document, MetadataValue
 from torch_linguist.data.corpora.hub_corpus import HubCorpus
-from torch_linguist.data.corpora.in_memory import MemoryCorpus
+from torch_linguist.data.corpora.in_memory import InMemoryCorpus
 from torch_linguist.data.corpora.sotu import SotuCorpus
 from torch_linguist.data.corpora.text import TextCorpus
 from torch_linguist.data.corpora.wikitext import WikiTextCorpus
@@ -28,7 +28,7 @@ __all__ = [
     "Corpus",
     "Document",
     "HubCorpus",
-    "MemoryCorpus",
+    "InMemoryCorpus",
     "MetadataValue",
     "NoisyBatches",
     "SotuCorpus",

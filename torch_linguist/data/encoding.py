@@ -221,9 +221,9 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, fingerprin
     manifest: dict[str, Any] = {"name": corpus.name, "fingerprint": fingerprint, "dtype": dtype, "splits": {}}
     files: dict[str, Any] = {}
     hashes: dict[str, NDArray[np.uint64]] = {}
-    with ThreadPoolExecutor(WORKERS, "tokenising") as pool:
+    with ThreadPoolExecutor(WORKERS, "tokenizing") as pool:
         for split in corpus.splits():
-            logger.info("tokenising %s, split %s", corpus.name, split)
+            logger.info("tokenizing %s, split %s", corpus.name, split)
             with SplitEncoder(folder, split, tokenizer, corpus.blank_lines, dtype, pool) as encoder:
                 for document in corpus.documents(split):
                     encoder.add(document)

@@ -1,4 +1,4 @@
-"""What the embeddings hold: nearest neighbours, analogies, and a map of the most frequent words.
+"""What the embeddings hold: nearest neighbors, analogies, and a map of the most frequent words.
 
 Shape legend: V vocabulary, D embedding, Q queries, K words of the map.
 """
@@ -19,7 +19,7 @@ from torch_linguist.model import LanguageModel
 Floats = NDArray[np.float64]
 
 LEAST_COUNT = 10
-"""Words that are rarer in train are no neighbours: their embeddings have hardly moved from where they began."""
+"""Words that are rarer in train are no neighbors: their embeddings have hardly moved from where they began."""
 
 ANALOGIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("man and woman", (("he", "she"), ("his", "her"), ("him", "her"), ("man", "woman"), ("king", "queen"),
@@ -47,7 +47,7 @@ class WordVectors:
     Attributes:
         words: their texts, the most frequent first.
         counts: how often each occurs in train.
-        vectors: their embeddings, centred and of length one, float64 [words, D]. Centred, since all embeddings share a
+        vectors: their embeddings, centered and of length one, float64 [words, D]. Centered, as all embeddings share a
             direction that says nothing of the words (Mu & Viswanath 2018).
     """
 
@@ -88,11 +88,11 @@ class WordVectors:
         """The row of a word."""
         return self._places[word]
 
-    def neighbours(self, queries: Sequence[str], count: int = 8) -> pd.DataFrame:
+    def neighbors(self, queries: Sequence[str], count: int = 8) -> pd.DataFrame:
         """The words with the largest cosine to each query.
 
         Returns:
-            A row a neighbour: `word`, `occurrences` in train, `rank`, `neighbour`, `cosine`.
+            A row a neighbor: `word`, `occurrences` in train, `rank`, `neighbor`, `cosine`.
         """
         rows = []
         for query in queries:
@@ -101,7 +101,7 @@ class WordVectors:
             cosines[place] = -np.inf
             for rank, other in enumerate(np.argsort(-cosines, kind="stable")[:count].tolist(), 1):
                 rows.append((query, int(self.counts[place]), rank, self.words[other], float(cosines[other])))
-        return pd.DataFrame(rows, columns=["word", "occurrences", "rank", "neighbour", "cosine"])
+        return pd.DataFrame(rows, columns=["word", "occurrences", "rank", "neighbor", "cosine"])
 
     def analogies(self) -> pd.DataFrame:
         """Every analogy of `ANALOGIES` whose four words are there, answered by the largest cosine to b - a + c.
@@ -128,8 +128,8 @@ class WordVectors:
         return answer, int((cosines > cosines[self.place(expected)]).sum()) + 1
 
     def typical_words(self, count: int) -> list[str]:
-        """Frequent words that carry a meaning, to look neighbours up for."""
-        meaning = [word for word in self.words if word_class(word) in ("content", "capitalised") and len(word) > 2]
+        """Frequent words that carry a meaning, to look neighbors up for."""
+        meaning = [word for word in self.words if word_class(word) in ("content", "capitalized") and len(word) > 2]
         return meaning[:count]
 
     def map(self, count: int, seed: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Several models mixed: weights by expectation-maximisation on valid, the score on any split.
+"""Several models mixed: weights by expectation-maximization on valid, the score on any split.
 
 Shape legend: K models, N tokens.
 """

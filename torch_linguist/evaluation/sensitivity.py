@@ -126,7 +126,7 @@ def drop(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
 
 
 def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
-    """Contexts [B, T] in which a random share of the tokens has changed places with a neighbour."""
+    """Contexts [B, T] in which a random share of the tokens has changed places with a neighbor."""
     pairs = contexts.shape[1] // 2
     swapped = contexts.copy()
     chosen = np.argsort(generator.random((len(contexts), pairs)), axis=1)[:, : round(share * pairs)]
@@ -140,7 +140,7 @@ def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
 def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.random.Generator) -> Ids:
     """Contexts [B, T] in which a random share of the words of three letters and more has a typing error.
 
-    Two neighbouring letters inside the word change places, one goes, or one comes twice; the word is then tokenised
+    Two neighboring letters inside the word change places, one goes, or one comes twice; the word is then tokenized
     anew. A word tokenizer mostly knows no such word: it becomes `<unk>`. Where that gives more tokens the first
     ones fall away, where it gives fewer the row is filled up with what it began with.
     """

@@ -1,7 +1,7 @@
 """How far a score can be trusted: confidence intervals and paired comparisons over parts of a text.
 
 Tokens that stand near each other are not independent, so it is documents that are resampled; where a split has too few
-of them, blocks of neighbouring lines stand in for them.
+of them, blocks of neighboring lines stand in for them.
 
 Shape legend: N tokens of a stream, U parts of it.
 """
@@ -121,7 +121,7 @@ def paired_difference(
 ) -> Difference:
     """Compares two models part by part.
 
-    The interval resamples the parts with both models' nats together. The p-value is that of a randomisation test
+    The interval resamples the parts with both models' nats together. The p-value is that of a randomization test
     (Fisher 1935; for language technology Yeh 2000): were the models equal, each part's difference might as well have
     the other sign.
 

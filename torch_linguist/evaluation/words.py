@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from torch_linguist.data import Tokenizer
 
-CLASSES = ("function", "content", "capitalised", "number", "punctuation", "<unk>", "<eos>")
+CLASSES = ("function", "content", "capitalized", "number", "punctuation", "<unk>", "<eos>")
 """Kinds of words, in the order in which they are shown."""
 
 _CLOSED_CLASSES = """
@@ -139,4 +139,4 @@ def word_class(text: str) -> str:
         return "punctuation"
     if text.lower() in FUNCTION_WORDS:
         return "function"
-    return "capitalised" if text[0].isupper() else "content"
+    return "capitalized" if text[0].isupper() else "content"

@@ -70,18 +70,18 @@ def _edges(low: float, high: float, skewed: bool, bins: int, whole: bool) -> NDA
     return low + step * np.arange(bins + 1)
 
 
-def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colours: Sequence[str] = ()) -> None:
+def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colors: Sequence[str] = ()) -> None:
     """Box plot and violin plot of the same samples, a row each.
 
     Args:
         path: of the PNG.
         samples: positive values by name.
         xlabel: what they are.
-        colours: of the samples; none for one colour.
+        colors: of the samples; none for one color.
     """
     names = list(samples)[::-1]
     values = [np.asarray(samples[name], np.float64) for name in names]
-    paint = list(colours)[::-1] or [TRAIN] * len(names)
+    paint = list(colors)[::-1] or [TRAIN] * len(names)
     everything = np.concatenate(values)
     skewed = is_skewed(everything)
     low, high = max(float(everything.min()), 1.0), float(everything.max())

@@ -54,7 +54,7 @@ def explore(
 
     Args:
         corpus: the text.
-        tokenizer_trainer: how it is tokenised.
+        tokenizer_trainer: how it is tokenized.
         output_dir: where the folder is made.
         name: of the folder; None for `explore-`, the corpus and the time.
         settings: how much is read and shown.

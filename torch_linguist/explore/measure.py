@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from torch_linguist.data import Corpus, Document, MemoryCorpus, Tokenizer, TokenizerTrainer, WordTokenizerTrainer
+from torch_linguist.data import Corpus, Document, InMemoryCorpus, Tokenizer, TokenizerTrainer, WordTokenizerTrainer
 from torch_linguist.data.corpora.corpus import split_lines
 from torch_linguist.errors import DataError
 from torch_linguist.explore.columns import Column, describe_columns
@@ -123,7 +123,7 @@ def measure(
             split: encode_documents(sample.documents, tokenizer, corpus.blank_lines)
             for split, sample in samples.items()
         }
-    report(f"tokenised: {sum(len(encoded.ids) for encoded in tokens.values()):,} tokens")
+    report(f"tokenized: {sum(len(encoded.ids) for encoded in tokens.values()):,} tokens")
     frame, names = documents_table(samples, words, tokens, corpus.blank_lines, word_tokenizer.vocab_size)
     return Measurements(
         name=corpus.name,
@@ -138,9 +138,9 @@ def measure(
     )
 
 
-def _in_memory(corpus: Corpus, documents: list[Document]) -> MemoryCorpus:
+def _in_memory(corpus: Corpus, documents: list[Document]) -> InMemoryCorpus:
     splits = {"train": documents, "valid": [], "test": []}
-    return MemoryCorpus(splits, corpus.name, corpus.tokenised, corpus.blank_lines)
+    return InMemoryCorpus(splits, corpus.name, corpus.tokenized, corpus.blank_lines)
 
 
 def _every_word(tokenizer_trainer: TokenizerTrainer, tokenizer: Tokenizer) -> TokenizerTrainer:

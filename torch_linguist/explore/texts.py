@@ -111,7 +111,7 @@ def lengths(measured: Measurements) -> Section:
     frame = measured.documents
     by_split = {split: frame.loc[frame["split"] == split, "tokens"].to_numpy() for split in measured.splits}
     lines = {split: encoded.line_lengths for split, encoded in measured.tokens.items()}
-    colours = [color(index) for index in range(len(measured.splits))]
+    colors = [color(index) for index in range(len(measured.splits))]
     unit = "tokens, <eos> included"
     figures = [
         PageFigure(
@@ -125,7 +125,7 @@ def lengths(measured: Measurements) -> Section:
             "Documents, by split",
             "Boxes: the middle half and the median, whiskers to 1.5 times its width. Violins: kernel densities, the "
             "point is the median. Beside the names: how many documents.",
-            lambda path: draw_boxes(path, by_split, unit, colours),
+            lambda path: draw_boxes(path, by_split, unit, colors),
         ),
         PageFigure(
             "line_lengths",
@@ -137,7 +137,7 @@ def lengths(measured: Measurements) -> Section:
             "line_lengths_by_split",
             "Lines, by split",
             "Beside the names: how many lines.",
-            lambda path: draw_boxes(path, lines, unit, colours),
+            lambda path: draw_boxes(path, lines, unit, colors),
         ),
     ]
     chosen, text = choose_columns(measured.columns)

@@ -1,4 +1,4 @@
-"""Eight-bit integers for the weights: a quarter of the size, computed where they are multiplied (dynamic quantisation).
+"""Eight-bit integers for the weights: a quarter of the size, computed where they are multiplied (dynamic quantization).
 
 Linear layers, LSTM and GRU take integers on both sides, the embedding is kept in integers row by row. The simple RNN
 has no such kernel: of it only the embedding and the linear layers shrink.
@@ -18,13 +18,13 @@ from torch_linguist.export.torchscript import write_jit
 from torch_linguist.model import LanguageModel
 
 SAME_KERNELS = 1e-3
-"""Nats within which the file must equal the quantised model that it was made from."""
+"""Nats within which the file must equal the quantized model that it was made from."""
 
 
 def export_int8(
     model: LanguageModel, tokenizer: Tokenizer, path: Path, settings: Mapping[str, Any] | None = None
 ) -> ExportReport:
-    """Writes a quantised copy of a model as TorchScript.
+    """Writes a quantized copy of a model as TorchScript.
 
     Args:
         model: a neural model; it is left as it was.
@@ -33,10 +33,10 @@ def export_int8(
         settings: plain types that are kept in the file.
 
     Returns:
-        Where it is, and how close to the quantised (not the original) model.
+        Where it is, and how close to the quantized (not the original) model.
 
     Raises:
-        LinguistError: the model cannot be quantised, or the file differs from it or cannot be written.
+        LinguistError: the model cannot be quantized, or the file differs from it or cannot be written.
     """
     with torch.no_grad():
         quantized = model.quantized().eval()

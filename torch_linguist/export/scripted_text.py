@@ -3,7 +3,7 @@
 It cuts text as the tokenizer of a run does: words by white space or by the pattern of `data.word`, byte-level BPE as in
 GPT-2, characters, bytes. Strings are bytes in TorchScript, so characters are put together from UTF-8 first, and their
 classes are looked up in ranges of code points (those of Python's `unicodedata`). What a tokenizer does beyond that (a
-unigram model's search, normalisation other than lower-casing) is not there: such a model takes and gives ids.
+unigram model's search, normalization other than lower-casing) is not there: such a model takes and gives ids.
 
 Shape legend: V vocabulary, C characters.
 """
@@ -238,7 +238,7 @@ class ScriptedText(nn.Module):
         return ids
 
     def merged(self, piece: str) -> list[int]:
-        """Byte pairs merged in the order they were learnt (Sennrich et al. 2016)."""
+        """Byte pairs merged in the order they were learned (Sennrich et al. 2016)."""
         parts: list[str] = []
         for place in range(len(piece)):
             parts.append(self.byte_token[ord(piece[place])])  # noqa: PERF401  (TorchScript)
@@ -379,7 +379,7 @@ def _split_of(description: dict[str, Any]) -> str:
 
 
 def _merge_ranks(description: dict[str, Any]) -> dict[str, int]:
-    """The merges of a BPE in the order they were learnt; one that never occurs where there are none."""
+    """The merges of a BPE in the order they were learned; one that never occurs where there are none."""
     merges = description["model"].get("merges") or []
     pairs = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     return {pair: rank for rank, pair in enumerate(pairs)} or {"": 0}

@@ -50,7 +50,7 @@ def beam_search(
         max_tokens: ids that are added at most.
         stop: ids that end a continuation.
         banned: ids that are never added.
-        length_penalty: 0 compares whole probabilities, which favours short ones; 1 means per token.
+        length_penalty: 0 compares whole probabilities, which favors short ones; 1 means per token.
 
     Raises:
         LinguistError: a number is out of its range, or the prompt is.

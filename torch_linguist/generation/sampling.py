@@ -89,7 +89,7 @@ def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = No
         Logits [B, V], at most 0.
     """
     return filter_logits(
-        logits if seen is None else penalised_logits(logits, sampling.repetition_penalty, seen),
+        logits if seen is None else penalized_logits(logits, sampling.repetition_penalty, seen),
         sampling.temperature,
         sampling.top_k,
         sampling.top_p,
@@ -98,7 +98,7 @@ def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = No
     )
 
 
-def penalised_logits(logits: Tensor, penalty: float, seen: Tensor) -> Tensor:
+def penalized_logits(logits: Tensor, penalty: float, seen: Tensor) -> Tensor:
     """Log-probabilities [B, V], those of the ids seen [B, P] multiplied by the penalty; TorchScript compiles it."""
     if penalty == 1.0:
         return logits

@@ -26,7 +26,7 @@ class AdaptiveOutput(RankedOutput):
     `torch.nn.AdaptiveLogSoftmaxWithLoss` in that the ids need not be sorted by frequency (a buffer holds the order),
     that the head's rows may be tied to the embedding, and that the cluster logits start at the logarithm of the
     clusters' sizes, so that an untrained model is uniform over the vocabulary. The probabilities are exactly
-    normalised. Without cutoffs it equals the full softmax.
+    normalized. Without cutoffs it equals the full softmax.
 
     Args:
         vocab_size: V.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class LockedDropout(nn.Dropout):
     """Variational dropout (Gal & Ghahramani 2016): the mask is drawn once a sequence and serves every time step.
 
-    It regularises recurrent models better than a fresh mask each step, and draws T times fewer random numbers.
+    It regularizes recurrent models better than a fresh mask each step, and draws T times fewer random numbers.
 
     Args:
         p: share of the features that training sets to zero.

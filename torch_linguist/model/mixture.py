@@ -117,7 +117,7 @@ def mixture_nll(nll: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def fit_weights(nll: Tensor, tolerance: float = 1e-9, max_iterations: int = 1000) -> list[float]:
-    """The weights that make a text likeliest, by expectation-maximisation (Jelinek & Mercer 1980).
+    """The weights that make a text likeliest, by expectation-maximization (Jelinek & Mercer 1980).
 
     The likelihood is concave in the weights, so that the start does not matter; each round raises it.
 

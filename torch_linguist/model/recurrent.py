@@ -55,7 +55,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         if projection_size is not None:
             self.projection = nn.Linear(hidden_size, projection_size, bias=False)
         for layer in layers:
-            _initialise(layer)
+            _initialize(layer)
 
     def export_specification(self) -> ExportSpecification:
         # The mode of an nn.RNN holds its nonlinearity too.
@@ -243,7 +243,7 @@ def _input_sizes(embedding_dim: int, hidden_size: int, num_layers: int, projecti
     return [embedding_dim] + [hidden_size] * (num_layers - 1)
 
 
-def _initialise(layer: nn.RNNBase) -> None:
+def _initialize(layer: nn.RNNBase) -> None:
     """Orthogonal recurrent weights gate by gate (a ReLU network: the identity), zero biases, forget gates at one."""
     for name, parameter in layer.named_parameters():
         if name.startswith("weight_hh"):

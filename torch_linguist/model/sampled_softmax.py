@@ -26,7 +26,7 @@ class SampledOutput(FullOutput, RankedOutput):
 
     The most frequent `head_size` types are always in, and so are the targets of the batch: what one row has for its
     next token is likely in the rows around it too, however rare it is elsewhere. Each doubling of the rank beyond the
-    head is cut into strata of 2, 4, 8 … neighbouring ranks, one of which is drawn at each step and stands for its
+    head is cut into strata of 2, 4, 8 … neighboring ranks, one of which is drawn at each step and stands for its
     stratum: its probability counts as many times as the stratum has types, unless it is in already; then the stratum
     counts nothing. By Zipf's law all strata hold about as much probability. The estimate of the denominator is
     unbiased, the loss therefore a little low on average (Jensen); the target's own logit is always exact. In evaluation

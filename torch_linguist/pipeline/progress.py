@@ -65,7 +65,7 @@ class Progress:
         """The run begins, or goes on, on this corpus.
 
         Args:
-            corpus: tokenised.
+            corpus: tokenized.
             changes: what the configuration of a run that goes on has other than before, in words.
 
         Raises:

@@ -78,7 +78,7 @@ class TensorBoardObserver(Callback):
         wrapped.eval()
         try:
             with warnings.catch_warnings():
-                # Tracing specialises shapes, which is all right for a picture.
+                # Tracing specializes shapes, which is all right for a picture.
                 warnings.simplefilter("ignore")
                 writer.add_graph(wrapped, example)
         except RuntimeError as error:

@@ -1,6 +1,6 @@
 """Word vectors from counts: what the embedding of a training may begin with instead of random numbers.
 
-Which words stand next to which is known before the first update. A matrix of it, factorised, gives vectors that are
+Which words stand next to which is known before the first update. A matrix of it, factorized, gives vectors that are
 near each other where words are used alike (Levy & Goldberg 2014, "Neural word embedding as implicit matrix
 factorization"), those of rare words too, which a short training meets too seldom to place them.
 
@@ -21,7 +21,7 @@ MOST_ROWS = 1 << 16
 """Tokens that get a vector, the most frequent ones."""
 
 MOST_CONTEXTS = 20_000
-"""Neighbours that are told apart, the most frequent ones."""
+"""Neighbors that are told apart, the most frequent ones."""
 
 WINDOW = 5
 """Places to the left and to the right that count, the far ones less: one over their distance."""
@@ -30,24 +30,24 @@ SMOOTHING = 0.75
 """Power of the contexts' frequencies: rare contexts say less than they seem to."""
 
 ITERATIONS = 2
-"""Of the factorisation, which is a randomised one."""
+"""Of the factorization, which is a randomized one."""
 
 
 def cooccurrence_vectors(ids: NDArray[np.unsignedinteger], vocab_size: int, width: int, seed: int = 1) -> Tensor:
-    """Vectors of the tokens, each of length one, from their neighbours.
+    """Vectors of the tokens, each of length one, from their neighbors.
 
-    The matrix holds the positive pointwise mutual information of a token and its contexts, where the same neighbour on
+    The matrix holds the positive pointwise mutual information of a token and its contexts, where the same neighbor on
     the left and on the right is two contexts; frequencies of contexts are smoothed and vectors weighted by the square
     roots of the singular values (Levy, Goldberg & Dagan 2015, "Improving distributional similarity with lessons learned
     from word embeddings"), rare pairs are discounted (Pantel & Lin 2002, "Discovering word senses from text").
-    It is factorised by a randomised method (Halko, Martinsson & Tropp 2011). The vectors are then turned at
+    It is factorized by a randomized method (Halko, Martinsson & Tropp 2011). The vectors are then turned at
     random, for which no feature is special, and brought to the same length.
 
     Args:
         ids: token ids [N].
         vocab_size: V.
         width: D.
-        seed: of the factorisation and of the turn.
+        seed: of the factorization and of the turn.
 
     Returns:
         float32 [V, D]; zeros for tokens of which nothing is known, such as those that do not occur.

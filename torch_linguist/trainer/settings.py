@@ -170,7 +170,7 @@ class CheckSettings:
 
 @dataclass(frozen=True)
 class OverfitSettings:
-    """Stage `overfit`: a few batches are learnt by heart.
+    """Stage `overfit`: a few batches are learned by heart.
 
     Attributes:
         batches: batches that are repeated.

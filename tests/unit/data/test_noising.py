@@ -6,7 +6,7 @@ import pytest
 
 from torch_linguist.data import (
     ContiguousBatches,
-    MemoryCorpus,
+    InMemoryCorpus,
     NoisyBatches,
     TokenizedCorpus,
     WordTokenizerTrainer,
@@ -20,7 +20,7 @@ from torch_linguist.errors import DataError
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenizedCorpus:
     words = np.random.default_rng(1).choice([*"aaaabbcdefgh"], size=(400, 10))
     text = "\n".join(" ".join(row) for row in words)
-    source = MemoryCorpus({"train": [text], "valid": ["a"], "test": ["b"]}, tokenised=True)
+    source = InMemoryCorpus({"train": [text], "valid": ["a"], "test": ["b"]}, tokenized=True)
     return prepare(source, WordTokenizerTrainer(min_frequency=1), tmp_path_factory.mktemp("cache"))
 
 

@@ -10,7 +10,7 @@ import torch_linguist.data.encoding as encoding
 from torch_linguist.data import (
     BPETokenizerTrainer,
     Document,
-    MemoryCorpus,
+    InMemoryCorpus,
     SotuCorpus,
     Tokenizer,
     WordTokenizerTrainer,
@@ -23,7 +23,7 @@ DOCUMENT_TEXTS = st.lists(st.text("ab ,\n\r\x85é", max_size=30), min_size=1, ma
 
 @pytest.fixture(scope="module")
 def bpe() -> Tokenizer:
-    corpus = MemoryCorpus({"train": ["ab ab, é\n"], "valid": ["a"], "test": ["b"]})
+    corpus = InMemoryCorpus({"train": ["ab ab, é\n"], "valid": ["a"], "test": ["b"]})
     return BPETokenizerTrainer(vocab_size=260).train(corpus)
 
 
@@ -31,7 +31,7 @@ def bpe() -> Tokenizer:
 @given(texts=DOCUMENT_TEXTS, chunk=st.integers(1, 4), blank_lines=st.sampled_from(["keep", "drop"]))
 def test_offsets_and_counts_agree_with_the_text(texts: list[str], chunk: int, blank_lines: str, bpe: Tokenizer) -> None:
     documents = [Document(f"x{text}", {"number": number}) for number, text in enumerate(texts)]
-    corpus = MemoryCorpus({"train": documents, "valid": ["a"], "test": ["b"]}, blank_lines=blank_lines)
+    corpus = InMemoryCorpus({"train": documents, "valid": ["a"], "test": ["b"]}, blank_lines=blank_lines)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "CHUNK_PIECES", chunk)
         patch.setattr("os.fsync", lambda _: None)  # Slow, and of no matter here.
@@ -57,7 +57,7 @@ def test_offsets_and_counts_agree_with_the_text(texts: list[str], chunk: int, bl
 
 def test_empty_documents_leave_no_trace(bpe: Tokenizer, tmp_path: Path) -> None:
     documents = [Document("", {"n": 0}), Document("a\n", {"n": 1}), Document("", {"n": 2}), Document("b", {"n": 3})]
-    corpus = MemoryCorpus({"train": documents, "valid": ["a"], "test": ["b"]})
+    corpus = InMemoryCorpus({"train": documents, "valid": ["a"], "test": ["b"]})
     stream = prepare(corpus, None, tmp_path, tokenizer=bpe).train
     assert [row["n"] for row in stream.metadata] == [1, 3]
     assert stream.num_documents == 2
@@ -66,7 +66,7 @@ def test_empty_documents_leave_no_trace(bpe: Tokenizer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("words", "dtype"), [(65_534, "uint16"), (65_535, "uint32")])
 def test_ids_take_the_smallest_type(words: int, dtype: str, tmp_path: Path) -> None:
     text = " ".join(f"w{number}" for number in range(words))
-    corpus = MemoryCorpus({"train": [text], "valid": ["w1 new"], "test": ["w2"]}, tokenised=True)
+    corpus = InMemoryCorpus({"train": [text], "valid": ["w1 new"], "test": ["w2"]}, tokenized=True)
     tokenized = prepare(corpus, WordTokenizerTrainer(min_frequency=1), tmp_path)
     assert tokenized.tokenizer.vocab_size == words + 2
     assert tokenized.train.ids.dtype == dtype
@@ -74,7 +74,9 @@ def test_ids_take_the_smallest_type(words: int, dtype: str, tmp_path: Path) -> N
 
 
 def test_words_outside_the_vocabulary_are_counted(tmp_path: Path) -> None:
-    corpus = MemoryCorpus({"train": ["a a b b c <unk>"], "valid": ["a <unk> new newer"], "test": ["a"]}, tokenised=True)
+    corpus = InMemoryCorpus(
+        {"train": ["a a b b c <unk>"], "valid": ["a <unk> new newer"], "test": ["a"]}, tokenized=True
+    )
     tokenized = prepare(corpus, WordTokenizerTrainer(min_frequency=2), tmp_path)
     assert tokenized.train.oov == 1
     assert tokenized.valid.oov == 2
@@ -84,8 +86,10 @@ def test_words_outside_the_vocabulary_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_run_scores_another_corpus_with_its_own_tokenizer(tmp_path: Path) -> None:
-    own = WordTokenizerTrainer(min_frequency=1).train(MemoryCorpus({"train": ["a b c"], "valid": ["a"], "test": ["a"]}))
-    other = MemoryCorpus({"train": ["b d"], "valid": ["d d"], "test": ["c"]})
+    own = WordTokenizerTrainer(min_frequency=1).train(
+        InMemoryCorpus({"train": ["a b c"], "valid": ["a"], "test": ["a"]})
+    )
+    other = InMemoryCorpus({"train": ["b d"], "valid": ["d d"], "test": ["c"]})
     tokenized = prepare(other, None, tmp_path, tokenizer=own)
     assert tokenized.tokenizer.tokens == own.tokens
     assert tokenized.valid.ids.tolist() == [own.unk_id, own.unk_id, own.eos_id]
@@ -93,7 +97,7 @@ def test_a_run_scores_another_corpus_with_its_own_tokenizer(tmp_path: Path) -> N
 
 
 def test_something_must_make_the_tokens(tmp_path: Path) -> None:
-    corpus = MemoryCorpus({"train": ["a"], "valid": ["a"], "test": ["a"]})
+    corpus = InMemoryCorpus({"train": ["a"], "valid": ["a"], "test": ["a"]})
     with pytest.raises(DataError, match="needs a tokenizer_trainer or a tokenizer"):
         prepare(corpus, None, tmp_path)
 

@@ -14,20 +14,20 @@ import pytest
 
 import torch_linguist.data.cache as cache
 import torch_linguist.data.encoding as encoding
-from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, default_cache_dir, prepare
+from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, default_cache_dir, prepare
 from torch_linguist.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[3]
-CORPUS = MemoryCorpus({"train": ["a b a\nb c\n", "a c"], "valid": ["a"], "test": ["b d"]})
+CORPUS = InMemoryCorpus({"train": ["a b a\nb c\n", "a c"], "valid": ["a"], "test": ["b d"]})
 TRAINER = WordTokenizerTrainer(min_frequency=1)
 
 # Run in processes of their own: a corpus that waits for a signal, tells how often it is read, or kills the process.
 SCRIPT = """
 import logging, os, signal, sys, time
 from pathlib import Path
-from torch_linguist.data import MemoryCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer, prepare
 
-class Slow(MemoryCorpus):
+class Slow(InMemoryCorpus):
     def documents(self, split):
         yield from super().documents(split)
         if split == "test" and sys.argv[3] == "die":
@@ -68,7 +68,7 @@ def test_the_second_time_nothing_is_read(tmp_path: Path, monkeypatch: pytest.Mon
     def read(*_: object) -> NoReturn:
         raise AssertionError("the corpus was read again")
 
-    monkeypatch.setattr(MemoryCorpus, "documents", read)
+    monkeypatch.setattr(InMemoryCorpus, "documents", read)
     second = prepare(CORPUS, TRAINER, tmp_path)
     assert equal(first, second)
     assert entries(tmp_path) == [first.folder.name]
@@ -76,8 +76,8 @@ def test_the_second_time_nothing_is_read(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_another_corpus_or_tokenizer_has_another_folder(tmp_path: Path) -> None:
-    other = MemoryCorpus({"train": ["a b"], "valid": ["a"], "test": ["b d"]})
-    dropping = MemoryCorpus({"train": ["a b"], "valid": ["a"], "test": ["b d"]}, blank_lines="drop")
+    other = InMemoryCorpus({"train": ["a b"], "valid": ["a"], "test": ["b d"]})
+    dropping = InMemoryCorpus({"train": ["a b"], "valid": ["a"], "test": ["b d"]}, blank_lines="drop")
     prints = [
         prepare(corpus, trainer, tmp_path).fingerprint
         for corpus in (CORPUS, other, dropping)
@@ -88,7 +88,7 @@ def test_another_corpus_or_tokenizer_has_another_folder(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_folder_names(tmp_path: Path) -> None:
-    corpus = MemoryCorpus({"train": ["a a"], "valid": ["a"], "test": ["a"]}, name="../my books/vol. 1")
+    corpus = InMemoryCorpus({"train": ["a a"], "valid": ["a"], "test": ["a"]}, name="../my books/vol. 1")
     assert prepare(corpus, TRAINER, tmp_path).folder.parent == tmp_path
 
 

@@ -73,10 +73,10 @@ def test_stretches_of_a_long_stream_do_not_overlap(tiny_corpus: TokenizedCorpus,
 
 def vectors(words: dict[str, list[float]]) -> WordVectors:
     """A model whose embeddings are given."""
-    from torch_linguist.data import MemoryCorpus
+    from torch_linguist.data import InMemoryCorpus
 
     text = " ".join(words) + "\n"
-    corpus = MemoryCorpus({"train": [text], "valid": [text], "test": [text]}, tokenised=True)
+    corpus = InMemoryCorpus({"train": [text], "valid": [text], "test": [text]}, tokenized=True)
     tokenizer = WordTokenizerTrainer(min_frequency=1).train(corpus)
     model = LSTM(tokenizer.vocab_size, embedding_dim=len(next(iter(words.values()))), hidden_size=4)
     with torch.no_grad():
@@ -86,21 +86,21 @@ def vectors(words: dict[str, list[float]]) -> WordVectors:
     return WordVectors(model, tokenizer, counts)
 
 
-def test_analogies_and_neighbours_of_made_embeddings() -> None:
+def test_analogies_and_neighbors_of_made_embeddings() -> None:
     made = vectors({
         "he": [1.0, 0, 0], "she": [1, 1, 0], "king": [0, 0, 1], "queen": [0, 1, 1], "the": [-1, -1, -1],
         "of": [-1, -1, -1.1],
     })  # fmt: skip
-    assert made.neighbours(["the"], 1)["neighbour"].tolist() == ["of"]
+    assert made.neighbors(["the"], 1)["neighbor"].tolist() == ["of"]
     found = made.analogies()
     assert len(found) == 2
     assert (found["rank"] == 1).all()
     assert found.loc[found["c"] == "king", "answer"].tolist() == ["queen"]
-    centred = np.array([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [-1, -1, -1], [-1, -1, -1.1]])
-    centred = centred - centred.mean(0)
-    cosine = float(centred[0] @ centred[1] / np.linalg.norm(centred[0]) / np.linalg.norm(centred[1]))
-    neighbours = made.neighbours(["he"], 5).set_index("neighbour")["cosine"]
-    assert neighbours["she"] == pytest.approx(cosine, abs=1e-6)
+    centered = np.array([[1.0, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [-1, -1, -1], [-1, -1, -1.1]])
+    centered = centered - centered.mean(0)
+    cosine = float(centered[0] @ centered[1] / np.linalg.norm(centered[0]) / np.linalg.norm(centered[1]))
+    neighbors = made.neighbors(["he"], 5).set_index("neighbor")["cosine"]
+    assert neighbors["she"] == pytest.approx(cosine, abs=1e-6)
     plane = made.map(6, seed=0)
     assert len(plane) == 6
     # Distances in the plane of the components are those of the vectors but for what the two leave out.

@@ -9,7 +9,7 @@ from conftest import ModelBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_linguist.data import BPETokenizerTrainer, MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
+from torch_linguist.data import BPETokenizerTrainer, InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities, sample_contexts, target_nll
 from torch_linguist.evaluation.sensitivity import (
@@ -103,9 +103,9 @@ def test_a_typing_error_changes_a_word_a_little(word: str, seed: int) -> None:
     assert abs(len(wrong) - len(word)) <= 1
 
 
-def test_misspelled_words_are_tokenised_anew() -> None:
+def test_misspelled_words_are_tokenized_anew() -> None:
     text = "seven lonely sailors follow the river in the morning . " * 20 + "\n"
-    corpus = MemoryCorpus({"train": [text], "valid": [text], "test": [text]}, tokenised=True)
+    corpus = InMemoryCorpus({"train": [text], "valid": [text], "test": [text]}, tokenized=True)
     words = WordTokenizerTrainer(min_frequency=1).train(corpus)
     contexts = np.array([words.encode(text)[:40]])
     wrong = misspell(contexts, words, 0.2, np.random.default_rng(0))

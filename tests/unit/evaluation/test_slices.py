@@ -10,7 +10,7 @@ from torch_linguist.data import (
     BPETokenizerTrainer,
     ByteTokenizerTrainer,
     CharTokenizerTrainer,
-    MemoryCorpus,
+    InMemoryCorpus,
     TokenizedCorpus,
     TokenizerTrainer,
     TokenStream,
@@ -101,13 +101,13 @@ TRAINERS: list[TokenizerTrainer] = [
 
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: type(trainer).__name__)
 def test_words_and_their_classes_do_not_depend_on_the_tokenizer(trainer: TokenizerTrainer) -> None:
-    tokenizer = trainer.train(MemoryCorpus({"train": [TEXT * 3], "valid": [TEXT], "test": [TEXT]}, tokenised=False))
+    tokenizer = trainer.train(InMemoryCorpus({"train": [TEXT * 3], "valid": [TEXT], "test": [TEXT]}, tokenized=False))
     ids = np.array(tokenizer.encode(TEXT))
     words = find_words(ids, tokenizer)
     assert len(words.of_token) == len(ids)
     found = dict(zip(words.texts, words.classes, strict=True))
     expected = {
-        "The": "function", "12": "number", "kings": "content", "Mary": "capitalised", "in": "function",
+        "The": "function", "12": "number", "kings": "content", "Mary": "capitalized", "in": "function",
         "1999": "number", "Of": "function", "course": "content", "naïve": "content", "cafés": "content",
         "rejoice": "content", "!": "punctuation", "<unk>": "<unk>", "<eos>": "<eos>",
     }  # fmt: skip
@@ -122,7 +122,7 @@ def test_words_and_their_classes_do_not_depend_on_the_tokenizer(trainer: Tokeniz
 
 def test_sentence_lengths() -> None:
     tokenizer = WordTokenizerTrainer(min_frequency=1).train(
-        MemoryCorpus({"train": ["a b . c d e ? f\n"], "valid": ["a\n"], "test": ["a\n"]}, tokenised=True)
+        InMemoryCorpus({"train": ["a b . c d e ? f\n"], "valid": ["a\n"], "test": ["a\n"]}, tokenized=True)
     )
     words = find_words(tokenizer.encode("a b . c d e ? f\n"), tokenizer)
     assert sentence_lengths(words).tolist() == [3] * 3 + [4] * 4 + [2] * 2

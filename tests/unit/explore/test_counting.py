@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_linguist.data import Document, MemoryCorpus, WordTokenizerTrainer
+from torch_linguist.data import Document, InMemoryCorpus, WordTokenizerTrainer
 from torch_linguist.explore.counting import (
     EncodedDocuments,
     coverage,
@@ -24,7 +24,7 @@ TEXTS = ["a b a b\na b c\n\n", "", "b b b\n", "c a"]
 
 def encoded_texts(texts: list[str]) -> tuple[list[str], EncodedDocuments]:
     documents = [Document(text) for text in texts]
-    corpus = MemoryCorpus({"train": documents, "valid": [], "test": []}, tokenised=True)
+    corpus = InMemoryCorpus({"train": documents, "valid": [], "test": []}, tokenized=True)
     tokenizer = WordTokenizerTrainer(min_frequency=1).train(corpus)
     return tokenizer.tokens, encode_documents(documents, tokenizer, "keep")
 

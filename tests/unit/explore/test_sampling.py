@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from torch_linguist.data import Document, MemoryCorpus
+from torch_linguist.data import Document, InMemoryCorpus
 from torch_linguist.errors import DataError
 from torch_linguist.explore.duplicates import duplicate_counts, find_duplicates, line_digests
 from torch_linguist.explore.sampling import beginning, read_split
 
 
-def corpus_of(texts: list[str]) -> MemoryCorpus:
-    return MemoryCorpus({"train": texts, "valid": ["v"], "test": []}, name="made")
+def corpus_of(texts: list[str]) -> InMemoryCorpus:
+    return InMemoryCorpus({"train": texts, "valid": ["v"], "test": []}, name="made")
 
 
 def test_what_fits_is_taken_whole() -> None:
@@ -20,7 +20,7 @@ def test_what_fits_is_taken_whole() -> None:
     assert sample.characters == 8
 
 
-def test_a_sample_holds_its_budget_and_favours_no_place_and_no_length() -> None:
+def test_a_sample_holds_its_budget_and_favors_no_place_and_no_length() -> None:
     texts = [f"{number:04d}" * (1 + number % 3) for number in range(2000)]
     taken = np.zeros(2000)
     for seed in range(20):
@@ -62,7 +62,7 @@ def test_duplicates_are_counted_both_ways() -> None:
         "valid": [Document("a b c d e\n"), Document("y\n"), Document("")],
     }
     digests = {
-        split: read_split(MemoryCorpus({"train": own, "valid": own, "test": own}), "train", 1000).digests
+        split: read_split(InMemoryCorpus({"train": own, "valid": own, "test": own}), "train", 1000).digests
         for split, own in documents.items()
     }
     frame = duplicate_counts(digests).set_index(["in", "also in"])

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_linguist.data import BPETokenizerTrainer, MemoryCorpus, Tokenizer, WordTokenizerTrainer
+from torch_linguist.data import BPETokenizerTrainer, InMemoryCorpus, Tokenizer, WordTokenizerTrainer
 from torch_linguist.data.tokenizers.character import ByteTokenizerTrainer, CharTokenizerTrainer
 from torch_linguist.data.tokenizers.subword import UnigramTokenizerTrainer
 from torch_linguist.export.scripted_text import ScriptedText
@@ -50,7 +50,7 @@ class Module(torch.nn.Module):
 @functools.cache
 def pair(kind: str) -> tuple[Tokenizer, Any]:
     """A tokenizer, and the same one in TorchScript."""
-    tokenizer = TRAINERS[kind]().train(MemoryCorpus({"train": [TEXT], "valid": ["x"], "test": ["x"]}))
+    tokenizer = TRAINERS[kind]().train(InMemoryCorpus({"train": [TEXT], "valid": ["x"], "test": ["x"]}))
     with quiet_torchscript():
         return tokenizer, torch.jit.script(Module(tokenizer).eval())
 

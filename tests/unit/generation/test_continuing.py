@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torch_linguist.data import (
     BPETokenizerTrainer,
-    MemoryCorpus,
+    InMemoryCorpus,
     TokenizedCorpus,
     Tokenizer,
     WordTokenizerTrainer,
@@ -34,7 +34,7 @@ KINDS: dict[str, TokenizerTrainer] = {
 
 
 @pytest.fixture(scope="module")
-def tokenizers(source_corpus: MemoryCorpus) -> dict[str, Tokenizer]:
+def tokenizers(source_corpus: InMemoryCorpus) -> dict[str, Tokenizer]:
     return {kind: trainer.train(source_corpus) for kind, trainer in KINDS.items()}
 
 
@@ -159,7 +159,7 @@ def test_beams_become_text(build_model: ModelBuilder, tiny_corpus: TokenizedCorp
 
 
 @pytest.mark.parametrize("kind", ["word", "bpe", "char"])
-def test_suggestions_are_the_words_that_follow(kind: str, source_corpus: MemoryCorpus) -> None:
+def test_suggestions_are_the_words_that_follow(kind: str, source_corpus: InMemoryCorpus) -> None:
     corpus = prepare(source_corpus, KINDS[kind])
     model = NGramModel(corpus.tokenizer.vocab_size, 3 if kind == "word" else 8)
     model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)

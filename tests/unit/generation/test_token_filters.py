@@ -99,7 +99,7 @@ def test_penalty_and_temperature(
 
 def test_filters_work_on_what_is_left() -> None:
     logits = [math.log(weight) for weight in (0.4, 0.3, 0.2, 0.1)]
-    # Of the two most probable, renormalised to 4/7 and 3/7, the first alone has half.
+    # Of the two most probable, renormalized to 4/7 and 3/7, the first alone has half.
     assert kept(logits, Sampling(top_k=2, top_p=0.5)) == {0}
     assert kept(logits, Sampling(top_k=2, top_p=0.6)) == {0, 1}
     assert kept(logits, Sampling(top_p=0.9, typical=0.01)) == {1}
@@ -108,8 +108,8 @@ def test_filters_work_on_what_is_left() -> None:
 def test_greedy_takes_the_most_probable() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 2.9]])
     assert draw(logits, Sampling(greedy=True), None).tolist() == [[1], [0]]
-    penalised = draw(logits, Sampling(greedy=True, repetition_penalty=4.0), None, torch.tensor([[1], [1]]))
-    assert penalised.tolist() == [[2], [0]]
+    penalized = draw(logits, Sampling(greedy=True, repetition_penalty=4.0), None, torch.tensor([[1], [1]]))
+    assert penalized.tolist() == [[2], [0]]
 
 
 @pytest.mark.parametrize(

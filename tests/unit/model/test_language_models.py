@@ -109,7 +109,7 @@ def test_nll_has_the_gradients_of_the_cross_entropy(model: LanguageModel) -> Non
 def test_probabilities_sum_to_one_in_float64(model: LanguageModel) -> None:
     double = model.double()
     logits = double(ids(2, 12), double.initial_state(2))[0]
-    # The adaptive softmax gives normalised logits by itself; so only its own sum is a test of it.
+    # The adaptive softmax gives normalized logits by itself; so only its own sum is a test of it.
     if "adaptive" in str(type(double.output)).lower():
         assert logits.dtype == torch.float64
         torch.testing.assert_close(logits.exp().sum(-1), torch.ones(2, 12, dtype=torch.float64), atol=1e-12, rtol=0)

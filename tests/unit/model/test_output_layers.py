@@ -74,7 +74,7 @@ def test_tied_head_reads_the_embedding_of_the_frequent_words() -> None:
     hidden = torch.randn(5, D)
     logits = layer(hidden)
     expected = F.linear(hidden, embedding[torch.arange(V - 1, V - 11, -1)], layer.head_bias[:10])
-    # The head's tokens share one normaliser, so their differences are those of the products.
+    # The head's tokens share one normalizer, so their differences are those of the products.
     measured = logits[:, torch.arange(V - 1, V - 11, -1)]
     torch.testing.assert_close(measured - measured[:, :1], expected - expected[:, :1], atol=1e-5, rtol=0)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from torch_linguist import load_run, pipeline
 from torch_linguist.checkpoint import load_model
-from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
+from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.errors import ConfigError, LinguistError, TrainingError
 from torch_linguist.evaluation import score, unigram_score
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
@@ -39,7 +39,7 @@ NO_ARTIFACTS = {"summary.json", "checkpoints", "progress.json", ".lock"}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-def plan_of(folder: Path, corpus: MemoryCorpus, **options: Any) -> Plan:
+def plan_of(folder: Path, corpus: InMemoryCorpus, **options: Any) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "batch_size": 4,
@@ -75,7 +75,7 @@ def quiet() -> Console:
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, source_corpus: MemoryCorpus, own_cache: Path
+    tmp_path_factory: pytest.TempPathFactory, source_corpus: InMemoryCorpus, own_cache: Path
 ) -> tuple[Path, dict[str, Any], str]:
     folder = tmp_path_factory.mktemp("runs") / "one"
     console = quiet()
@@ -99,7 +99,7 @@ def test_all_artifacts_are_there(finished: tuple[Path, dict[str, Any], str]) -> 
 
 
 def test_searching_first_leaves_no_trace_in_the_weights(
-    finished: tuple[Path, dict[str, Any], str], source_corpus: MemoryCorpus, tmp_path: Path
+    finished: tuple[Path, dict[str, Any], str], source_corpus: InMemoryCorpus, tmp_path: Path
 ) -> None:
     folder, summary, _ = finished
     given = {"lr": summary["lr"], "weight_decay": summary["weight_decay"]}
@@ -205,7 +205,7 @@ def test_the_exported_file_scores_alike(
     ids=["transformer", "gru"],
 )
 def test_given_numbers_turn_the_stages_off_that_would_find_them(
-    make_model: Callable[..., Any], options: dict[str, Any], source_corpus: MemoryCorpus, tmp_path: Path
+    make_model: Callable[..., Any], options: dict[str, Any], source_corpus: InMemoryCorpus, tmp_path: Path
 ) -> None:
     plan = plan_of(tmp_path, source_corpus, make_model=make_model, lr=0.01, weight_decay=0.0, settings=options)
     summary = run(plan, quiet())
@@ -224,7 +224,7 @@ def test_given_numbers_turn_the_stages_off_that_would_find_them(
     ],
 )
 def test_one_given_number(
-    options: dict[str, float], stages: list[str], source_corpus: MemoryCorpus, tmp_path: Path
+    options: dict[str, float], stages: list[str], source_corpus: InMemoryCorpus, tmp_path: Path
 ) -> None:
     summary = run(plan_of(tmp_path, source_corpus, stages=["lr_find", "grid", "fit"], **options), quiet())
     assert list(summary["stages"]) == stages
@@ -232,7 +232,7 @@ def test_one_given_number(
         assert summary[key] == value
 
 
-def test_auto_without_its_stages_takes_the_defaults(source_corpus: MemoryCorpus, tmp_path: Path) -> None:
+def test_auto_without_its_stages_takes_the_defaults(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
     console = quiet()
     summary = run(plan_of(tmp_path, source_corpus, stages=["fit"]), console)
     assert (summary["lr"], summary["weight_decay"]) == (LRFindSettings().default, pipeline.UNTUNED_WEIGHT_DECAY)
@@ -240,14 +240,16 @@ def test_auto_without_its_stages_takes_the_defaults(source_corpus: MemoryCorpus,
     assert console.file.getvalue().count("note: ") == 2
 
 
-def test_stages_without_a_training(source_corpus: MemoryCorpus, tmp_path: Path) -> None:
+def test_stages_without_a_training(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
     summary = run(plan_of(tmp_path, source_corpus, stages=["check"]), quiet())
     assert (summary["status"], summary["valid"], summary["train"]) == ("finished", None, None)
     with pytest.raises(LinguistError, match="no such checkpoint"):
         load_run(tmp_path)
 
 
-def test_a_run_that_fails_says_so(source_corpus: MemoryCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_says_so(
+    source_corpus: InMemoryCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise TrainingError("step 3: the training loss is nan")
 
@@ -261,7 +263,7 @@ def test_a_run_that_fails_says_so(source_corpus: MemoryCorpus, tmp_path: Path, m
     assert "jit" not in summary["artifacts"]
 
 
-def test_a_grid_of_diverged_points_ends_in_one_line(source_corpus: MemoryCorpus, tmp_path: Path) -> None:
+def test_a_grid_of_diverged_points_ends_in_one_line(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path, source_corpus, stages=["grid", "fit"], lr=1e15, make_optimizer=torch.optim.SGD,
         make_model=functools.partial(RNN, embedding_dim=8, hidden_size=8, nonlinearity="relu"),
@@ -274,7 +276,7 @@ def test_a_grid_of_diverged_points_ends_in_one_line(source_corpus: MemoryCorpus,
 
 
 def test_an_interrupted_run_is_scored_and_exported(
-    source_corpus: MemoryCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source_corpus: InMemoryCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update, calls = Fit._update, iter(range(100))
 
@@ -297,7 +299,7 @@ def test_an_interrupted_run_is_scored_and_exported(
 
 def test_a_vocabulary_of_next_to_nothing_still_runs(tmp_path: Path) -> None:
     line = "no no no no no no no no\n" * 20
-    corpus = MemoryCorpus({"train": [line], "valid": [line], "test": [line]}, name="one", tokenised=True)
+    corpus = InMemoryCorpus({"train": [line], "valid": [line], "test": [line]}, name="one", tokenized=True)
     summary = run(plan_of(tmp_path, corpus, lr=0.01, weight_decay=0.0), quiet())
     assert (summary["vocab_size"], summary["status"]) == (3, "finished")
 
@@ -313,7 +315,7 @@ def test_a_vocabulary_of_next_to_nothing_still_runs(tmp_path: Path) -> None:
     ],
 )
 def test_a_plan_that_cannot_be_is_named(
-    options: dict[str, Any], names: str, source_corpus: MemoryCorpus, tmp_path: Path
+    options: dict[str, Any], names: str, source_corpus: InMemoryCorpus, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=names):
         plan_of(tmp_path, source_corpus, **options)

@@ -54,7 +54,7 @@ def random_ids(vocab_size: int, length: int) -> np.ndarray:
     return np.array(ids, dtype=np.uint16)
 
 
-def test_angles_are_those_of_the_dense_factorisation() -> None:
+def test_angles_are_those_of_the_dense_factorization() -> None:
     vocab_size = 12
     ids = random_ids(vocab_size, 400)
     left, singular, _ = torch.linalg.svd(dense_information(ids.tolist(), vocab_size, module.WINDOW))

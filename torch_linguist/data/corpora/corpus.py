@@ -21,7 +21,7 @@ COUNTABLE = ("lines", "words", "words_and_lines", "characters", "types")
 where each word is a token, ``<eos>`` and ``<unk>`` included."""
 
 LONGEST_PIECE = 2**16
-"""Characters of a line that are tokenised at once; longer lines are tokenised in pieces."""
+"""Characters of a line that are tokenized at once; longer lines are tokenized in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Corpus(ABC):
 
     Attributes:
         name: short name for headers and folders.
-        tokenised: True where blanks already separate the words and the punctuation (WikiText), False where not, None
+        tokenized: True where blanks already separate the words and the punctuation (WikiText), False where not, None
             where that is to be detected.
         blank_lines: `keep` (each empty line becomes an ``<eos>``, the convention of WikiText) or `drop`.
         expected: published counts by split, checked after loading; see `COUNTABLE`.
@@ -51,7 +51,7 @@ class Corpus(ABC):
     """
 
     name: str
-    tokenised: bool | None = None
+    tokenized: bool | None = None
     blank_lines: str = "keep"
     expected: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     own_copy: bool = False
@@ -103,7 +103,7 @@ def split_lines(text: str, blank_lines: str = "keep") -> list[str]:
 
 
 def cut_line(line: str, limit: int = LONGEST_PIECE) -> list[str]:
-    """Cuts a very long line into pieces that can be tokenised one by one; together they are the line.
+    """Cuts a very long line into pieces that can be tokenized one by one; together they are the line.
 
     A piece begins at a single blank between two words, where every tokenizer here separates tokens anyway. Only text
     without such a place for `limit` characters is cut anywhere.
@@ -174,7 +174,7 @@ def text_hash(text: str) -> int:
 def assign_splits(count: int, valid_fraction: float, test_fraction: float, seed: int) -> list[str]:
     """Deals ordered documents out to the splits so that each split is spread evenly over that order.
 
-    The documents are cut into as many runs of neighbours as validation documents are wanted, and one of each run is
+    The documents are cut into as many runs of neighbors as validation documents are wanted, and one of each run is
     drawn; then the rest likewise for test. Ordered by year, every split covers all years alike.
 
     Args:

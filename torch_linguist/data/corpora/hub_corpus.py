@@ -62,7 +62,7 @@ class HubCorpus(Corpus):
         valid: str = "validation",
         test: str = "test",
         streaming: bool = False,
-        tokenised: bool | None = None,
+        tokenized: bool | None = None,
         blank_lines: str = "keep",
         expected: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class HubCorpus(Corpus):
             valid: the rows to validate on.
             test: the rows to test on.
             streaming: read the rows as they come.
-            tokenised: whether blanks already separate words and punctuation; None to detect it.
+            tokenized: whether blanks already separate words and punctuation; None to detect it.
             blank_lines: `keep` (each makes an ``<eos>``) or `drop`.
             expected: published counts by split, such as `{train: {lines: 30301028}}`, checked after loading.
 
@@ -106,7 +106,7 @@ class HubCorpus(Corpus):
         self.files = dict(files) if files else None
         self.text_column = text_column
         self.streaming = streaming
-        self.tokenised = tokenised
+        self.tokenized = tokenized
         self.blank_lines = check_blank_lines(blank_lines)
         self.expected = checked_counts(expected)
 
@@ -129,4 +129,4 @@ class HubCorpus(Corpus):
     def fingerprint(self) -> str:
         parts = {split: list(part) for split, part in self.parts.items()}
         source = hub_fingerprint(self.source, self.hub_config, self.revision)
-        return digest("hub rows", source, self.files, parts, self.text_column, self.tokenised)
+        return digest("hub rows", source, self.files, parts, self.text_column, self.tokenized)

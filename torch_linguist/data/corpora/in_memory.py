@@ -6,18 +6,18 @@ from torch_linguist.data.corpora.corpus import SPLITS, Corpus, Document, check_b
 from torch_linguist.errors import DataError
 
 
-class MemoryCorpus(Corpus):
+class InMemoryCorpus(Corpus):
     """A corpus out of texts or documents that a program holds.
 
     Example:
-        ``MemoryCorpus({"train": [text], "valid": [other_text], "test": [third_text]})``
+        ``InMemoryCorpus({"train": [text], "valid": [other_text], "test": [third_text]})``
     """
 
     def __init__(
         self,
         documents: Mapping[str, Sequence[str | Document]],
         name: str = "memory",
-        tokenised: bool | None = None,
+        tokenized: bool | None = None,
         blank_lines: str = "keep",
     ) -> None:
         """Takes the documents of each split.
@@ -25,7 +25,7 @@ class MemoryCorpus(Corpus):
         Args:
             documents: texts, or documents with metadata, by split; `train`, `valid` and `test` must be there.
             name: of the corpus.
-            tokenised: whether blanks already separate words and punctuation; None to detect it.
+            tokenized: whether blanks already separate words and punctuation; None to detect it.
             blank_lines: `keep` or `drop`.
 
         Raises:
@@ -35,7 +35,7 @@ class MemoryCorpus(Corpus):
             if split not in documents:
                 raise DataError(f"split {split}: is missing; {name} must have {', '.join(SPLITS)}")
         self.name = name
-        self.tokenised = tokenised
+        self.tokenized = tokenized
         self.blank_lines = check_blank_lines(blank_lines)
         self._documents = {
             split: [Document(entry) if isinstance(entry, str) else entry for entry in entries]
@@ -54,4 +54,4 @@ class MemoryCorpus(Corpus):
             split: [[document.text, dict(document.metadata)] for document in documents]
             for split, documents in self._documents.items()
         }
-        return digest("memory", content, self.tokenised)
+        return digest("memory", content, self.tokenized)

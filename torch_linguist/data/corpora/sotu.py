@@ -19,7 +19,7 @@ class SotuCorpus(Corpus):
     """
 
     name = "sotu"
-    tokenised = False
+    tokenized = False
     blank_lines = "drop"  # Paragraphs are separated by empty lines: they carry nothing.
 
     def __init__(

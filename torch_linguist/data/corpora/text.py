@@ -40,7 +40,7 @@ class TextCorpus(Corpus):
         seed: int = 0,
         blank_lines: str = "keep",
         encoding: str = "utf-8",
-        tokenised: bool | None = None,
+        tokenized: bool | None = None,
         name: str = "text",
         text_column: str = "text",
         stratify: str | None = None,
@@ -57,7 +57,7 @@ class TextCorpus(Corpus):
             seed: of the split.
             blank_lines: `keep` (each makes an ``<eos>``) or `drop`.
             encoding: of the files.
-            tokenised: whether blanks already separate words and punctuation; None to detect it.
+            tokenized: whether blanks already separate words and punctuation; None to detect it.
             name: of the corpus, in headers and folders.
             text_column: of tables.
             stratify: a metadata column whose values are spread over the splits alike.
@@ -74,7 +74,7 @@ class TextCorpus(Corpus):
         self.test_fraction = test_fraction
         self.blank_lines = check_blank_lines(blank_lines)
         self.encoding = check_encoding(encoding)
-        self.tokenised = tokenised
+        self.tokenized = tokenized
         self.name = name
         self.text_column = text_column
         self.drop_duplicates = drop_duplicates
@@ -98,7 +98,7 @@ class TextCorpus(Corpus):
                     yield from documents
 
     def fingerprint(self) -> str:
-        settings = [*self.splitter.settings, self.encoding, self.tokenised, self.text_column]
+        settings = [*self.splitter.settings, self.encoding, self.tokenized, self.text_column]
         names = [self._relative(file) for file in self.files]
         return digest("text", names, files_fingerprint(self.files), settings)
 

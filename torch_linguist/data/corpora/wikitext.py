@@ -16,13 +16,13 @@ _HUB_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 class WikiTextCorpus(Corpus):
-    """Wikipedia articles, tokenised, with rare words already ``<unk>``; a document is an article.
+    """Wikipedia articles, tokenized, with rare words already ``<unk>``; a document is an article.
 
     Every line is kept as it is, the empty ones too: on WikiText-2 the splits hold 2,088,628, 217,646 and 245,569
     tokens, ``<eos>`` included, of 33,278 types.
     """
 
-    tokenised = True
+    tokenized = True
     blank_lines = "keep"
 
     def __init__(

@@ -36,8 +36,8 @@ def place_word(word: str, glued: bool, quoted: bool) -> tuple[str, bool, bool]:
     return word if glued or closing else " " + word, opening, quoted
 
 
-def detokenise_words(text: str) -> str:
-    """Takes away blanks that tokenising put in: before punctuation, inside brackets and quotes, around ``@-@``."""
+def detokenize_words(text: str) -> str:
+    """Takes away blanks that tokenizing put in: before punctuation, inside brackets and quotes, around ``@-@``."""
     pieces: list[str] = []
     glued, quoted = True, False
     for word in text.split(" "):

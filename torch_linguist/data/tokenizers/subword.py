@@ -40,7 +40,7 @@ class _SubwordTrainer:
 
     def _train(self, corpus: Corpus, backend: tokenizers.Tokenizer, trainer: Any) -> Tokenizer:
         set_transforms(backend, self.transforms)
-        # A literal <unk> is a token of its own, so nothing is to be learnt from its letters.
+        # A literal <unk> is a token of its own, so nothing is to be learned from its letters.
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(UNK, behavior="removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )

@@ -13,7 +13,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models
 
-from torch_linguist.data.tokenizers.detokenization import detokenise_words
+from torch_linguist.data.tokenizers.detokenization import detokenize_words
 from torch_linguist.errors import DataError
 
 EOS = "<eos>"
@@ -126,12 +126,12 @@ class Tokenizer:
         spans: list[tuple[int, int]] = self._backend.encode(line, add_special_tokens=False).offsets
         return spans
 
-    def decode(self, ids: Sequence[int], *, detokenise: bool = True) -> str:
+    def decode(self, ids: Sequence[int], *, detokenize: bool = True) -> str:
         """Readable text of token ids.
 
         Args:
             ids: token ids; ``<eos>`` becomes a newline.
-            detokenise: for word tokens, take away the blanks before punctuation and the like; False joins the words
+            detokenize: for word tokens, take away the blanks before punctuation and the like; False joins the words
                 by plain blanks. Byte-level tokens always give back the original text.
         """
         lines: list[list[int]] = [[]]
@@ -141,8 +141,8 @@ class Tokenizer:
             else:
                 lines[-1].append(int(token_id))
         texts = self._backend.decode_batch(lines, skip_special_tokens=False)
-        if self.kind == "word" and detokenise:
-            texts = [detokenise_words(text) for text in texts]
+        if self.kind == "word" and detokenize:
+            texts = [detokenize_words(text) for text in texts]
         return "\n".join(texts)
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Changes of the text before it is tokenised, as a chain; kept inside the tokenizer, so that prompts get them too."""
+"""Changes of the text before it is tokenized, as a chain; kept inside the tokenizer, so that prompts get them too."""
 
 from collections.abc import Callable, Mapping, Sequence
 

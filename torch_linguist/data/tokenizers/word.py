@@ -42,7 +42,7 @@ class WordTokenizerTrainer:
             max_size: largest vocabulary, ``<eos>`` and ``<unk>`` included; the rarest words are left out.
             lowercase: lower-case the text first.
             split: `whitespace` (blanks alone separate words), `punctuation` (marks are tokens of their own), or
-                `auto`: white space where the corpus is already tokenised, which is detected where it is not known.
+                `auto`: white space where the corpus is already tokenized, which is detected where it is not known.
             transforms: changes of the text, in their order; see `TRANSFORMS`.
 
         Raises:
@@ -94,15 +94,15 @@ class WordTokenizerTrainer:
     def _pre_tokenizer(self, corpus: Corpus, sample: str) -> Any:
         split = self.split
         if split == "auto":
-            tokenised = looks_tokenised(sample) if corpus.tokenised is None else corpus.tokenised
-            split = "whitespace" if tokenised else "punctuation"
+            tokenized = looks_tokenized(sample) if corpus.tokenized is None else corpus.tokenized
+            split = "whitespace" if tokenized else "punctuation"
         if split == "whitespace":
             return pre_tokenizers.WhitespaceSplit()
         return pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
 
 
-def looks_tokenised(text: str) -> bool:
-    """Whether blanks already separate the punctuation from the words; text without punctuation counts as tokenised."""
+def looks_tokenized(text: str) -> bool:
+    """Whether blanks already separate the punctuation from the words; text without punctuation counts as tokenized."""
     marks = len(re.findall(r"[,.;:!?]+(?=\s|$)", text))
     free = len(re.findall(r"(?<!\S)[,.;:!?]+(?=\s|$)", text))
     return free >= 0.8 * marks

@@ -4,7 +4,7 @@ Shape legend: N tokens of the stream, V vocabulary, M[k] distinct n-grams of ord
 
 An n-gram of order k is one int64 key, ``(prefix << word_bits) | word``: `prefix` is the index of its first k - 1 words
 in the level below (level 1 is the vocabulary itself), `word` its last word. The keys of a level ascend, so the
-continuations of a context are neighbours, and one binary search finds an n-gram.
+continuations of a context are neighbors, and one binary search finds an n-gram.
 """
 
 from dataclasses import dataclass

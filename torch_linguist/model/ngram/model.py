@@ -60,7 +60,7 @@ class NGramModel(LanguageModel):
 
     Before `fit_counts` it is the uniform distribution. Its state is the last order - 1 words, one int64 tensor
     [order - 1, B], -1 where there was none yet. `forward` returns log-probabilities that add up to one (but for stupid
-    backoff, which has no normalised scores), in float64 unless the module was cast.
+    backoff, which has no normalized scores), in float64 unless the module was cast.
 
     Args:
         vocab_size: V.

@@ -51,7 +51,7 @@ def prune_entropy(model: BackoffModel, threshold: float) -> BackoffModel:
             ends = _index(model, spelled[:, 1:])
             wanted[ends[ends >= 0]] = True
         keep.insert(0, wanted)
-    return _renormalised(compact(model, keep))
+    return _renormalized(compact(model, keep))
 
 
 def _spelled(estimated: BackoffModel) -> list[IntArray]:
@@ -126,7 +126,7 @@ def _rise(level: BackoffLevel, bits: int, history: FloatArray, lower: FloatArray
     return rise
 
 
-def _renormalised(model: BackoffModel) -> BackoffModel:
+def _renormalized(model: BackoffModel) -> BackoffModel:
     """The model with backoff weights made anew from the probabilities that are left, shorter contexts first."""
     bits, ngrams = model.word_bits, _spelled(model)
     for place, level in enumerate(model.levels):

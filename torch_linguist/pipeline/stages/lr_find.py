@@ -178,9 +178,9 @@ def find_learning_rate(
 
     test = test or range_test(model, context, settings, folder / "lr_finder.csv", stretch(settings.steps))
     done += settings.steps
-    centre = test.suggestion
-    if centre is None or not planned:
-        chosen = settings.default if centre is None else centre
+    center = test.suggestion
+    if center is None or not planned:
+        chosen = settings.default if center is None else center
         return LRFindResult(chosen, test, [], [chosen])
 
     rows = Table(folder / "lr_trials.csv", ROW_COLUMNS)
@@ -195,7 +195,7 @@ def find_learning_rate(
         rows.add({column: getattr(trial, column) for column in ROW_COLUMNS})
 
     for factor in sorted(settings.trial_factors):
-        attempt(centre * factor)
+        attempt(center * factor)
     for _ in range(MOST_EXTRA_TRIALS):
         further = _beyond_the_edge(trials)
         if further is None:

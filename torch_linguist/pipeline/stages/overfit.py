@@ -49,7 +49,7 @@ class OverfitResult:
     loss: of the last pass, nats per token.
     first_loss: before the first update.
     steps: updates it took.
-    tokens: tokens that were learnt by heart.
+    tokens: tokens that were learned by heart.
     passed: whether the target was reached.
     """  # noqa: D205
 
@@ -81,8 +81,8 @@ def overfit(
     """
     small = replace(context.settings, batch_size=settings.batch_size, sequence_length=settings.sequence_length)
     source = make_batches(context.corpus.train, small, bool(model.context_length), context.seed)
-    learnt = [source.next() for _ in range(settings.batches)]
-    batches = RepeatedBatches(learnt)
+    learned = [source.next() for _ in range(settings.batches)]
+    batches = RepeatedBatches(learned)
     rows = Table(table, ["step", "loss"])
     losses: list[float] = []
     with own_randomness(context.seed):
@@ -103,6 +103,6 @@ def overfit(
         loss=sum(recent) / len(recent),
         first_loss=losses[0],
         steps=len(losses),
-        tokens=sum(batch.targets.numel() for batch in learnt),
+        tokens=sum(batch.targets.numel() for batch in learned),
         passed=max(recent) <= settings.target,
     )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from torch_linguist.data import Corpus, HubCorpus, MemoryCorpus, SotuCorpus, TextCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import Corpus, HubCorpus, InMemoryCorpus, SotuCorpus, TextCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.data.corpora.splitting import Splitter
 from torch_linguist.errors import DataError
 
@@ -137,13 +137,13 @@ class TestSplits:
             rows_of(SotuCorpus(**options))  # type: ignore[arg-type]
 
     def test_copies_are_dropped_before_the_split(self) -> None:
-        documents = list(MemoryCorpus({"train": [*"abcabcabd"], "valid": [], "test": []}).documents("train"))
+        documents = list(InMemoryCorpus({"train": [*"abcabcabd"], "valid": [], "test": []}).documents("train"))
         assigned = Splitter(0.2, 0.2, 0, drop_duplicates=True).assign(documents, "x")
         kept = [document.text for document, split in zip(documents, assigned, strict=True) if split != "dropped"]
         assert kept == [*"abcd"]
 
     def test_duplicates_across_splits_are_counted(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        corpus = MemoryCorpus({"train": ["a", "b"], "valid": ["a", "c"], "test": ["c", "b", "d"]})
+        corpus = InMemoryCorpus({"train": ["a", "b"], "valid": ["a", "c"], "test": ["c", "b", "d"]})
         assert prepare(corpus, WordTokenizerTrainer(min_frequency=1), tmp_path).duplicates == {"valid": 1, "test": 2}
         assert "2 of 3 documents of test stand word for word in train or valid" in caplog.text
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import torch_linguist.data.corpora.reading as reading
-from torch_linguist.data import MemoryCorpus, TextCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, TextCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.data.corpora.corpus import split_lines
 from torch_linguist.errors import DataError
 
@@ -161,4 +161,4 @@ def test_the_fingerprint_follows_content_names_and_settings(tmp_path: Path, monk
 
 def test_a_memory_corpus_needs_all_splits() -> None:
     with pytest.raises(DataError, match="split test: is missing"):
-        MemoryCorpus({"train": ["a"], "valid": ["b"]})
+        InMemoryCorpus({"train": ["a"], "valid": ["b"]})

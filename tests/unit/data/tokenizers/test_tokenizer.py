@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_linguist.data import BPETokenizerTrainer, MemoryCorpus, Tokenizer, WordTokenizerTrainer
+from torch_linguist.data import BPETokenizerTrainer, InMemoryCorpus, Tokenizer, WordTokenizerTrainer
 from torch_linguist.errors import DataError
 
 PROSE = (
@@ -15,13 +15,13 @@ PROSE = (
 )
 
 
-def corpus(train: str, tokenised: bool | None = None) -> MemoryCorpus:
-    return MemoryCorpus({"train": [train], "valid": ["unseen words"], "test": ["x"]}, tokenised=tokenised)
+def corpus(train: str, tokenized: bool | None = None) -> InMemoryCorpus:
+    return InMemoryCorpus({"train": [train], "valid": ["unseen words"], "test": ["x"]}, tokenized=tokenized)
 
 
-def word(train: str, tokenised: bool | None = None, **options: object) -> Tokenizer:
+def word(train: str, tokenized: bool | None = None, **options: object) -> Tokenizer:
     settings_ = {"min_frequency": 1, **options}
-    return WordTokenizerTrainer(**settings_).train(corpus(train, tokenised))  # type: ignore[arg-type]
+    return WordTokenizerTrainer(**settings_).train(corpus(train, tokenized))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ class TestWord:
         assert surfaces(word(text, split="punctuation"), text) == tokens
 
     @pytest.mark.parametrize(
-        ("text", "tokenised", "expected"),
+        ("text", "tokenized", "expected"),
         [
             (PROSE, None, "punctuation"),
             ("the cat , and the dog . it 's @-@ !\n", None, "whitespace"),
@@ -104,12 +104,12 @@ class TestWord:
             ("it's, well\n", True, "whitespace"),
         ],
     )
-    def test_split_auto_looks_at_the_corpus(self, text: str, tokenised: bool | None, expected: str) -> None:
-        assert word(text, tokenised).tokens == word(text, split=expected).tokens
+    def test_split_auto_looks_at_the_corpus(self, text: str, tokenized: bool | None, expected: str) -> None:
+        assert word(text, tokenized).tokens == word(text, split=expected).tokens
 
     def test_white_space_agrees_with_python(self) -> None:
         text = "a\u00a0b\tc\u2003d \u3000e\r\n f"
-        assert surfaces(word(text, tokenised=True), text.replace("\n", " ")) == text.split()
+        assert surfaces(word(text, tokenized=True), text.replace("\n", " ")) == text.split()
 
     @settings(max_examples=40, deadline=None)
     @given(st.lists(st.text("ab c\n'.,<unk>", max_size=20), min_size=1, max_size=5))
@@ -124,7 +124,7 @@ class TestWord:
     def test_decoding_undoes_the_blanks(self) -> None:
         tokenizer = word(PROSE)
         assert tokenizer.decode(tokenizer.encode(PROSE)) == PROSE
-        plain = tokenizer.decode(tokenizer.encode("The end."), detokenise=False)
+        plain = tokenizer.decode(tokenizer.encode("The end."), detokenize=False)
         assert plain == "The end ."
 
     def test_decoding_dashes_and_dots(self) -> None:
@@ -134,7 +134,7 @@ class TestWord:
 
     def test_decoding_wikitext(self) -> None:
         text = 'the " old " 2 @.@ 5 @-@ inch gun ( 1 @,@ 000 ) , it \'s " no " .'
-        tokenizer = word(text, tokenised=True)
+        tokenizer = word(text, tokenized=True)
         assert tokenizer.decode(tokenizer.encode(text)) == 'the "old" 2.5-inch gun (1,000), it\'s "no".'
 
     @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ class TestBPE:
     def test_nothing_is_out_of_vocabulary(self, bpe: Tokenizer) -> None:
         assert bpe.encode_lines(["日本 <unk>", ""]).oov == 0
 
-    def test_the_letters_of_unk_are_not_learnt(self) -> None:
+    def test_the_letters_of_unk_are_not_learned(self) -> None:
         text = "<unk> zebra <unk> zebra <unk> zebra <unk>\n" * 50
         tokens = BPETokenizerTrainer(vocab_size=300).train(corpus(text)).tokens
         assert "Ġzebra" in tokens

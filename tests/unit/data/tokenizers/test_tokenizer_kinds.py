@@ -11,7 +11,7 @@ from torch_linguist.data import (
     BPETokenizerTrainer,
     ByteTokenizerTrainer,
     CharTokenizerTrainer,
-    MemoryCorpus,
+    InMemoryCorpus,
     Tokenizer,
     TokenizerTrainer,
     UnigramTokenizerTrainer,
@@ -30,8 +30,8 @@ TRAINERS: dict[str, TokenizerTrainer] = {
 }
 
 
-def corpus(train: str) -> MemoryCorpus:
-    return MemoryCorpus({"train": [train], "valid": ["x"], "test": ["x"]})
+def corpus(train: str) -> InMemoryCorpus:
+    return InMemoryCorpus({"train": [train], "valid": ["x"], "test": ["x"]})
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch_linguist.data import MemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.errors import DataError
 from torch_linguist.evaluation.texts.minimal_pairs import (
     decided,
@@ -90,7 +90,7 @@ def test_pairs_with_one_side_are_refused(tmp_path: Path, content: str) -> None:
     [("ca n't wo n't", "He ca n't go , John 's dog ."), ("can 't won 't", "He can 't go , John 's dog .")],
 )
 def test_sentences_are_separated_as_the_vocabulary_has_them(tmp_path: Path, words: str, expected: str) -> None:
-    corpus = MemoryCorpus({"train": [words] * 3, "valid": [words], "test": [words]}, tokenised=True)
+    corpus = InMemoryCorpus({"train": [words] * 3, "valid": [words], "test": [words]}, tokenized=True)
     tokenizer = prepare(corpus, WordTokenizerTrainer(min_frequency=1, split="whitespace"), tmp_path).tokenizer
     assert separated_words(["He can't go, John's dog."], tokenizer) == [expected]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_linguist.checkpoint import load_model, read_checkpoint
 from torch_linguist.data import prepare
-from torch_linguist.data.corpora.in_memory import MemoryCorpus
+from torch_linguist.data.corpora.in_memory import InMemoryCorpus
 from torch_linguist.errors import LinguistError, TrainingError
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.model import LanguageModel
@@ -293,14 +293,14 @@ def test_the_first_signal_asks_and_the_second_ends(capfd: pytest.CaptureFixture[
 
 
 def test_another_text_is_refused_with_what_differs(
-    make_context: ContextBuilder, source_corpus: MemoryCorpus, own_cache: Path, tmp_path: Path
+    make_context: ContextBuilder, source_corpus: InMemoryCorpus, own_cache: Path, tmp_path: Path
 ) -> None:
     corpus = make_context().corpus
     Progress(tmp_path, Callback(), {}, resume=False).begin(corpus, [])
     Progress(tmp_path, Callback(), {}, resume=True).begin(corpus, ["trainer.max_steps: 5 → 9"])
     assert json.loads((tmp_path / "progress.json").read_text())["changes"] == ["trainer.max_steps: 5 → 9"]
     texts = {"train": ["a b c\n" * 50], "valid": ["a b\n"], "test": ["a\n"]}
-    other = prepare(MemoryCorpus(texts, name="other", tokenised=True), None, own_cache, tokenizer=corpus.tokenizer)
+    other = prepare(InMemoryCorpus(texts, name="other", tokenized=True), None, own_cache, tokenizer=corpus.tokenizer)
     with pytest.raises(LinguistError, match=r"has changed .*train tokens: \d+ then, 200 now"):
         Progress(tmp_path, Callback(), {}, resume=True).begin(other, [])
 

@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace) -> None:
     import torch
 
     from torch_linguist.data import Batch
-    from torch_linguist.distributed import processes
+    from torch_linguist.distributed import data_parallel, processes
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
     from torch_linguist.trainer.device import denormals_flushed
     from torch_linguist.trainer.loop import Loop
@@ -102,13 +102,13 @@ def measure(arguments: argparse.Namespace) -> None:
         kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
         sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
         model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
-        processes.broadcast_weights(model)
+        data_parallel.broadcast_weights(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         loop = Loop(model, optimizer, MadeBatches(arguments.batch_size * processes.world_size()))
         for _ in range(WARM_UP):
             loop.update()
         processes.barrier()
-        begin, tokens = time.perf_counter(), loop.tokens
+        begin, tokens = time.perf_counter(), loop.state.tokens
         for _ in range(arguments.steps):
             loop.update()
         processes.barrier()
@@ -116,7 +116,7 @@ def measure(arguments: argparse.Namespace) -> None:
         if processes.is_main_process():
             found = {
                 "parameters": model.num_parameters(),
-                "tokens_per_second": (loop.tokens - tokens) / seconds,
+                "tokens_per_second": (loop.state.tokens - tokens) / seconds,
                 "milliseconds_an_update": 1000 * seconds / arguments.steps,
             }
             arguments.worker.write_text(json.dumps(found), encoding="utf-8")

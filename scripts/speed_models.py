@@ -25,7 +25,7 @@ from torch_linguist.evaluation import stream_nll
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.precision import autocast
 from torch_linguist.optim import SGD
-from torch_linguist.optim.optimizers import build_optimizer
+from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 from torch_linguist.trainer.device import denormals_flushed
 from torch_linguist.trainer.loop import Loop
 
@@ -162,6 +162,7 @@ def own_step(model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousB
     """A training step of ours; returns its loss as a tensor, which nobody waits for."""
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
     kind = SGD if way.optimizer == "sgd" else functools.partial(torch.optim.AdamW, fused=True)
+    model.use_sparse_gradients(takes_sparse_gradients(model, kind, 0.0))
     optimizer = build_optimizer(model, kind, LEARNING_RATES[way.optimizer], 0.0)
     return Loop(model, optimizer, batches, gradient_clip=0.25, precision=way.precision).update
 

@@ -92,7 +92,7 @@ def main(folder: Path) -> None:
         assert told == [0, trial.valid_loss], (told, trial)
         try:
             setup_small = make("rnn", cache, batch_size=1)
-            setup_small[1].loop(setup_small[0], 0.1, 0.0)
+            setup_small[1].prepare_training(setup_small[0], 0.1, 0.0)
         except LinguistError as error:
             (folder / f"refused-{processes.rank()}.txt").write_text(str(error))
 

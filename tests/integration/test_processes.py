@@ -78,8 +78,8 @@ def test_the_same_global_batch_gives_the_same_losses(case: str, trained: Path) -
 
 def test_the_whole_state_is_in_the_checkpoint(trained: Path) -> None:
     states = [read_checkpoint(trained / run / "rnn" / "checkpoints" / "last.pt")["progress"] for run in ("one", "two")]
-    assert states[0]["loop"]["batches"] == states[1]["loop"]["batches"]
-    for one, two in zip(states[0]["loop"]["carried"], states[1]["loop"]["carried"], strict=True):
+    assert states[0]["batches"] == states[1]["batches"]
+    for one, two in zip(states[0]["carried"], states[1]["carried"], strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
     masks = states[1]["random"]["processes"]
     assert len(masks) == 2

@@ -11,7 +11,7 @@ import torch
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
 from torch_linguist.errors import TrainingError
-from torch_linguist.trainer.recorded_progress import RecordedProgress, read_recorded_progress
+from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress, read_recorded_progress
 
 SMALL = ["model=rnn", "model.embedding_dim=8", "model.hidden_size=8", "model.output=full", "model.dropout=0.2"]
 QUICK = ["experiment=debug", "lr_find.steps=12", "grid.weight_decay=[0.1]", "stages=[lr_find,grid,fit]"]

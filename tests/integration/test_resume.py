@@ -120,7 +120,7 @@ def test_after_a_crash_the_lost_updates_are_done_again(
     fit("lstm", tmp_path / "straight", make_context, build_model).run()
     folder = tmp_path / "resumed"
     with pytest.raises(OSError, match="plug"):
-        fit("lstm", folder, make_context, build_model, observer=Crash(11)).run()
+        fit("lstm", folder, make_context, build_model, callbacks=[Crash(11)]).run()
     assert read_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["step"] == 8
     assert rows_of(folder)[-1]["step"] == "11"
     fit("lstm", folder, make_context, build_model, resume=folder / "checkpoints" / "last.pt").run()
@@ -187,7 +187,7 @@ def test_what_cannot_be_resumed_is_named(
     with pytest.raises(LinguistError, match="batch_size=4"):
         Fit(model, context, 0.02, 0.1, folder, resume=checkpoints / "last.pt")
     content = read_checkpoint(checkpoints / "last.pt")
-    save_checkpoint(checkpoints / "last.pt", model, content["progress"] | {"loop": {}})
+    save_checkpoint(checkpoints / "last.pt", model, content["progress"] | {"batches": {}})
     with pytest.raises(LinguistError, match=r"last\.pt"):
         fit("lstm", folder, make_context, build_model, resume=checkpoints / "last.pt")
     # A refusal leaves the curves alone.

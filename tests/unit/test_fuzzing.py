@@ -29,8 +29,8 @@ from torch_linguist.runs.csv_table import drop_rows_after
 from torch_linguist.sweep.outcomes import read_summary
 from torch_linguist.sweep.sweep_folder import read_identity
 from torch_linguist.trainer import Callback, Fit, TrainingContext
+from torch_linguist.trainer.callbacks.recorded_progress import read_recorded_progress
 from torch_linguist.trainer.randomness import random_state
-from torch_linguist.trainer.recorded_progress import read_recorded_progress
 
 ARPA = Path(__file__).resolve().parents[1] / "assets" / "ngram" / "kenlm.arpa"
 Damage = Callable[[bytes], bytes]

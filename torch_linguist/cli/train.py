@@ -90,7 +90,7 @@ def _carry_out(composition: Composition, again: Repetition | None) -> int:
     plan = replace(make_plan(composition.config, composition.choices), changes=changes)
 
     from torch_linguist import pipeline
-    from torch_linguist.trainer.recorded_progress import read_recorded_progress
+    from torch_linguist.trainer.callbacks.recorded_progress import read_recorded_progress
 
     folder = Path(found or from_main_process(lambda: _made(composition)))
     if found is None and again and again.exact:

@@ -1,23 +1,16 @@
-"""From a model to its optimizer: which weights decay, and the fused kernels where they exist."""
+"""Optimizers: which weights decay, sparse gradients, gradient clipping, and fused kernels where they exist."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_linguist.distributed import processes
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.row_optimizer import FUSED_DEVICES
-
-
-class OptimizerFactory(Protocol):
-    """A class such as `torch.optim.AdamW`, its other arguments already bound."""
-
-    def __call__(self, params: Iterable[dict[str, Any]], *, lr: float, weight_decay: float) -> Optimizer: ...
 
 
 def build_optimizer(
@@ -27,14 +20,14 @@ def build_optimizer(
     weight_decay: float,
     decay_all: bool = False,
 ) -> Optimizer:
-    """An optimizer for all trainable weights of a model.
+    """Build an optimizer for all trainable weights of a model.
 
     Args:
-        model: whose weights are trained.
-        factory: called with parameter groups, `lr` and `weight_decay`.
+        model: model to train; it is not modified.
+        factory: called with parameter groups, `lr` and `weight_decay`, such as `torch.optim.AdamW`.
         lr: learning rate.
-        weight_decay: of the weight matrices; embeddings, norms and biases do not decay unless `decay_all`.
-        decay_all: whether everything decays.
+        weight_decay: weight decay of the weight matrices. Embeddings, norms and biases do not decay by default.
+        decay_all: whether weight decay applies to all weights.
 
     Raises:
         ConfigError: the learning rate is not above zero, or the weight decay is negative.
@@ -43,40 +36,52 @@ def build_optimizer(
         raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')
     if not weight_decay >= 0:
         raise ConfigError(f'optim.weight_decay={weight_decay}: must be "auto" or a number of at least 0')
-    _choose_gradients(model, factory, weight_decay, decay_all)
-    groups = parameter_groups(model, weight_decay, decay_all)
-    constructor = getattr(factory, "func", factory)
     bound = getattr(factory, "keywords", {})
-    parameters = inspect.signature(constructor).parameters
     extra: dict[str, Any] = {}
-    if "fused" in parameters and "fused" not in bound and not bound.get("foreach"):
+    if (
+        "fused" in inspect.signature(_class_of(factory)).parameters
+        and "fused" not in bound
+        and not bound.get("foreach")
+    ):
         extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
-    return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
+    return factory(parameter_groups(model, weight_decay, decay_all), lr=lr, weight_decay=weight_decay, **extra)
 
 
-def _choose_gradients(
-    model: LanguageModel, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool
-) -> None:
-    """Lets tables give sparse gradients where the optimizer takes them and one process trains alone."""
-    takes = getattr(getattr(factory, "func", factory), "takes_sparse_gradients", None)
+def takes_sparse_gradients(
+    model: LanguageModel, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool = False
+) -> Callable[[nn.Parameter], bool]:
+    """Return a function that tells whether the optimizer takes the sparse gradient of a weight.
+
+    Args:
+        model: model to train.
+        factory: see `build_optimizer`, as all other arguments.
+        weight_decay: weight decay of the weight matrices.
+        decay_all: whether weight decay applies to all weights.
+    """
+    takes = getattr(_class_of(factory), "takes_sparse_gradients", lambda decays, arguments: False)
     spared = {id(parameter) for parameter in model.undecayed_parameters()}
 
-    def enabled(weight: nn.Parameter) -> bool:
+    def takes_gradient(weight: nn.Parameter) -> bool:
         decays = weight_decay > 0 and (decay_all or id(weight) not in spared)
-        return takes is not None and processes.world_size() == 1 and takes(decays, getattr(factory, "keywords", {}))
+        return bool(takes(decays, getattr(factory, "keywords", {})))
 
-    model.use_sparse_gradients(enabled)
+    return takes_gradient
+
+
+def _class_of(factory: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """Return the class of a factory whose arguments may be bound by `functools.partial`."""
+    return getattr(factory, "func", factory)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> Tensor:
-    """Scales the gradients down to a norm of at most `limit`, without waiting for the device.
+    """Scale the gradients down to a norm of at most `limit`, without waiting for the device.
 
     Args:
-        parameters: with gradients, dense or sparse; sparse ones are coalesced.
-        limit: largest norm; None only measures.
+        parameters: weights with dense or sparse gradients; sparse ones are coalesced.
+        limit: largest norm; None measures the norm only.
 
     Returns:
-        The norm before, without dimensions.
+        The norm before scaling; scalar tensor.
     """
     values: list[Tensor] = []
     for parameter in parameters:
@@ -91,7 +96,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
 
 
 def parameter_groups(model: LanguageModel, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Weight matrices, which decay, and the rest (embeddings, norms, biases), which does not; none is empty."""
+    """Return the parameter groups: weights that decay, and the others (embeddings, norms, biases). None is empty."""
     spared = {id(parameter) for parameter in model.undecayed_parameters()}
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -104,7 +109,7 @@ def parameter_groups(model: LanguageModel, weight_decay: float, decay_all: bool 
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Sets the learning rate of every group."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)
@@ -113,15 +118,15 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Takes up an optimizer's saved state, but not its options: those it was made with hold.
+    """Restore the saved state of an optimizer, but not its options.
 
-    So a training that goes on with another weight decay or other betas does so, and nothing is silently ignored.
+    A training can therefore continue with another weight decay or other betas.
 
     Args:
-        optimizer: newly made.
-        state: from `state_dict` of one of the same kind over the same weights.
+        optimizer: new optimizer, whose options are kept.
+        state: `state_dict` of an optimizer of the same class over the same weights.
     """
-    # The learning rate is set before each update; until then it is that of the last one.
+    # The learning rate is set before each update; until then it is the last one of the saved training.
     options = [{key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, options, strict=True):

@@ -21,7 +21,7 @@ from torch_linguist.trainer import (
     ScoreSettings,
     TrainerSettings,
 )
-from torch_linguist.trainer.recorded_progress import RecordedProgress
+from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
 
 
 @dataclass(frozen=True)

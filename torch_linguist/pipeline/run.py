@@ -13,7 +13,7 @@ from rich.console import Console
 from torch_linguist.checkpoint import load_model, save_checkpoint
 from torch_linguist.checkpoint.storage import TRUSTED
 from torch_linguist.data import prepare
-from torch_linguist.distributed import processes
+from torch_linguist.distributed import data_parallel, processes
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import Score
 from torch_linguist.export import export_jit
@@ -103,7 +103,7 @@ class Run:
             # Before the first stage there is nothing to save, and a token cache is built as a whole or not at all.
             if plan.config_text and (not plan.resume or plan.changes):
                 write_text(self.folder / "config.yaml", plan.config_text)
-            self._prepare()
+            self._prepare(stop)
         self.tuning = Tuning(plan, self.model, self.context, self.progress, self.observer, stop)
         # Where the long training has not begun, the first signal ends the stage, which can be done again; the second
         # ends whatever is going on.
@@ -126,7 +126,7 @@ class Run:
                     f"tl-train resume={self.folder}"
                 ) from error
 
-    def _prepare(self) -> None:
+    def _prepare(self, stop: StopRequest) -> None:
         """Reads the corpus and builds the untrained model."""
         plan = self.plan
         device = choose_device(processes.local_device(plan.trainer.device))
@@ -141,7 +141,7 @@ class Run:
         self.model = plan.make_model(vocab_size=corpus.tokenizer.vocab_size)
         self.model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
         self.model.to(device)
-        processes.broadcast_weights(self.model)
+        data_parallel.broadcast_weights(self.model)
         self.context = TrainingContext(
             corpus=corpus,
             make_optimizer=plan.make_optimizer,
@@ -151,6 +151,7 @@ class Run:
             seed=plan.seed,
             decay_all=plan.decay_all,
             checkpoint=plan.checkpoint,
+            stop_request=stop,
         )
         self.summary |= {
             "vocab_size": corpus.tokenizer.vocab_size,
@@ -189,7 +190,7 @@ class Run:
         begin = time.perf_counter()
         start_from_counts(self.model, self.context.corpus, self.context.settings)
         # Sums of other orders than on the first process would make another embedding.
-        processes.broadcast_weights(self.model)
+        data_parallel.broadcast_weights(self.model)
         if self.context.settings.cooccurrence_start:
             self.observer.noted(f"embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
 

@@ -74,7 +74,7 @@ def run_trial(
     valid_loss, status, error = math.inf, "diverged", ""
     with own_randomness(context.seed):
         pupil = untrained_copy(model)
-        loop = context.loop(pupil, lr, weight_decay)
+        loop = context.prepare_training(pupil, lr, weight_decay)
         schedule = context.fresh_schedule()
         for step in range(steps):
             set_learning_rate(loop.optimizer, lr * schedule.factor(step / steps))

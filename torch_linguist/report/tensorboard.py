@@ -18,6 +18,8 @@ from torch_linguist.trainer.callback import Callback, Fact
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from torch_linguist.trainer.fit import Fit
+
 MOST_WORDS = 2000
 """The projector shows so many words, the first of the vocabulary: the most frequent ones."""
 
@@ -105,7 +107,11 @@ class TensorBoardObserver(Callback):
         self.writer.add_text("profile/operations", profile_text(table), step)
         self.writer.add_image("profile/operations", image.imread(picture)[..., :3], step, dataformats="HWC")
 
-    def saved(self, step: int) -> None:
+    def before_checkpoint(self, training: "Fit") -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Write pending events to disk, the graph of the model included."""
         if self._writer is not None or self._undrawn is not None:
             self.writer.flush()
 
@@ -121,7 +127,7 @@ class TensorBoardObserver(Callback):
         from torch.utils.tensorboard.summary import hparams
 
         # The scores are in a file of their own, which a training that goes on later replaces.
-        self.saved(step)
+        self.flush()
         self.close()
         for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The training loop, the long training built on it, and the callbacks around both."""
+"""Training: the loop, the long training built on it, and its callbacks."""
 
 from torch_linguist.trainer.callback import Callback, CallbackList
 from torch_linguist.trainer.context import TrainingContext

@@ -1,4 +1,4 @@
-"""What every stage needs to train: the corpus, a way to make optimizers, the settings, on one device."""
+"""Training context: what every stage that trains shares, on one device."""
 
 import copy
 from collections.abc import Callable
@@ -8,27 +8,30 @@ import torch
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
-from torch_linguist.distributed import processes
+from torch_linguist.distributed.data_parallel import check_batch_size
+from torch_linguist.distributed.processes import world_size
 from torch_linguist.model import LanguageModel
-from torch_linguist.optim.optimizers import build_optimizer
+from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 from torch_linguist.optim.schedules import Schedule
+from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.loop import BatchSource, Loop, Nll
 from torch_linguist.trainer.settings import CheckpointSettings, ScoreSettings, TrainerSettings
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What the stages share.
+    """What the stages of a run share.
 
     Attributes:
-        corpus: the token streams.
+        corpus: token streams of the splits.
         make_optimizer: called with parameter groups, `lr` and `weight_decay`.
-        schedule: of the learning rate; each training takes a copy.
-        settings: of the loop; `device` and `precision` are resolved (no `auto`).
-        score: how validation scores.
-        seed: of the data's order and of dropout.
-        decay_all: whether biases, norms and embeddings decay too.
-        checkpoint: how often the long training is saved.
+        schedule: learning-rate schedule; each training takes a copy.
+        settings: settings of the loop; `device` and `precision` are resolved (not `auto`).
+        score: how validations score a stream.
+        seed: random seed of the data order and of dropout.
+        decay_all: whether weight decay also applies to biases, norms and embeddings.
+        checkpoint: number and interval of checkpoints of the long training.
+        stop_request: request to stop, which the processes agree on in each update; None for none.
     """
 
     corpus: TokenizedCorpus
@@ -39,8 +42,9 @@ class TrainingContext:
     seed: int
     decay_all: bool = False
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    stop_request: StopRequest | None = None
 
-    def loop(
+    def prepare_training(
         self,
         model: LanguageModel,
         lr: float,
@@ -48,22 +52,38 @@ class TrainingContext:
         batches: BatchSource | None = None,
         nll: Nll | None = None,
     ) -> Loop:
-        """A loop over the training split (or over `batches`) that trains `model` in place, by `nll` if given."""
-        processes.check_batch_size(self.settings.batch_size)
-        model.set_training_loss(self.settings.label_smoothing, self.settings.z_loss)
+        """Prepare a model for training: set its training loss and the layout of its gradients, and return its loop.
+
+        Args:
+            model: model to train, modified in place.
+            lr: learning rate.
+            weight_decay: weight decay of the weight matrices.
+            batches: supply of batches; None for those of the training split.
+            nll: loss to use in place of `model.nll`.
+
+        Raises:
+            ConfigError: a setting does not suit the model, or a batch has fewer rows than there are processes.
+        """
+        settings = self.settings
+        check_batch_size(settings.batch_size)
+        model.set_training_loss(settings.label_smoothing, settings.z_loss)
+        # The gradients of several processes are summed as dense tensors.
+        takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
+        model.use_sparse_gradients(lambda weight: world_size() == 1 and takes(weight))
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all),
             batches or self.batches(model),
-            gradient_clip=self.settings.gradient_clip,
-            accumulate=self.settings.accumulate,
-            precision=self.settings.precision,
-            skip_faults=self.settings.on_nan == "skip",
+            gradient_clip=settings.gradient_clip,
+            accumulate=settings.accumulate,
+            precision=settings.precision,
+            skip_non_finite=settings.on_nan == "skip",
             nll=nll,
+            stop_request=self.stop_request,
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:
-        """The training batches that suit the model: contiguous ones, or windows for a bounded context; with noise."""
+        """Return the training batches for a model, with noise if the settings ask for it."""
         settings = self.settings
         batches = make_batches(self.corpus.train, settings, bool(model.context_length), self.seed)
         if settings.noise is None and settings.word_dropout == 0:
@@ -71,22 +91,22 @@ class TrainingContext:
         return NoisyBatches(batches, self.corpus, settings.noise, settings.noise_rate, settings.word_dropout, self.seed)
 
     def fresh_schedule(self) -> Schedule:
-        """A copy of the schedule at its start."""
+        """Return a copy of the schedule at its start."""
         return copy.deepcopy(self.schedule)
 
 
 def make_batches(stream: TokenStream, settings: TrainerSettings, bounded_context: bool, seed: int) -> Batches:
-    """Batches of a stream, of the kind the settings name."""
+    """Return the batches of a stream: of the kind that is set, or by default windows for a bounded context."""
     windows = settings.batches == "windows" or (settings.batches == "auto" and bounded_context)
     kind = WindowBatches if windows else ContiguousBatches
     return kind(stream, settings.batch_size, settings.sequence_length, seed)
 
 
 def untrained_copy(model: LanguageModel, dropout: bool = True) -> LanguageModel:
-    """A copy to experiment on; the original stays bit for bit as it is.
+    """Return a copy to experiment on; the original stays as it is.
 
     Args:
-        model: is copied.
+        model: model to copy.
         dropout: whether the copy keeps its dropout.
     """
     duplicate = copy.deepcopy(model)
@@ -96,5 +116,5 @@ def untrained_copy(model: LanguageModel, dropout: bool = True) -> LanguageModel:
 
 
 def resolved(settings: TrainerSettings, device: torch.device, precision: str) -> TrainerSettings:
-    """The settings with the device and the precision that were chosen."""
+    """Return the settings with the chosen device and precision."""
     return replace(settings, device=str(device), precision=precision)

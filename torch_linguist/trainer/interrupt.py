@@ -1,4 +1,4 @@
-"""The first Ctrl-C (or SIGTERM) asks a run to end well; the second ends it at once."""
+"""Graceful interruption: the first Ctrl-C (or SIGTERM) lets a run end well, the second ends it at once."""
 
 import os
 import signal
@@ -10,22 +10,23 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from torch_linguist.distributed import processes
+from torch_linguist.distributed.torchrun import is_launched
 
 HANGUP = getattr(signal, "SIGHUP", None)
-"""The terminal is gone; Windows knows no such signal."""
+"""Sent when the terminal closes; Windows has no such signal."""
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else [])]
 
 
 ECHO = 5.0
-"""Seconds within which torchrun passes on a signal that the terminal has sent to its processes already."""
+"""Seconds within which torchrun forwards a signal that its processes have already received from the terminal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ends the run.
+    """A signal ended the run.
 
     Args:
-        signal_number: which one.
+        signal_number: number of the signal.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -34,32 +35,40 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether somebody has asked the run to end. Calling it tells.
+    """A request to end the run. Calling it returns whether the run should end, the same in all processes.
 
     Attributes:
-        signal_number: of the signal that asked; 0 while none has.
-        at_once: whether the first signal already ends what is being done, because there is nothing to save.
+        signal_number: number of the signal that this process received; 0 before one arrives.
+        agreed: whether any process had received a signal when the last update was made.
+        at_once: whether the first signal raises `Interrupted`, because there is nothing to save.
     """
 
     def __init__(self) -> None:
         self.signal_number = 0
+        self.agreed = False
         self.at_once = False
 
+    @property
+    def received(self) -> bool:
+        """Whether this process has received a signal."""
+        return self.signal_number != 0
+
     def __call__(self) -> bool:
-        return processes.stopping(self.signal_number != 0)
+        # Several processes stop after the same update, namely the one in which they exchanged the request.
+        return self.agreed or (self.received and processes.world_size() == 1)
 
     def check(self) -> None:
-        """Ends what is being done, where somebody has asked for it.
+        """End the current work if the run should end.
 
         Raises:
-            Interrupted: somebody has.
+            Interrupted: the run should end.
         """
         if self():
             raise Interrupted(self.signal_number or signal.SIGTERM)
 
     @contextmanager
     def ending_at_once(self) -> Iterator[None]:
-        """Within the block the first signal raises Interrupted."""
+        """Raise `Interrupted` at the first signal within the block."""
         self.check()
         self.at_once = True
         try:
@@ -70,13 +79,12 @@ class StopRequest:
 
 @contextmanager
 def graceful_interrupt() -> Iterator[StopRequest]:
-    """Within the block the first SIGINT, SIGTERM or SIGHUP sets the request, the second raises Interrupted.
+    """Within the block, the first SIGINT, SIGTERM or SIGHUP sets the request and the second raises `Interrupted`.
 
-    Under `nohup`, where SIGHUP is ignored, it stays so. Outside the main thread, where Python allows
-    no handlers, signals do what they did before.
+    SIGHUP stays ignored under `nohup`. Outside the main thread, where Python allows no signal handlers, nothing
+    changes.
     """
     request = StopRequest()
-    processes.listen(lambda: request.signal_number != 0)
     first_at = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -84,14 +92,14 @@ def graceful_interrupt() -> Iterator[StopRequest]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first_at
-        if request.signal_number and processes.launched_processes() > 1 and time.monotonic() < first_at + ECHO:
+        if request.received and is_launched() and time.monotonic() < first_at + ECHO:
             return
         first_at = time.monotonic()
-        if request.signal_number or request.at_once:
+        if request.received or request.at_once:
             request.signal_number = number
             raise Interrupted(number)
         request.signal_number = number
-        with suppress(OSError):  # Whoever reads the terminal may be gone.
+        with suppress(OSError):  # The terminal may be closed.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, MESSAGE)
 
     caught = [number for number in SIGNALS if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN]
@@ -103,4 +111,4 @@ def graceful_interrupt() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-MESSAGE = b"\ninterrupted: saving and scoring what there is; once more stops at once\n"
+MESSAGE = b"\ninterrupted: saving and scoring the best model so far; once more stops at once\n"

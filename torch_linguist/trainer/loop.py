@@ -1,4 +1,4 @@
-"""The training loop: one optimizer update at a time. Every stage of a run stands on it.
+"""The inner loop: one optimizer update at a time. Every stage that trains is built on it.
 
 Shape legend: B batch, T time.
 """
@@ -11,55 +11,55 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
-from torch_linguist.distributed import processes
+from torch_linguist.distributed import data_parallel
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.model.precision import autocast
 from torch_linguist.optim.optimizers import clip_gradients, load_optimizer
+from torch_linguist.trainer.interrupt import StopRequest
+from torch_linguist.trainer.state import TrainingState, Update
 
 Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
-"""What a training step computes, as `LanguageModel.nll` does."""
+"""Loss of a training step, with the signature of `LanguageModel.nll`."""
 
 
 class BatchSource(Protocol):
-    """An endless supply of batches; `torch_linguist.data.Batches` is one."""
+    """An endless supply of batches, such as `torch_linguist.data.Batches`."""
 
     @property
     def epoch(self) -> float:
-        """Passes over the data that are done, fractions included."""
+        """Passes over the data that are done, including fractions."""
 
     def next(self) -> Batch:
-        """The next batch."""
+        """Return the next batch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, in plain types."""
+        """Return the position in the data, as plain types."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to a position."""
+        """Go to a position in the data."""
 
 
 class Loop:
     """Truncated back-propagation through time over an endless supply of batches.
 
-    The loss stays on the device: nothing waits for it until somebody reads it. Where several processes train together,
-    each computes its own rows of a batch, and loss and gradients are those of the whole.
+    The loss stays on the device, so nothing waits for it until it is read. If several processes train together, each
+    computes its own rows of a batch; loss and gradients are those of the whole batch.
 
     Args:
-        model: is trained in place.
-        optimizer: holds the model's weights; its learning rate is the caller's to set before each update.
-        batches: an endless supply.
-        gradient_clip: largest gradient norm; None turns clipping off.
-        accumulate: batches an update.
+        model: model to train, modified in place.
+        optimizer: optimizer of the model's weights; the caller sets its learning rate before each update.
+        batches: supply of batches.
+        gradient_clip: largest gradient norm; None disables clipping.
+        accumulate: batches per update.
         precision: `fp32` or `bf16`.
-        skip_faults: leaves an update out whose loss or gradient is not finite: the weights stay, the carried state
-            begins anew, the data and the step go on. It waits for the loss.
-        nll: is called instead of `model.nll` where given, as by its compiled form.
+        skip_non_finite: whether an update with a loss or gradient that is not finite is skipped: the weights stay, the
+            carried state starts afresh, and data and step count go on. Each update then waits for its loss.
+        nll: loss to use in place of `model.nll`, for example its compiled form.
+        stop_request: request to stop, agreed on by all processes in each update.
 
     Attributes:
-        step: updates done.
-        tokens: training tokens seen.
-        gradient_norm: of the last update, before clipping; a tensor without dimensions, None before the first.
-        parts: the batches of the last update.
-        skipped: whether the last update was left out.
+        state: progress of the training.
+        device: device of the model.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class Loop:
         gradient_clip: float | None = 1.0,
         accumulate: int = 1,
         precision: str = "fp32",
-        skip_faults: bool = False,
+        skip_non_finite: bool = False,
         nll: Nll | None = None,
+        stop_request: StopRequest | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -80,80 +81,68 @@ class Loop:
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
         self.precision = precision
-        self.skip_faults = skip_faults
-        self._nll = nll
+        self.skip_non_finite = skip_non_finite
+        self.stop_request = stop_request or StopRequest()
         self.device = device_of(model)
-        self.step = 0
-        self.tokens = 0
-        self.gradient_norm: Tensor | None = None
-        self.parts: list[Batch] = []
-        self.skipped = False
-        self._state: State | None = None
-        self._rows = 0
+        self.state = TrainingState()
+        self._nll = nll
 
     def update(self) -> Tensor:
-        """One optimizer update on the next batch (or `accumulate` batches).
+        """Make one optimizer update on the next `accumulate` batches.
 
         Returns:
-            The mean loss in nats per token before the update: a tensor without dimensions, on the device.
+            Mean loss before the update in nats per token; scalar tensor on the device.
         """
+        state = self.state
         self.model.train()
-        self.parts = [self.batches.next() for _ in range(self.accumulate)]
-        total = sum(part.targets.numel() for part in self.parts)
+        batches = [self.batches.next() for _ in range(self.accumulate)]
+        tokens = sum(batch.targets.numel() for batch in batches)
         loss = torch.zeros((), device=self.device)
-        for part in self.parts:
-            self._rows = len(part.tokens)
-            own = processes.local_rows(self._rows)
-            tokens, targets = part.tokens[own].to(self.device), part.targets[own].to(self.device)
-            if not len(tokens):  # The last windows of a pass may be fewer than the processes.
-                continue
-            if part.reset or self._state is None or self._state[0].shape[1] != len(tokens):
-                self._state = self.model.initial_state(len(tokens))
-            with autocast(self.device, self.precision):
-                nll, state = (self._nll or self.model.nll)(tokens, targets, self._state)
-            part_loss = nll.sum() / total
-            part_loss.backward()  # type: ignore[no-untyped-call]
-            loss += part_loss.detach()
-            # Under autocast a layer may hand back its state in bfloat16; it is carried in the weights' own type.
-            self._state = [new.to(old.dtype) for new, old in zip(detach_state(state), self._state, strict=True)]
+        for batch in batches:
+            self._backward(batch, tokens, loss)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        loss = processes.all_reduce_gradients(parameters, loss)
-        self.gradient_norm = clip_gradients(parameters, self.gradient_clip)
-        self.skipped = self.skip_faults and not bool(torch.isfinite(loss + self.gradient_norm))
-        if self.skipped:
-            self.forget()
+        loss, stop = data_parallel.all_reduce_gradients(parameters, loss, self.stop_request.received)
+        self.stop_request.agreed |= stop
+        norm = clip_gradients(parameters, self.gradient_clip)
+        skipped = self.skip_non_finite and not bool(torch.isfinite(loss + norm))
+        if skipped:
+            state.carried = None
         else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.tokens += total
+        state.step += 1
+        state.tokens += tokens
+        state.epochs = self.batches.epoch
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        state.update = Update(state.step, loss, norm, batches, lr, skipped)
         return loss
 
-    def forget(self) -> None:
-        """Begins the carried state anew with the next batch."""
-        self._state = None
+    def _backward(self, batch: Batch, tokens: int, loss: Tensor) -> None:
+        """Add a batch's gradients, and its share of the mean loss over `tokens` tokens to `loss` in place."""
+        state, rows = self.state, len(batch.tokens)
+        state.rows, own = rows, data_parallel.local_rows(rows)
+        inputs, targets = batch.tokens[own].to(self.device), batch.targets[own].to(self.device)
+        if not len(inputs):  # The last windows of an epoch may be fewer than the processes.
+            return
+        if batch.reset or state.carried is None or state.carried[0].shape[1] != len(inputs):
+            state.carried = self.model.initial_state(len(inputs))
+        with autocast(self.device, self.precision):
+            nll, carried = (self._nll or self.model.nll)(inputs, targets, state.carried)
+        share = nll.sum() / tokens
+        share.backward()  # type: ignore[no-untyped-call]
+        loss += share.detach()
+        # Under autocast a layer may return its state in bfloat16; it is carried in the type of the weights.
+        state.carried = [new.to(old.dtype) for new, old in zip(detach_state(carried), state.carried, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an exact continuation needs but the weights; plain types and tensors."""
-        carried = None if self._state is None else processes.gather_rows(self._state, self._rows)
-        return {
-            "step": self.step,
-            "tokens": self.tokens,
+        """Return everything but the weights that an exact continuation needs, as plain types and tensors."""
+        return self.state.state_dict() | {
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
-            "gradient_norm": None if self.gradient_norm is None else float(self.gradient_norm),
-            "carried": None if carried is None else [tensor.cpu() for tensor in carried],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave; the optimizer's options stay those it was made with."""
-        self.step, self.tokens = int(state["step"]), int(state["tokens"])
-        load_optimizer(self.optimizer, state["optimizer"])
-        self.batches.load_state_dict(state["batches"])
-        norm, carried = state["gradient_norm"], state["carried"]
-        self.gradient_norm = None if norm is None else torch.tensor(norm)
-        if carried is None:
-            self._state = None
-            return
-        self._rows = carried[0].shape[1]
-        self._state = [tensor[:, processes.local_rows(self._rows)].to(self.device) for tensor in carried]
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`; the options of the optimizer stay as they are."""
+        self.state.load_state_dict(saved, self.device)
+        load_optimizer(self.optimizer, saved["optimizer"])
+        self.batches.load_state_dict(saved["batches"])

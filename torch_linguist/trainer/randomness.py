@@ -1,7 +1,7 @@
-"""Seeds and random states, of Python, NumPy and torch on every device."""
+"""Seeds and random states of Python, NumPy and torch on every device."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,16 +10,19 @@ import torch
 
 from torch_linguist.distributed import processes
 
+SEED_STRIDE = 1_000_003
+"""Distance between the seeds of two processes, so that their dropout masks differ."""
+
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch on every device; torch, whose dropout it is, differently in each process."""
+    """Seed Python, NumPy and torch; torch, which draws the dropout masks, differently in each process."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(processes.process_seed(seed))
+    torch.manual_seed(seed + SEED_STRIDE * processes.rank())
 
 
 def random_state() -> dict[str, Any]:
-    """All random states, as plain types and tensors."""
+    """Return all random states of this process, as plain types and tensors."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     state: dict[str, Any] = {
@@ -34,8 +37,8 @@ def random_state() -> dict[str, Any]:
     return state
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Puts back what `random_state` gave; a device that is not here is left alone."""
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Restore the result of `random_state`; devices that do not exist here are ignored."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -47,9 +50,44 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.mps.set_rng_state(state["mps"])
 
 
+def shared_random_state(device: torch.device) -> dict[str, Any]:
+    """Return the random states of this process and torch's random state of every process.
+
+    Args:
+        device: device of the model in this process.
+    """
+    state = random_state()
+    own = {"torch": state["torch"]}
+    if device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(device)
+    return state | {"processes": processes.all_gather_object(own) if processes.world_size() > 1 else []}
+
+
+def restore_shared_random_state(state: Mapping[str, Any], seed: int, device: torch.device) -> int:
+    """Restore the result of `shared_random_state`, perhaps in another number of processes.
+
+    Args:
+        state: result of `shared_random_state`.
+        seed: seed for a process that did not exist when the state was saved.
+        device: device of the model in this process.
+
+    Returns:
+        The number of processes that saved the state.
+    """
+    restore_random_state(state)
+    saved, rank = state["processes"], processes.rank()
+    if rank >= len(saved) and not processes.is_main_process():
+        torch.manual_seed(seed + SEED_STRIDE * rank)
+    elif rank < len(saved) and processes.world_size() > 1:
+        torch.set_rng_state(saved[rank]["torch"])
+        if "cuda" in saved[rank] and device.type == "cuda":
+            torch.cuda.set_rng_state(saved[rank]["cuda"], device)
+    return len(saved) or 1
+
+
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Seeds everything for the block and leaves every random state as it was."""
+    """Seed everything for the block and restore every random state afterwards."""
     before = random_state()
     try:
         seed_everything(seed)

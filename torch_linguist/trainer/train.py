@@ -1,7 +1,7 @@
-"""Training from a notebook, in one call."""
+"""Training in one call, for notebooks."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +30,25 @@ def train(
     schedule: Schedule | None = None,
     seed: int = 1,
     folder: Path | str | None = None,
-    observer: Callback | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> FitResult:
-    """Trains a model in place and leaves it with the weights of its best validation.
+    """Train a model in place; afterwards it has the weights of its best validation.
 
     Args:
         model: any model with weights; moved to the device of the settings.
-        corpus: from `torch_linguist.prepare`.
+        corpus: result of `torch_linguist.prepare`.
         lr: peak learning rate.
-        weight_decay: of the weight matrices; embeddings, norms and biases do not decay.
+        weight_decay: weight decay of the weight matrices; embeddings, norms and biases do not decay.
         make_optimizer: called with parameter groups, `lr` and `weight_decay`.
-        schedule: of the learning rate; None for one cycle.
-        seed: of the data's order and of dropout.
-        folder: gets `metrics.csv` and `checkpoints/`, made if it is not there; None keeps nothing.
-        observer: is told what happens.
-        settings: of `TrainerSettings`; at least one limit, for example `max_epochs=1`.
-
-    Returns:
-        What the training came to.
+        schedule: learning-rate schedule; None for `OneCycle`.
+        seed: random seed of the data order and of dropout.
+        folder: folder for `metrics.csv` and `checkpoints/`, created if missing; None keeps no files.
+        callbacks: callbacks to call during the training; see `Callback`.
+        settings: fields of `TrainerSettings`; at least one limit, for example `max_epochs=1`.
 
     Raises:
-        ConfigError: a setting is out of its range, or no limit is given.
+        ConfigError: a setting is out of its range, or no limit is set.
         TrainingError: a loss was not finite.
     """
     chosen = TrainerSettings(**settings)
@@ -70,7 +67,7 @@ def train(
     with tempfile.TemporaryDirectory() as temporary, denormals_flushed():
         kept = Path(temporary if folder is None else folder)
         kept.mkdir(parents=True, exist_ok=True)
-        fit = Fit(model, context, lr, weight_decay, kept, observer)
+        fit = Fit(model, context, lr, weight_decay, kept, callbacks)
         result = fit.run()
         model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
     return result

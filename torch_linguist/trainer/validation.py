@@ -1,4 +1,4 @@
-"""The validation loss of a training, with one process or several: the same number."""
+"""Validation loss of a training, the same number for one process and for several."""
 
 import itertools
 
@@ -13,21 +13,19 @@ from torch_linguist.trainer.context import TrainingContext
 
 
 def validation_loss(model: LanguageModel, context: TrainingContext, max_tokens: int | None) -> float:
-    """The loss on the validation split, every token scored once, whoever scores it.
+    """Return the mean loss on the validation split, in nats per token; every token is scored once.
 
-    The windows of a model with a bounded context are divided among the processes. A state that runs through the whole
-    stream cannot be: there the first process scores, and the others wait for its answer.
+    If the context of the model is bounded, its windows are divided among the processes. A recurrent state runs through
+    the whole stream, so the main process scores and the others wait for its result.
 
     Args:
-        model: in any mode.
+        model: model in any mode.
         context: corpus and settings.
-        max_tokens: only so many from the start of the split; None for all.
-
-    Returns:
-        Nats per token.
+        max_tokens: tokens to score from the start of the split; None for all.
     """
     stream, chunk_length, stride = context.corpus.valid, context.score.chunk_length, context.score.stride
-    if processes.world_size() == 1 or not model.context_length:
+    size = processes.world_size()
+    if size == 1 or not model.context_length:
         loss = processes.broadcast_object(
             lambda: mean_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride)
         )
@@ -35,7 +33,7 @@ def validation_loss(model: LanguageModel, context: TrainingContext, max_tokens: 
     turns = itertools.count()
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        if next(turns) % processes.world_size() != processes.rank():
+        if next(turns) % size != processes.rank():
             return (torch.zeros(targets.shape),), state
         nll, new_state = model.nll(tokens, targets, state)
         return (nll,), new_state

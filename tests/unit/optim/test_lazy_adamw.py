@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import LazyAdamW
-from torch_linguist.optim.optimizers import build_optimizer, clip_gradients
+from torch_linguist.optim.optimizers import build_optimizer, clip_gradients, takes_sparse_gradients
 
 ROWS, WIDTH = 12, 5
 ModelBuilder = Callable[..., LanguageModel]
@@ -119,7 +119,9 @@ def test_tables_give_what_the_optimizer_takes(
     optimizer: Any, taken: bool, output: str, build_model: ModelBuilder
 ) -> None:
     model = build_model("lstm", 50, tied=output == "sampled", output=output, cutoffs=[20])
-    built = build_optimizer(model, functools.partial(optimizer, betas=(0.9, 0.99)), lr=0.01, weight_decay=0.1)
+    factory = functools.partial(optimizer, betas=(0.9, 0.99))
+    built = build_optimizer(model, factory, lr=0.01, weight_decay=0.1)
+    model.use_sparse_gradients(takes_sparse_gradients(model, factory, 0.1))
     model.train()
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     weight = model.get_parameter("embedding.weight")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import SGD
-from torch_linguist.optim.optimizers import build_optimizer
+from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 
 ModelBuilder = Callable[..., LanguageModel]
 
@@ -61,7 +61,9 @@ def test_tables_give_rows_where_that_changes_nothing(
 ) -> None:
     def trained(factory: Any) -> tuple[Tensor, bool]:
         model = build_model("lstm", 50).train()
-        built = build_optimizer(model, functools.partial(factory, **options), 0.5, decay, decay_all)
+        made = functools.partial(factory, **options)
+        model.use_sparse_gradients(takes_sparse_gradients(model, made, decay, decay_all))
+        built = build_optimizer(model, made, 0.5, decay, decay_all)
         weight = model.get_parameter("embedding.weight")
         tokens = torch.tensor([[3, 1, 4, 1, 5]])
         nll, _ = model.nll(tokens, tokens, model.initial_state(1))
@@ -80,6 +82,6 @@ def test_tables_give_rows_where_that_changes_nothing(
 def test_an_untied_sampled_output_that_decays_gives_whole_gradients(build_model: ModelBuilder) -> None:
     model = build_model("lstm", 50, output="sampled", cutoffs=[4])
     for decay, sparse in ((0.1, False), (0.0, True)):
-        build_optimizer(model, SGD, 0.5, decay)
+        model.use_sparse_gradients(takes_sparse_gradients(model, SGD, decay))
         assert bool(model.get_submodule("output").sparse) == sparse
         assert bool(model.get_submodule("embedding").sparse)

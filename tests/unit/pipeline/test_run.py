@@ -23,6 +23,7 @@ from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
 from torch_linguist.trainer import Fit, GridSettings, LRFindSettings, OverfitSettings, SampleSettings, TrainerSettings
+from torch_linguist.trainer.callbacks.metrics_log import MetricsLog
 
 SCORE = {"tokens", "words", "bytes", "oov_rate", "loss", "perplexity", "word_perplexity", "bits_per_byte"}
 SUMMARY = {
@@ -278,14 +279,15 @@ def test_a_grid_of_diverged_points_ends_in_one_line(source_corpus: InMemoryCorpu
 def test_an_interrupted_run_is_scored_and_exported(
     source_corpus: InMemoryCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update, calls = Fit._update, iter(range(100))
+    after_update = MetricsLog.after_update
 
-    def interrupted(self: Fit, done: float) -> None:
-        update(self, done)
-        if next(calls) == 7:
-            self.stop.signal_number = 2  # type: ignore[attr-defined]
+    def interrupted(self: MetricsLog, training: Fit) -> None:
+        after_update(self, training)
+        if training.state.step == 8:
+            assert training.context.stop_request is not None
+            training.context.stop_request.signal_number = 2
 
-    monkeypatch.setattr(Fit, "_update", interrupted)
+    monkeypatch.setattr(MetricsLog, "after_update", interrupted)
     summary = run(plan_of(tmp_path, source_corpus, lr=0.01, weight_decay=0.0), quiet())
     assert (summary["status"], summary["signal"], summary["train"]["steps"]) == ("interrupted", 2, 8)
     assert set(summary["valid"]) == SCORE

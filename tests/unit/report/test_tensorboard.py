@@ -70,7 +70,7 @@ def test_a_training_without_a_row_has_its_graph(build_model: ModelBuilder, tmp_p
     model = build_model("lstm", 50)
     saved = TensorBoardObserver(tmp_path / "saved")
     saved.model_ready(model, WORDS)
-    saved.saved(3)
+    saved.flush()
     assert read(tmp_path / "saved").Tags()["graph"]
     saved.close()
     ended = TensorBoardObserver(tmp_path / "ended")

@@ -15,7 +15,8 @@ from torch_linguist.trainer import (
     ScoreSettings,
     TrainerSettings,
 )
-from torch_linguist.trainer.budget import Spent, progress, remaining_seconds
+from torch_linguist.trainer.budget import progress, remaining_seconds
+from torch_linguist.trainer.state import TrainingState
 
 
 @pytest.mark.parametrize(
@@ -30,14 +31,14 @@ from torch_linguist.trainer.budget import Spent, progress, remaining_seconds
     ],
 )
 def test_the_nearest_limit_counts(limits: dict[str, float], share: float) -> None:
-    spent = Spent(steps=10, epochs=1.5, tokens=1000, seconds=60)
+    spent = TrainingState(step=10, epochs=1.5, tokens=1000, seconds=60)
     assert progress(spent, TrainerSettings(**limits)) == pytest.approx(share, abs=1e-9)  # type: ignore[arg-type]
 
 
 def test_an_epoch_ends_with_its_last_batch() -> None:
     done = sum([1 / 3] * 3)
-    assert progress(Spent(3, done, 3, 1.0), TrainerSettings(max_epochs=1)) == 1
-    assert progress(Spent(2, 2 / 3, 2, 1.0), TrainerSettings(max_epochs=1)) < 1
+    assert progress(TrainingState(step=3, epochs=done), TrainerSettings(max_epochs=1)) == 1
+    assert progress(TrainingState(step=2, epochs=2 / 3), TrainerSettings(max_epochs=1)) < 1
 
 
 def test_time_left() -> None:

@@ -58,7 +58,7 @@ def test_a_training_learns_and_keeps_its_books(
     model = model_for(context, build_model, family)
     watcher = Watcher()
     before = mean_nll(model, context.corpus.valid)
-    result = Fit(model, context, 0.03, 0.01, tmp_path, watcher).run()
+    result = Fit(model, context, 0.03, 0.01, tmp_path, [watcher]).run()
     assert result.best_loss < before - 0.5
     assert (result.status, result.steps, result.tokens) == ("finished", 60, 60 * 32)
     assert result.epochs == pytest.approx(60 * 32 / len(context.corpus.train), rel=0.01)
@@ -155,14 +155,13 @@ def test_a_loss_that_is_not_finite_names_its_step(
 ) -> None:
     context = make_context(max_steps=100, log_every=log_every, eval_every=eval_every)
     model = model_for(context, build_model)
-    fit = Fit(model, context, 0.01, 0.0, tmp_path)
-    update = fit.loop.update
+    fit, nll = Fit(model, context, 0.01, 0.0, tmp_path), model.nll
 
-    def poisoned() -> Tensor:
-        loss = update()
-        return loss * math.nan if fit.loop.step == 7 else loss
+    def poisoned(tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        values, new_state = nll(tokens, targets, state)
+        return values * math.nan if model.training and fit.state.step == 6 else values, new_state
 
-    fit.loop.update = poisoned  # type: ignore[method-assign]
+    model.nll = poisoned  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match=r"step 7: the training loss is nan.*optim\.lr=0\.01") as caught:
         fit.run()
     assert "\n" not in str(caught.value)
@@ -183,7 +182,7 @@ def test_weights_that_are_spoiled_are_never_saved(
 
     def spoiled() -> Tensor:
         loss = update()
-        if fit.loop.step == 8:  # The loss is still fine: the update after it was not.
+        if fit.state.step == 8:  # The loss is still fine: the update after it was not.
             with torch.no_grad():
                 next(fit.model.parameters()).fill_(math.nan)
         return loss

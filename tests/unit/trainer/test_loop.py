@@ -52,10 +52,10 @@ def test_accumulated_parts_make_the_update_of_the_whole(family: str, build_model
     parts = [Batch(whole.tokens[row : row + 2], whole.targets[row : row + 2], True) for row in (0, 2, 4)]
     first, second = loop_of(one, [whole]), loop_of(other, parts, accumulate=3)
     torch.testing.assert_close(first.update(), second.update())
-    assert (first.step, second.step, first.tokens, second.tokens) == (1, 1, 42, 42)
-    assert first.gradient_norm is not None
-    assert second.gradient_norm is not None
-    torch.testing.assert_close(first.gradient_norm, second.gradient_norm, atol=1e-12, rtol=0)
+    assert (first.state.step, second.state.step, first.state.tokens, second.state.tokens) == (1, 1, 42, 42)
+    assert first.state.update is not None
+    assert second.state.update is not None
+    torch.testing.assert_close(first.state.update.gradient_norm, second.state.update.gradient_norm, atol=1e-12, rtol=0)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, atol=1e-12, rtol=0)
 
@@ -78,7 +78,7 @@ def test_clipping_bounds_the_update(build_model: ModelBuilder) -> None:
     )
     for loop in loops:
         loop.update()
-    norms = [float(loop.gradient_norm) for loop in loops if loop.gradient_norm is not None]
+    norms = [float(loop.state.update.gradient_norm) for loop in loops if loop.state.update is not None]
     assert norms[0] == pytest.approx(norms[1])
     assert norms[0] > 0.01
 
@@ -110,7 +110,7 @@ def test_another_batch_size_starts_anew(build_model: ModelBuilder) -> None:
     loop = loop_of(build_model("lstm", V), [batch(3, 6), batch(2, 6, reset=False)])
     loop.update()
     loop.update()
-    assert loop.tokens == 30
+    assert loop.state.tokens == 30
 
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
@@ -150,7 +150,7 @@ def test_smoothing_and_z_loss_are_trained_with_and_not_scored_with(
     logits = model(first.tokens, state)[0].flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, first.targets.flatten(), label_smoothing=0.2)
     expected = expected + 0.01 * logits.logsumexp(1).square().mean()
-    loop = context.loop(model, 1e-9, 0.0)
+    loop = context.prepare_training(model, 1e-9, 0.0)
     torch.testing.assert_close(loop.update(), expected.detach())
     model.eval()
     scored, _ = model.nll(first.tokens, first.targets, state)
@@ -165,4 +165,4 @@ def test_smoothing_needs_the_full_softmax(
     context = make_context(**{field: 0.1})
     model = build_model("gru", context.corpus.tokenizer.vocab_size, output=output, cutoffs=[2])
     with pytest.raises(ConfigError, match=rf"trainer\.{field}=0\.1.*model\.output=full"):
-        context.loop(model, 0.1, 0.0)
+        context.prepare_training(model, 0.1, 0.0)

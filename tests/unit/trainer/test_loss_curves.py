@@ -44,7 +44,7 @@ def measured_curve(family: str, context: TrainingContext, build_model: Callable[
         model = build_model(
             family, context.corpus.tokenizer.vocab_size, dropout=0.1, embedding_dim=32, **OPTIONS[family]
         )
-        loop = context.loop(model, 0.01, 0.1)
+        loop = context.prepare_training(model, 0.01, 0.1)
         for step in range(STEPS):
             set_learning_rate(loop.optimizer, 0.01 * context.schedule.factor(step / STEPS))
             losses.append(float(loop.update()))

@@ -92,13 +92,13 @@ def range_test(
     smoothed: list[float] = []
     average, best, skipped = 0.0, math.inf, 0
     with own_randomness(context.seed):
-        loop = context.loop(untrained_copy(model), settings.start, 0.0)
+        loop = context.prepare_training(untrained_copy(model), settings.start, 0.0)
         while len(rates) < settings.steps and skipped < MOST_SKIPPED:
             step = len(rates)
             lr = settings.start * (settings.end / settings.start) ** (step / (settings.steps - 1))
             set_learning_rate(loop.optimizer, lr)
             loss = float(loop.update())
-            if loop.skipped:
+            if loop.state.skipped:
                 # The weights did not move: the next update is tried at the same learning rate.
                 skipped += 1
                 continue

@@ -88,12 +88,12 @@ def overfit(
     with own_randomness(context.seed):
         pupil = untrained_copy(model, dropout=False)
         # The learning rate is one of AdamW, whatever optimizer the long training takes.
-        loop = replace(context, make_optimizer=torch.optim.AdamW).loop(pupil, settings.lr, 0.0, batches)
+        loop = replace(context, make_optimizer=torch.optim.AdamW).prepare_training(pupil, settings.lr, 0.0, batches)
         for step in range(settings.max_steps):
             # A short warm-up keeps the first updates of Adam, whose moments are still empty, from overshooting.
             set_learning_rate(loop.optimizer, settings.lr * min(1.0, (step + 1) / 10))
             losses.append(float(loop.update()))
-            rows.add({"step": loop.step, "loss": losses[-1]})
+            rows.add({"step": loop.state.step, "loss": losses[-1]})
             progressed((step + 1) / settings.max_steps, losses[-1])
             recent = losses[-settings.batches :]
             if len(recent) == settings.batches and max(recent) <= settings.target:

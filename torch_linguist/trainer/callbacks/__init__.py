@@ -1,1 +1,1 @@
-"""What happens around updates and validations of the long training."""
+"""Callbacks of the long training, one file each; `defaults` puts them in order."""

@@ -1,22 +1,19 @@
-"""What is written down of the long training: losses as they come, rows of `metrics.csv`, the pace."""
+"""Metrics log: rows of `metrics.csv`, and what reports show of them."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from torch_linguist.data import Batch
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.runs.csv_table import Table, drop_rows_after
-from torch_linguist.trainer.budget import Spent
-from torch_linguist.trainer.callback import Callback
-from torch_linguist.trainer.callbacks.non_finite import LossWatch, fault
-from torch_linguist.trainer.loop import Loop
-from torch_linguist.trainer.recorded_progress import FILE as PACE
-from torch_linguist.trainer.recorded_progress import RecordedProgressTable
+from torch_linguist.trainer.budget import remaining_seconds
+from torch_linguist.trainer.callback import Callback, Fact
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.fit import Fit
 
 COLUMNS = (
     "step",
@@ -35,142 +32,95 @@ COLUMNS = (
 METRICS = "metrics.csv"
 
 
-@dataclass(frozen=True)
-class Update:
-    """One update as it was carried out; loss and norm are still on the device.
+class MetricsLog(Callback):
+    """Writes a row every `log_every` updates and after each validation.
 
-    Attributes:
-        step: its number.
-        loss: nats per token.
-        norm: of the gradient.
-        parts: its batches.
-        lr: its learning rate.
-        skipped: whether it was left out.
-    """
-
-    step: int
-    loss: Tensor
-    norm: Tensor | None
-    parts: Sequence[Batch]
-    lr: float
-    skipped: bool
-
-    def fault(self) -> str | None:
-        """What of it is not finite, in words."""
-        return fault(self.loss, self.norm)
-
-
-class MetricsLog:
-    """Keeps the books of one training.
+    The training loss of a row is the mean since the last row that has one.
 
     Args:
-        folder: of the run.
-        observer: is told each row.
-        timed: whether the pace is kept.
-        resumed_at: the update from which the training goes on; None for a new one.
-        rows: how many rows there were then; an update may have one that the checkpoint does not know.
+        folder: run folder.
+        log_every: updates between two rows.
     """
 
-    def __init__(
-        self, folder: Path, observer: Callback, timed: bool, resumed_at: int | None, rows: int | None = None
-    ) -> None:
-        self._observer = observer
-        self._pending: list[Update] = []
+    def __init__(self, folder: Path, log_every: int) -> None:
+        self._path, self._log_every = folder / METRICS, log_every
         self._losses: list[float] = []
-        self._tokens, self._seconds = 0, 0.0
-        self._rows = 0
-        self._watch = LossWatch()
-        if resumed_at is not None:
-            drop_rows_after(folder / METRICS, resumed_at, rows)
-            drop_rows_after(folder / PACE, resumed_at)
-        self._table = Table(folder / METRICS, COLUMNS, append=resumed_at is not None)
-        self._paces = RecordedProgressTable(folder / PACE, append=resumed_at is not None) if timed else None
+        self._gradient_norm: Tensor | float | None = None
+        self._rows, self._tokens, self._training_seconds = 0, 0, 0.0
 
-    def begins(self, step: int, progress: float) -> None:
-        """An update begins at this progress, 0 to 1."""
-        if self._paces:
-            self._paces.add(step, progress)
+    def training_started(self, training: "Fit") -> None:
+        resumed = training.resumed_from is not None
+        if resumed:
+            # An update may have a row that the checkpoint does not know of.
+            drop_rows_after(self._path, training.state.step, self._rows)
+        self._table = Table(self._path, COLUMNS, append=resumed)
 
-    def add(self, loop: Loop, loss: Tensor, tokens: int, seconds: float) -> None:
-        """An update has been carried out; nothing waits for its loss yet."""
-        lr = loop.optimizer.param_groups[0]["lr"]
-        self._pending.append(Update(loop.step, loss, loop.gradient_norm, loop.parts, lr, loop.skipped))
-        self._tokens += tokens
-        self._seconds += seconds
+    def loss_read(self, training: "Fit", loss: float) -> None:
+        self._losses.append(loss)
 
-    def read(self) -> Update | None:
-        """Fetches the losses from the device.
+    def after_update(self, training: "Fit") -> None:
+        state = training.state
+        if state.step % self._log_every == 0 and state.validated_at != state.step:
+            self._log(training, None)
 
-        Returns:
-            The first update that is not finite, left out ones too; None where all are.
-        """
-        for index, update in enumerate(self._pending):
-            if update.fault() is not None:
-                del self._pending[: index + 1]
-                return update
-            loss = float(update.loss)
-            self._losses.append(loss)
-            if (jump := self._watch.jump(loss)) is not None:
-                self._observer.noted(f"step {update.step}: {jump}")
-        self._pending.clear()
-        return None
+    def validated(self, training: "Fit", loss: float) -> None:
+        self._log(training, loss)
 
-    def forget(self) -> None:
-        """Drops the updates that were not read yet."""
-        self._pending.clear()
+    def before_checkpoint(self, training: "Fit") -> None:
+        self._note_gradient_norm(training)
+        self._table.sync()
 
-    def log(self, spent: Spent, loop: Loop, valid_loss: float | None) -> dict[str, Any] | None:
-        """Writes a row and tells the observer; the losses must be read.
+    def _note_gradient_norm(self, training: "Fit") -> None:
+        # After a resume there may be a row before there is an update.
+        if training.state.update is not None:
+            self._gradient_norm = training.state.update.gradient_norm
 
-        Returns:
-            The row; None where there is nothing to tell.
-        """
-        if self._paces:
-            self._paces.flush()
+    def _log(self, training: "Fit", valid_loss: float | None) -> None:
+        self._note_gradient_norm(training)
         if not self._losses and valid_loss is None:
-            return None
+            return
+        state = training.state
         row: dict[str, Any] = {
-            "step": spent.steps,
-            "epoch": spent.epochs,
-            "tokens": spent.tokens,
-            "seconds": spent.seconds,
-            "lr": loop.optimizer.param_groups[0]["lr"],
+            "step": state.step,
+            "epoch": state.epochs,
+            "tokens": state.tokens,
+            "seconds": state.seconds,
+            "lr": training.loop.optimizer.param_groups[0]["lr"],
         }
         if self._losses:
-            row["train_loss"] = sum(self._losses) / len(self._losses)
-            row["train_perplexity"] = exp(row["train_loss"])
-            row["tokens_per_second"] = self._tokens / self._seconds if self._seconds else math.nan
+            loss, seconds = sum(self._losses) / len(self._losses), state.training_seconds - self._training_seconds
+            speed = (state.tokens - self._tokens) / seconds if seconds else math.nan
+            row |= {"train_loss": loss, "train_perplexity": exp(loss), "tokens_per_second": speed}
             self._losses.clear()
-            self._tokens, self._seconds = 0, 0.0
-            if loop.gradient_norm is not None:
-                row["gradient_norm"] = float(loop.gradient_norm)
+            self._tokens, self._training_seconds = state.tokens, state.training_seconds
+            if self._gradient_norm is not None:
+                row["gradient_norm"] = float(self._gradient_norm)
         if valid_loss is not None:
             row |= {"valid_loss": valid_loss, "valid_perplexity": exp(valid_loss)}
         self._table.add(row)
         self._rows += 1
-        self._observer.logged({key: float(value) for key, value in row.items() if key != "step"}, spent.steps)
-        return row
-
-    def sync(self) -> None:
-        """Brings what was written to the disk, before a checkpoint that relies on it."""
-        if self._paces:
-            self._paces.flush()
-        self._table.sync()
+        training.callbacks.logged({key: float(value) for key, value in row.items() if key != "step"}, state.step)
+        facts: dict[str, Fact] = {key: row[key] for key in ("train_loss", "train_perplexity") if key in row}
+        facts["seconds_left"] = remaining_seconds(state.progress, state.seconds)
+        facts |= {key: row[key] for key in ("tokens_per_second",) if key in row}
+        if math.isfinite(state.best_loss):
+            facts["best_valid_perplexity"] = exp(state.best_loss)
+        training.callbacks.progressed("fit", state.progress, facts | {"lr": row["lr"]})
 
     def state_dict(self) -> dict[str, Any]:
-        """What belongs to the next row; the losses must be read."""
-        assert not self._pending
         return {
             "rows": self._rows,
             "losses": list(self._losses),
+            "gradient_norm": None if self._gradient_norm is None else float(self._gradient_norm),
             "tokens": self._tokens,
-            "seconds": self._seconds,
-            "watch": self._watch.state_dict(),
+            "training_seconds": self._training_seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
-        self._rows = int(state["rows"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._rows, self._tokens = int(state["rows"]), int(state["tokens"])
         self._losses = [float(loss) for loss in state["losses"]]
-        self._tokens, self._seconds = int(state["tokens"]), float(state["seconds"])
-        self._watch.load_state_dict(state["watch"])
+        self._gradient_norm = None if state["gradient_norm"] is None else float(state["gradient_norm"])
+        self._training_seconds = float(state["training_seconds"])
+
+
+__all__ = ["COLUMNS", "METRICS", "MetricsLog"]

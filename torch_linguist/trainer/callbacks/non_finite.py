@@ -1,17 +1,29 @@
-"""Losses that are not finite, and losses that jump: what is kept of them, and what is said."""
+"""Non-finite handling: what a training does if a loss or a gradient is not finite; and a note when the loss jumps."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from torch_linguist.data import Batch
+from torch_linguist.checkpoint.storage import load_weights
+from torch_linguist.optim.optimizers import load_optimizer
+from torch_linguist.runs.files import whole_file
+from torch_linguist.trainer.callback import Callback
+from torch_linguist.trainer.callbacks.checkpointing import newest_state
+from torch_linguist.trainer.state import Update
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.fit import Fit
+
+MOST_SKIPPED = 100
+"""Successive updates that `on_nan=skip` leaves out before it gives up."""
+
+MOST_ROLLBACKS = 10
+"""Rollbacks that `on_nan=rollback` makes before it gives up."""
 
 JUMP = 1.5
-"""A loss above its running mean by this factor is worth a line."""
+"""A loss above this multiple of its running mean is reported."""
 
 SETTLED = 20
 """Losses that the running mean needs before it can be trusted."""
@@ -20,8 +32,84 @@ PAST = 0.95
 """Weight of the past in the running mean."""
 
 
+class NonFinite(Callback):
+    """Fetches the losses from the device and handles those that are not finite.
+
+    Args:
+        on_nan: `stop`, `skip` or `rollback`; see `TrainerSettings`.
+        log_every: updates after which the losses are fetched at the latest. With `skip` and `rollback` every update
+            waits for its loss, because the training must continue from the update that failed.
+    """
+
+    def __init__(self, on_nan: str, log_every: int) -> None:
+        self._on_nan, self._every = on_nan, log_every if on_nan == "stop" else 1
+        self._pending: list[Update] = []
+        self._skipped, self._rollbacks = 0, 0
+        self._watch = LossWatch()
+
+    def after_update(self, training: "Fit") -> None:
+        assert training.state.update is not None
+        self._pending.append(training.state.update)
+        if training.state.step % self._every == 0:
+            self._read(training)
+
+    def before_validation(self, training: "Fit") -> None:
+        # A fault must be found before the weights it spoiled are saved.
+        self._read(training)
+
+    def before_checkpoint(self, training: "Fit") -> None:
+        self._read(training)
+        if not all(bool(torch.isfinite(weight).all()) for weight in training.model.parameters()):
+            training.fail("the weights are not finite", training.state.step)
+
+    def _read(self, training: "Fit") -> None:
+        while self._pending:
+            update = self._pending.pop(0)
+            if (fault := update.fault()) is not None:
+                path = save_faulty_batch(training.folder, update)
+                self._handle(training, update, f"{fault} (its batch: {path})")
+                continue
+            self._skipped, loss = 0, float(update.loss)
+            training.callbacks.loss_read(training, loss)
+            if (jump := self._watch.jump(loss)) is not None:
+                training.callbacks.noted(f"step {update.step}: {jump}")
+
+    def _handle(self, training: "Fit", update: Update, fault: str) -> None:
+        if update.skipped:
+            self._skipped += 1
+            if self._skipped > MOST_SKIPPED:
+                training.fail(f"{fault}, as in the {MOST_SKIPPED} updates before it", update.step)
+            training.callbacks.noted(f"step {update.step}: {fault}; the update is left out")
+        elif self._on_nan == "rollback":
+            self._roll_back(training, update.step, fault)
+        else:
+            training.fail(fault, update.step)
+
+    def _roll_back(self, training: "Fit", step: int, fault: str) -> None:
+        """Restore the weights of the last checkpoint; the data and the step count go on."""
+        found = newest_state(training.folder / "checkpoints")
+        if found is None or self._rollbacks == MOST_ROLLBACKS:
+            training.fail(f"{fault}, after {self._rollbacks} rollbacks", step)
+        path, content = found
+        saved = content["progress"]
+        load_weights(training.model, content, path)
+        load_optimizer(training.loop.optimizer, saved["optimizer"])
+        training.state.carried = None
+        self._pending.clear()
+        self._rollbacks += 1
+        training.callbacks.rolled_back(training, saved)
+        training.callbacks.noted(f"step {step}: {fault}; back to the weights of step {saved['step']}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self._skipped, "rollbacks": self._rollbacks, "watch": self._watch.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._skipped, self._rollbacks = int(state["skipped"]), int(state["rollbacks"])
+        self._watch.load_state_dict(state["watch"])
+
+
 class LossWatch:
-    """Notices a loss that jumps; it says so and changes nothing."""
+    """Notices a loss that jumps."""
 
     def __init__(self) -> None:
         self._mean = 0.0
@@ -29,9 +117,9 @@ class LossWatch:
         self._quiet = 0
 
     def jump(self, loss: float) -> str | None:
-        """Told each loss; in words what happened, where it lies far above those before it.
+        """Add a loss to the running mean; return a message if it lies far above the mean.
 
-        One jump is told once: the next is looked for when the mean has had time to follow.
+        After a jump no other is reported until the mean has had time to follow.
         """
         mean, self._quiet = self._mean, max(0, self._quiet - 1)
         jumped = self._count >= SETTLED and not self._quiet and loss > JUMP * mean
@@ -44,47 +132,37 @@ class LossWatch:
         return f"the training loss jumped to {loss:.4g}, its running mean was {mean:.4g}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the running mean and its counters."""
         return {"mean": self._mean, "count": self._count, "quiet": self._quiet}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state_dict`."""
         self._mean, self._count, self._quiet = float(state["mean"]), int(state["count"]), int(state["quiet"])
 
 
-def save_faulty_batch(
-    folder: Path, step: int, parts: Sequence[Batch], loss: Tensor, norm: Tensor | None, lr: float
-) -> Path:
-    """Keeps the batches of an update whose loss or gradient was not finite, for inspection.
+def save_faulty_batch(folder: Path, update: Update) -> Path:
+    """Save the batches of an update that was not finite, for inspection.
 
     Args:
-        folder: of the run.
-        step: the update.
-        parts: its batches (several where gradients are accumulated).
-        loss: nats per token.
-        norm: of the gradient.
-        lr: learning rate.
+        folder: run folder.
+        update: the update.
 
     Returns:
-        The file: `torch.load(file, weights_only=True)` gives a dict of plain numbers and tensors [B, T].
+        The file. `torch.load(file, weights_only=True)` returns a dict of plain numbers and tensors [B, T].
     """
-    path = folder / f"faulty_batch_{step}.pt"
+    path = folder / f"faulty_batch_{update.step}.pt"
     content = {
-        "step": step,
-        "loss": float(loss),
-        "gradient_norm": None if norm is None else float(norm),
-        "lr": lr,
-        "batches": [{"tokens": part.tokens, "targets": part.targets, "reset": bool(part.reset)} for part in parts],
+        "step": update.step,
+        "loss": float(update.loss),
+        "gradient_norm": float(update.gradient_norm),
+        "lr": update.lr,
+        "batches": [
+            {"tokens": batch.tokens, "targets": batch.targets, "reset": bool(batch.reset)} for batch in update.batches
+        ],
     }
-    torch.save(content, path)
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
     return path
 
 
-def fault(loss: Tensor | float, norm: Tensor | float | None) -> str | None:
-    """What of an update is not finite, in words; None where all is well."""
-    value = float(loss)
-    if not math.isfinite(value):
-        return f"the training loss is {value}"
-    if norm is not None and not math.isfinite(float(norm)):
-        return f"the gradient norm is {float(norm)}"
-    return None
+__all__ = ["LossWatch", "NonFinite", "save_faulty_batch"]

@@ -1,14 +1,15 @@
-"""Where the time and the memory of a training go: torch.profiler over some updates.
+"""Profiling: time and memory of each operation, by torch.profiler over a few updates.
 
-It leaves `profile.csv`, a row an operation, and `profile/trace.json`, which Perfetto (ui.perfetto.dev) and
-chrome://tracing open. The updates themselves are the same with and without it, only slower while it looks.
+The results are `profile.csv`, with a row per operation, and `profile/trace.json`, which Perfetto (ui.perfetto.dev) and
+chrome://tracing open. Profiled updates compute the same values, only more slowly.
 """
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch._C._autograd import DeviceType
@@ -19,87 +20,85 @@ from torch_linguist.distributed import processes
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer.callback import Callback
-from torch_linguist.trainer.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.fit import Fit
 
 WARM_UP = 10
-"""Updates before: kernels are chosen and memory is taken in the first ones."""
+"""Updates before profiling starts: the first ones choose kernels and allocate memory."""
 
 UPDATES = 5
-"""Updates that are looked at."""
+"""Updates that are profiled."""
 
 FILE, TRACE = "profile.csv", "profile/trace.json"
 
 COLUMNS = ("operation", "device", "calls", "self_ms", "total_ms", "share", "memory_mib")
-"""Of `profile.csv`. Calls, milliseconds and memory are those of one update, on average; `self_ms` leaves out the
-operations inside; `share` is that of `self_ms` in all of its device; `memory_mib` is what the operation itself took
-less what it gave back, on the device and on the CPU together, empty for kernels of a GPU."""
+"""Columns of `profile.csv`. Calls, milliseconds and memory are means per update. `self_ms` excludes the operations
+inside; `share` is its share of all `self_ms` of the device. `memory_mib` is memory allocated minus memory freed by the
+operation itself, on device and CPU together; empty for GPU kernels."""
 
 UPDATE = "update"
-"""The row that holds an update as a whole; its own time is that of Python between the operations."""
+"""Name of the row that stands for a whole update; its own time is spent in Python between the operations."""
 
 
-class Profiling:
-    """Profiles some updates of one training, if it is wanted.
+class Profiling(Callback):
+    """Profiles a few updates of a training.
 
-    It begins after `WARM_UP` updates, earlier in a training that is over by then, and ends after `UPDATES`, or where
-    something else than an update comes in between: a validation, a checkpoint, the end.
+    Profiling starts after `WARM_UP` updates, or earlier if the training would end before. It ends after `UPDATES`
+    updates, or at the first validation, checkpoint or end of the training.
 
     Args:
-        folder: of the run.
-        settings: say whether it is wanted, and how long the training is.
-        observer: is told when the table is there.
+        folder: run folder.
+        max_steps: updates of the training; None if another limit ends it.
     """
 
-    def __init__(self, folder: Path, settings: TrainerSettings, observer: Callback) -> None:
-        self._folder, self._observer = folder, observer
-        self._wanted = settings.profile and processes.is_main_process()
-        self._max_steps = settings.max_steps or math.inf
-        self._begin: int | None = None
+    def __init__(self, folder: Path, max_steps: int | None) -> None:
+        self._folder = folder
+        self._max_steps = max_steps or math.inf
+        self._wanted = processes.is_main_process()
+        self._first_step: int | None = None
         self._done = 0
         self._profiler: profile | None = None
+        self._update = ExitStack()
 
-    @contextmanager
-    def update(self, step: int, progress: float) -> Iterator[None]:
-        """The block is one update, and profiled if it is its turn.
-
-        Args:
-            step: updates before it.
-            progress: of the training, 0 to 1.
-        """
-        if not self._wanted:
-            yield
-            return
-        if self._profiler is None and self._is_time(step, progress):
+    def before_update(self, training: "Fit") -> None:
+        if self._wanted and self._profiler is None and self._is_time(training.state.step, training.state.progress):
             self._profiler = _profiler()
             self._profiler.start()
-        if self._profiler is None:
-            yield
-            return
-        try:
-            with record_function(UPDATE):
-                yield
-        except BaseException:
-            self._drop()
-            raise
-        self._done += 1
-        if self._done == UPDATES:
-            self.end(step + 1)
+        if self._profiler is not None:
+            self._update.enter_context(record_function(UPDATE))
 
-    def _is_time(self, step: int, progress: float) -> bool:
-        """Whether the warm-up is over, or what is left of the training so short that it would leave nothing."""
-        self._begin = step if self._begin is None else self._begin
-        total = min(self._max_steps, step / progress if progress > 0 else math.inf)
-        return step - self._begin >= WARM_UP or total - step <= UPDATES
+    def after_update(self, training: "Fit") -> None:
+        if self._profiler is not None:
+            self._update.close()
+            self._done += 1
+            if self._done == UPDATES:
+                self._end(training)
 
-    def _drop(self) -> None:
-        """Leaves no profiler running behind a training that failed."""
+    def before_validation(self, training: "Fit") -> None:
+        self._end(training)
+
+    def before_checkpoint(self, training: "Fit") -> None:
+        self._end(training)
+
+    def training_failed(self, training: "Fit") -> None:
+        self._end(training)
+
+    def close(self) -> None:
+        self._update.close()
         if self._profiler is not None:
             self._profiler.stop()
             self._profiler = None
 
-    def end(self, step: int) -> None:
-        """Writes what was profiled up to this update, once; nothing happens where nothing was."""
-        if self._profiler is None:
+    def _is_time(self, step: int, progress: float) -> bool:
+        """Return whether the warm-up is over, or the rest of the training would be too short after it."""
+        self._first_step = step if self._first_step is None else self._first_step
+        total = min(self._max_steps, step / progress if progress > 0 else math.inf)
+        return step - self._first_step >= WARM_UP or total - step <= UPDATES
+
+    def _end(self, training: "Fit") -> None:
+        """Write the results, if there are any."""
+        if self._profiler is None or not self._done:
             return
         profiler, self._profiler, self._wanted = self._profiler, None, False
         profiler.stop()
@@ -111,28 +110,27 @@ class Profiling:
         rows = profile_rows(profiler.key_averages(), self._done)
         for row in rows:
             table.add(row)
-        self._observer.profiled(self._folder / FILE, step)
+        step = training.state.step
+        training.callbacks.profiled(self._folder / FILE, step)
         slowest = ", ".join(f"{row['operation']} {row['share']:.0%}" for row in rows[:3])
-        self._observer.noted(
+        training.callbacks.noted(
             f"profile of updates {step - self._done + 1} to {step}: {slowest} of the time; more in {FILE} and in "
             f"TensorBoard, and a timeline in {TRACE} (open it at ui.perfetto.dev)"
         )
 
 
 def profile_rows(averages: Sequence[FunctionEventAvg], updates: int) -> list[dict[str, str | int | float | None]]:
-    """The rows of `profile.csv`, the device of the training first, the slowest operation first.
-
-    On a GPU its kernels have rows of their own: the time of the operations that launched them, on the CPU, is another.
+    """Return the rows of `profile.csv`: GPU kernels before CPU operations, slowest first.
 
     Args:
-        averages: of the profiler, by operation.
-        updates: how many were profiled.
+        averages: averages of the profiler, by operation.
+        updates: number of updates that were profiled.
     """
     rows: list[dict[str, str | int | float | None]] = []
     for event in averages:
         on_cpu = event.device_type == DeviceType.CPU
         if not on_cpu and event.is_user_annotation:
-            continue  # A stretch of the CPU's time, laid over the kernels that it launched.
+            continue  # A span of CPU time over the kernels launched in it, not a kernel.
         memory = (event.self_cpu_memory_usage + event.self_device_memory_usage) / 2**20 / updates
         rows.append(
             {
@@ -154,12 +152,11 @@ def profile_rows(averages: Sequence[FunctionEventAvg], updates: int) -> list[dic
 
 
 def _profiler() -> profile:
-    # Its library would write two lines of its own to the terminal; it reads this when it is first used.
+    # Silences two lines that the library would print; it is read at the first use.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    return profile(
-        activities=activities, profile_memory=True, acc_events=True
-    )  # Without, it warns of cycles that there are not.
+    # Without acc_events, torch warns about profiling cycles, which are not used here.
+    return profile(activities=activities, profile_memory=True, acc_events=True)
 
 
 __all__ = ["COLUMNS", "FILE", "TRACE", "Profiling", "profile_rows"]

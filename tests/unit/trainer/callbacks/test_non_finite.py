@@ -49,7 +49,7 @@ class Notes(Callback):
 def fit_of(
     folder: Path, make_context: ContextBuilder, build_model: ModelBuilder, every_steps: int | None = 2, **options: Any
 ) -> Fit:
-    own = {key: options.pop(key) for key in ("observer", "resume", "stop") if key in options}
+    own = {key: options.pop(key) for key in ("callbacks", "resume", "stop") if key in options}
     context = make_context(**({"max_steps": 12, "eval_every": 4, "log_every": 3, "eval_tokens": 60} | options))
     context = dataclasses.replace(context, checkpoint=CheckpointSettings(every_steps=every_steps))
     folder.mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def poison(fit: Fit, *steps: int) -> None:
 
     def poisoned(tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         values, new_state = nll(tokens, targets, state)
-        return (values * math.inf if fit.model.training and fit.loop.step + 1 in steps else values), new_state
+        return (values * math.inf if fit.model.training and fit.state.step + 1 in steps else values), new_state
 
     fit.model.nll = poisoned  # type: ignore[method-assign]
 
@@ -96,14 +96,14 @@ def test_stop_names_the_step_and_keeps_the_batch(
 
 def test_skip_leaves_the_update_out(make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path) -> None:
     notes = Notes()
-    fit = fit_of(tmp_path, make_context, build_model, on_nan="skip", observer=notes)
+    fit = fit_of(tmp_path, make_context, build_model, on_nan="skip", callbacks=[notes])
     poison(fit, 5, 6)
     before: dict[int, Tensor] = {}
     update = fit.loop.update
 
     def watched() -> Tensor:
         loss = update()
-        before[fit.loop.step] = next(fit.model.parameters()).detach().clone()
+        before[fit.state.step] = next(fit.model.parameters()).detach().clone()
         return loss
 
     fit.loop.update = watched  # type: ignore[method-assign]
@@ -123,7 +123,7 @@ def test_rollback_takes_the_weights_of_the_last_checkpoint(
     make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     notes = Notes()
-    fit = fit_of(tmp_path, make_context, build_model, on_nan="rollback", observer=notes)
+    fit = fit_of(tmp_path, make_context, build_model, on_nan="rollback", callbacks=[notes])
     poison(fit, 1, 8)
     result = fit.run()
     assert (result.status, result.steps) == ("finished", 12)

@@ -34,7 +34,7 @@ def test_a_profile_names_the_matrix_products(
 ) -> None:
     settings: dict[str, Any] = {"max_steps": 20, "eval_every": 20, "eval_tokens": 40}
     observer, profiled = TensorBoardObserver(tmp_path / "tb"), build_model("transformer", 50, dropout=0.1)
-    Fit(profiled, make_context(profile=True, **settings), 0.01, 0.0, tmp_path, observer).run()
+    Fit(profiled, make_context(profile=True, **settings), 0.01, 0.0, tmp_path, [observer]).run()
     observer.close()
     assert updates_in(tmp_path) == 5
     rows = rows_of(tmp_path)

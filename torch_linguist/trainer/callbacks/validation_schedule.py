@@ -1,0 +1,69 @@
+"""Validation schedule: after which updates a training is validated."""
+
+import math
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch_linguist.distributed import processes
+from torch_linguist.trainer.callback import Callback
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.fit import Fit
+
+VALIDATIONS = 10
+"""Validations of a training without `eval_every`."""
+
+TIME_SHARE = 0.15
+"""Largest share of the time of a time-limited training that these validations take, relative to the updates."""
+
+
+class ValidationSchedule(Callback):
+    """Validates every `eval_every` updates, or at each tenth of the progress, and at the end.
+
+    Args:
+        eval_every: updates between validations; None validates at each tenth of the progress.
+        timed: whether the training has a time limit. Validations at tenths are then rarer if they are slow; under
+            other limits they stay at fixed updates.
+        steps: updates after which a repeated training was validated; None follows the other arguments.
+    """
+
+    def __init__(self, eval_every: int | None, timed: bool, steps: Collection[int] | None = None) -> None:
+        self._eval_every, self._timed, self._steps = eval_every, timed, steps
+        self._next = 1 / VALIDATIONS
+        self._began, self._ended, self._seconds = 0.0, 0.0, 0.0
+
+    def after_update(self, training: "Fit") -> None:
+        if self._is_due(training.state.step, training.state.progress):
+            training.validate()
+
+    def _is_due(self, step: int, progress: float) -> bool:
+        if self._steps is not None:
+            return step in self._steps
+        if self._eval_every is not None:
+            return step % self._eval_every == 0
+        if progress < self._next:
+            return False
+        affordable = time.perf_counter() - self._ended >= self._seconds / TIME_SHARE
+        return not self._timed or bool(processes.broadcast_number(affordable))
+
+    def before_validation(self, training: "Fit") -> None:
+        self._began = time.perf_counter()
+
+    def validated(self, training: "Fit", loss: float) -> None:
+        self._ended = time.perf_counter()
+        self._seconds = self._ended - self._began
+        self._next = (math.floor(training.state.progress * VALIDATIONS) + 1) / VALIDATIONS
+
+    def training_ended(self, training: "Fit") -> None:
+        if training.status == "finished" and training.state.validated_at != training.state.step:
+            training.validate()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._next = float(state["next"])
+
+
+__all__ = ["ValidationSchedule"]

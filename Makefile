@@ -1,4 +1,4 @@
-.PHONY: help install test lint format check package
+.PHONY: help install test lint format check package record
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,3 +26,7 @@ package:  ## build and check wheel and sdist (pip install build twine check-whee
 	python -m build
 	twine check --strict dist/*
 	check-wheel-contents dist/*.whl
+
+record:  ## record the default run for the README (five minutes; uses outputs/default)
+	python scripts/record_terminal.py docs/images/default-run.svg --title tl-train -- tl-train name=default
+	python scripts/update_readme.py outputs/default

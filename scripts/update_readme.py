@@ -19,7 +19,10 @@ RECORD = ROOT / "docs" / "records" / "default-run.json"
 README = ROOT / "README.md"
 BEGIN = "<!-- results: begin, written by scripts/update_readme.py -->\n"
 END = "<!-- results: end -->\n"
-TERMINAL = ("docs/images/default-run.svg", "Terminal output of tl-train: six steps, a table of validations, final scores")
+TERMINAL = (
+    "docs/images/default-run.svg",
+    "Terminal output of tl-train: six steps, a table of validations, final scores",
+)
 PAGE = ("docs/images/page.png", "A page written by tl-analyze")
 KEPT = ("model", "data", "tokenizer", "vocab_size", "parameters", "seed", "lr", "weight_decay", "device", "precision")
 

@@ -204,6 +204,7 @@ class _Evaluator:
         self, label: str, shown: str, prepared: "tuple[str, TokenizedCorpus]", split: str, evaluation: "SplitEvaluation"
     ) -> "ScoredModel":
         from torch_linguist.evaluation.split_evaluation import reading_of
+        from torch_linguist.report.score_tables import ScoredModel
 
         run = self.runs[label]
         reading = reading_of(run.model, self.arguments.stride, self.arguments.precision)

@@ -95,8 +95,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `my_texts/`, in which the commands run one after another."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "my_texts").mkdir()
-    for index in range(6):
-        (folder / "my_texts" / f"{index}.txt").write_text(conftest.made_text(60, index), encoding="utf-8")
+    for index, name in enumerate(("story", "b", "c", "d", "e", "f")):
+        (folder / "my_texts" / f"{name}.txt").write_text(conftest.made_text(60, index), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
@@ -194,4 +194,7 @@ def test_a_recorded_terminal_shows_what_stayed_on_the_screen(tmp_path: Path) -> 
     assert "final" in picture
     assert "step&#160;1" not in picture
     assert "above" not in picture
-    assert set(re.findall(r"https?://[^\s\"'<]+", picture)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
+    assert set(re.findall(r"https?://[^\s\"'<]+", picture)) <= {
+        "http://www.w3.org/2000/svg",
+        "https://www.textualize.io",
+    }

@@ -1,5 +1,6 @@
-"""From runs to a folder with the page, its figures and its tables."""
+"""Analysis of one run or two: a folder with the page, its figures and its tables."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -10,14 +11,16 @@ import pandas as pd
 
 from torch_linguist.analysis.analysis_settings import PARTS, AnalysisSettings
 from torch_linguist.analysis.analyzed_run import AnalyzedRun
-from torch_linguist.analysis.attribution_section import heatmaps, surprisal
+from torch_linguist.analysis.attribution_section import heatmaps
+from torch_linguist.analysis.calibration_section import calibration
 from torch_linguist.analysis.comparison_section import comparison
-from torch_linguist.analysis.embedding_section import calibration, embeddings
+from torch_linguist.analysis.embedding_section import embeddings
 from torch_linguist.analysis.sensitivity_section import sensitivity
 from torch_linguist.analysis.slice_sections import overview, slices
+from torch_linguist.analysis.surprisal_section import surprisal
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.report.page import write_page
-from torch_linguist.report.page_parts import Section
+from torch_linguist.report.page import tables_by_file_name, write_page
+from torch_linguist.report.page_parts import Page, Section
 from torch_linguist.runs.folders import create_run_folder
 
 Report = Callable[[str], None]
@@ -25,18 +28,20 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysis found, and where it lies.
+    """Results of an analysis.
 
     Attributes:
-        folder: with `index.html`, `figures/` and `tables/`.
-        page: the page.
-        tables: every table by name, as in `tables/`.
-        seconds: taken.
+        folder: folder with `index.html`, `figures/` and `tables/`.
+        page: path of the page.
+        tables: all tables, by the name of their file in `tables/`.
+        findings: main results, one sentence each.
+        seconds: duration.
     """
 
     folder: Path
     page: Path
     tables: dict[str, pd.DataFrame]
+    findings: list[str]
     seconds: float
 
 
@@ -47,45 +52,44 @@ def analyze(
     settings: AnalysisSettings | None = None,
     report: Report = lambda line: None,
 ) -> Analysis:
-    """Looks at one run, or at two side by side, and writes what there is to see into a new folder.
+    """Analyze one run, or two side by side, and write the results to a new folder.
 
     Args:
         runs: one run or two, on the same split of the same corpus.
-        output_dir: where the folder is made.
-        name: of the folder; None for `analyze-`, the run and the time.
-        settings: which parts, and from how large samples.
-        report: is told what happens, line by line.
+        output_dir: parent of the new folder.
+        name: name of the folder; None for `analyze-`, the run and the time.
+        settings: parts and sample sizes; None for the defaults.
+        report: called with one line per finished step.
 
     Returns:
-        The tables, and where the page is.
+        The tables and the path of the page.
 
     Raises:
-        ConfigError: there are not one run or two.
-        LinguistError: the split is empty, or the folder cannot be written; nothing is left behind then.
+        ConfigError: there are not one or two runs.
+        LinguistError: the split is empty, or the folder cannot be written. Nothing is left behind.
     """
     if len(runs) not in (1, 2):
         raise ConfigError(f"{len(runs)} runs: an analysis takes one, or two side by side")
     settings = settings or AnalysisSettings()
     start = time.monotonic()
     sections = make_sections(runs, settings, report)
-    labels = [run.label for run in runs]
-    folder = create_run_folder(Path(output_dir), name, f"analyze-{Path(labels[0]).name}")
+    folder = create_run_folder(Path(output_dir), name, f"analyze-{Path(runs[0].label).name}")
     try:
-        page = _write(folder, runs, sections)
+        page = write_page(folder, _page(runs, sections))
     except BaseException as error:
-        # The folder is new and ours: without its page it would pass for a whole analysis.
+        # Without its page, the new folder would look like a complete analysis.
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise LinguistError(
-                f"{folder}: cannot be written ({error.strerror or error}); make room, or choose --output-dir DIR"
+                f"{folder}: cannot be written ({error.strerror or error}); free some space, or choose --output-dir DIR"
             ) from error
         raise
-    tables = {table.name: table.frame for section in sections for table in section.tables}
-    return Analysis(folder, page, tables, time.monotonic() - start)
+    findings = [finding for section in sections for finding in section.findings]
+    return Analysis(folder, page, tables_by_file_name(sections), findings, time.monotonic() - start)
 
 
 def make_sections(runs: Sequence[AnalyzedRun], settings: AnalysisSettings, report: Report) -> list[Section]:
-    """The parts of the page, their figures not yet drawn."""
+    """Return the parts of the page, with figures not drawn yet."""
     makers: dict[str, Callable[[], Section]] = {
         "slices": lambda: slices(runs, settings.seed),
         "surprisal": lambda: surprisal(runs, settings),
@@ -108,10 +112,25 @@ def make_sections(runs: Sequence[AnalyzedRun], settings: AnalysisSettings, repor
     return sections
 
 
-def _write(folder: Path, runs: Sequence[AnalyzedRun], sections: list[Section]) -> Path:
-    labels = " and ".join(run.label for run in runs)
+def _page(runs: Sequence[AnalyzedRun], sections: list[Section]) -> Page:
     first = runs[0]
     size = f"{len(first.stream):,} tokens in {first.stream.num_documents:,} documents"
-    subtitle = f"On {first.split} of {first.corpus.name}: {size}"
-    footer = "The same figures are in figures/, every table in tables/."
-    return write_page(folder, f"What {labels} learned", subtitle, sections, footer)
+    folders = [str(run.folder) for run in runs if run.folder is not None]
+    commands = []
+    if folders:
+        other = "valid" if first.split == "test" else "test"
+        commands = [
+            (shlex.join(["tl-generate", folders[0]]), "Text from the model:"),
+            (
+                shlex.join(["tl-analyze", *folders, "--text", "The king of the"]),
+                "The same page for a text of your own:",
+            ),
+            (shlex.join(["tl-eval", *folders, "--split", other]), f"Scores on {other}:"),
+        ]
+    return Page(
+        f"What {' and '.join(run.label for run in runs)} learned",
+        f"On {first.split} of {first.corpus.name}: {size}",
+        sections,
+        key={run.label: run.description for run in runs},
+        commands=commands,
+    )

@@ -1,4 +1,4 @@
-"""The kinds of figures of an analysis."""
+"""Figures of an analysis."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
-from torch_linguist.report.plots import MUTED
+from torch_linguist.report.figure_style import MUTED
 
 Floats = NDArray[np.float64]
 
@@ -20,13 +20,13 @@ DIVERGING = "RdBu_r"
 
 
 def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, reference: float | None = None) -> None:
-    """A point and its interval for each group, a color a run.
+    """Draw a point and its interval for each group, one color per run.
 
     Args:
-        path: of the PNG.
-        tables: for each run the rows of one slice: `value`, `loss`, `low`, `high`, `tokens`.
-        xlabel: what the points are.
-        reference: a dashed line; None for none.
+        path: PNG file to write.
+        tables: rows of one slice by run: `value`, `loss`, `low`, `high`, `tokens`.
+        xlabel: label of the axis.
+        reference: value of a dashed line; None for none.
     """
     first = next(iter(tables.values()))
     names = list(dict.fromkeys(value for table in tables.values() for value in table["value"]))
@@ -52,27 +52,22 @@ def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, 
             figure.legend(loc="outside upper center", ncols=len(tables))
 
 
-def draw_values(path: Path, table: pd.DataFrame, label: str, signed: bool = False) -> None:
-    """A number for each pair of groups, written into its cell; empty pairs stay gray.
+def draw_values(path: Path, table: pd.DataFrame, label: str, limits: tuple[float, float]) -> None:
+    """Draw a table of numbers as a heatmap, each number in its cell; empty cells stay gray.
 
     Args:
-        path: of the PNG.
-        table: numbers; the names of index and columns become labels.
-        label: of the numbers.
-        signed: whether zero is the middle of the colors.
+        path: PNG file to write.
+        table: numbers; the names of index and columns become axis labels.
+        label: label of the color bar.
+        limits: smallest and largest number of the color scale.
     """
     values = table.to_numpy(np.float64)
     rows, columns = values.shape
-    finite = values[np.isfinite(values)]
-    most = float(np.abs(finite).max()) if len(finite) else 1.0
     turned = columns > 5 or any(len(str(name)) > 9 for name in table.columns)
     with new_figure(path, 1.5 + 0.32 * rows + (0.8 if turned else 0.0)) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#eef0f3")
-        norm = TwoSlopeNorm(0, -most or -1, most or 1) if signed else None
-        image = axes.imshow(
-            np.ma.masked_invalid(values), cmap=DIVERGING if signed else "YlOrBr", aspect="auto", norm=norm
-        )
+        image = axes.imshow(np.ma.masked_invalid(values), cmap="YlOrBr", aspect="auto", vmin=limits[0], vmax=limits[1])
         axes.set_xticks(range(columns), [printable(name, 20) for name in table.columns])
         axes.set_yticks(range(rows), [printable(name, 24) for name in table.index])
         axes.tick_params(axis="both", length=0, labelsize=9)
@@ -86,19 +81,17 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, signed: bool = Fals
             if np.isfinite(value):
                 red, green, blue, _ = image.cmap(image.norm(value))
                 dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-                written = f"{value:.2f}"
-                axes.text(
-                    column, row, written, ha="center", va="center", fontsize=8.5, color="white" if dark else "black"
-                )
+                shade = "white" if dark else "black"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8.5, color=shade)
         figure.colorbar(image, ax=axes, label=label, shrink=0.9)
 
 
 def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Perplexity against the length of the context, with its interval and the score of the whole stream.
+    """Draw the perplexity against the length of the context, with its interval and the score of the whole stream.
 
     Args:
-        path: of the PNG.
-        curves: of each run, as `context_curve` gives them.
+        path: PNG file to write.
+        curves: results of `context_curve`, by run.
     """
     lengths = sorted({int(length) for curve in curves.values() for length in curve["context"] if length})
     with new_figure(path, 3.8) as figure:
@@ -120,11 +113,11 @@ def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
 
 
 def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """How much the loss rises as the context is shuffled beyond a distance, and as a share of it is damaged.
+    """Draw the increase of the loss as the context is shuffled beyond a distance, and as a share of it is damaged.
 
     Args:
-        path: of the PNG.
-        tables: of each run, as `damage_table` gives them.
+        path: PNG file to write.
+        tables: results of `damage_table`, by run.
     """
     with new_figure(path, 6.6) as figure:
         above, below = figure.subplots(2, 1)
@@ -142,11 +135,11 @@ def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         above.xaxis.set_major_locator(FixedLocator(distances))
         above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         above.xaxis.set_minor_locator(NullLocator())
-        above.set(xlabel="tokens next to the target that keep their order", ylabel="nats above the whole context")
+        above.set(xlabel="tokens before the target that keep their order", ylabel="nats above undamaged")
         above.set_title("shuffled beyond a distance")
         below.xaxis.set_major_formatter(FuncFormatter(percent))
-        below.set(xlabel="share of the context", ylabel="nats above the whole context")
-        below.set_title("a share dropped, swapped with a neighbor, misspelled")
+        below.set(xlabel="share of the context", ylabel="nats above undamaged")
+        below.set_title("a share dropped, swapped, misspelled")
         for axes in (above, below):
             axes.axhline(0, color=MUTED, linewidth=1, zorder=0)
             axes.legend(fontsize=8.5)
@@ -162,11 +155,11 @@ def _band(axes: Axes, x: pd.Series, table: pd.DataFrame, paint: str, style: str,
 
 
 def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """The divergence of the prediction against the distance of the word that was changed.
+    """Draw the divergence of the prediction against the distance of the changed word.
 
     Args:
-        path: of the PNG.
-        tables: of each run, as `word_changes` gives them.
+        path: PNG file to write.
+        tables: results of `word_changes`, by run.
     """
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
@@ -177,25 +170,25 @@ def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
             axes.plot(grouped.max().index, grouped.max(), "^:", color=color(index), markersize=4, label="largest")
         axes.axhline(math.log(2), color=MUTED, linewidth=1, linestyle="--", zorder=0)
         axes.set_ylim(-0.02, math.log(2) * 1.12)
-        axes.text(1, math.log(2) * 1.02, "ln 2, the most there can be", fontsize=8, color="#5b6472")
+        axes.text(1, math.log(2) * 1.02, "ln 2, the maximum", fontsize=8, color="#5b6472")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set(xlabel="distance of the changed word from the target", ylabel="Jensen–Shannon divergence (nats)")
+        axes.set(xlabel="distance of the changed word from the target", ylabel="JS divergence (nats)")
         axes.legend(ncols=len(tables), fontsize=8.5, loc="upper right", bbox_to_anchor=(1, 0.92))
 
 
-def draw_matrix(path: Path, matrix: Floats, columns: Sequence[str], rows: Sequence[str], label: str) -> None:
-    """Predicted tokens against the tokens before them.
+def draw_matrix(
+    path: Path, matrix: Floats, columns: Sequence[str], rows: Sequence[str], label: str, most: float
+) -> None:
+    """Draw the effect of each token on each prediction after it.
 
     Args:
-        path: of the PNG.
-        matrix: a number a pair, not a number where there is none.
-        columns: the tokens that are left out.
-        rows: the tokens that are predicted.
-        label: of the numbers.
+        path: PNG file to write.
+        matrix: effects, NaN for no effect [rows, columns].
+        columns: tokens left out.
+        rows: tokens predicted.
+        label: label of the color bar.
+        most: absolute effect shown in the strongest color.
     """
-    finite = np.abs(matrix[np.isfinite(matrix)])
-    # A single strong pair must not make all others look empty.
-    most = max(float(np.quantile(finite, 0.98)) if len(finite) else 1.0, 1e-6)
     with new_figure(path, 1.6 + 0.2 * len(rows)) as figure:
         axes = figure.subplots()
         norm = TwoSlopeNorm(0, -most, most)
@@ -209,12 +202,12 @@ def draw_matrix(path: Path, matrix: Floats, columns: Sequence[str], rows: Sequen
 
 
 def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]) -> None:
-    """Attention maps, two beside each other.
+    """Draw attention maps, two per row.
 
     Args:
-        path: of the PNG.
-        maps: [T, T] by title.
-        pieces: the T tokens.
+        path: PNG file to write.
+        maps: weights [T, T] by title.
+        pieces: texts of the T tokens.
     """
     names = [printable(piece.strip(), 9) for piece in pieces]
     rows = -(-len(maps) // 2)
@@ -223,7 +216,7 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
         for axes in grid.flat[len(maps) :]:
             axes.set_axis_off()
         for axes, (title, weights) in zip(grid.flat, maps.items(), strict=False):
-            # The square root: a token that is looked at a little should be seen.
+            # The square root makes small weights visible.
             image = axes.imshow(np.sqrt(weights), cmap="Blues", vmin=0, vmax=1)
             axes.set_title(title, fontsize=9)
             axes.set_xticks(range(len(names)), names, rotation=90)
@@ -235,11 +228,11 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
 
 
 def draw_map(path: Path, table: pd.DataFrame) -> None:
-    """Words in the plane, a color a class.
+    """Draw words in the plane, one color per class.
 
     Args:
-        path: of the PNG.
-        table: as `WordVectors.map` gives it.
+        path: PNG file to write.
+        table: result of `WordVectors.map`.
     """
     with new_figure(path, 6.4) as figure:
         axes = figure.subplots()
@@ -258,9 +251,9 @@ def draw_map(path: Path, table: pd.DataFrame) -> None:
 
 
 def _without_overlaps(table: pd.DataFrame) -> pd.DataFrame:
-    """The words whose labels fit beside those of more frequent ones, which come first."""
+    """Return the words whose labels do not overlap those of more frequent words, which come first."""
     span = [max(float(np.ptp(table[axis])), 1e-9) for axis in ("tsne_1", "tsne_2")]
-    # In shares of the figure, for letters of six points on some six inches.
+    # As shares of the figure, for 6-point letters on about six inches.
     height = 0.0145 * span[1]
     placed: list[tuple[float, float, float]] = []
     kept = []
@@ -274,15 +267,15 @@ def _without_overlaps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """How often the first choice comes true against how sure it was, and how many predictions there are of each kind.
+    """Draw the accuracy of the first choice against its confidence, and the number of predictions per bin.
 
     Args:
-        path: of the PNG.
-        tables: of each run, as `reliability` gives them.
+        path: PNG file to write.
+        tables: results of `reliability`, by run.
     """
     with new_figure(path, 5.2) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="as sure as right")
+        above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="perfect calibration")
         for index, (label, table) in enumerate(tables.items()):
             above.errorbar(
                 table["confidence"], table["accuracy"], yerr=1.96 * table["error"], fmt="o-", color=color(index),
@@ -292,7 +285,7 @@ def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
                 _per_bin(table), np.linspace(0, 1, len(_per_bin(table)) + 1), color=color(index), linewidth=1.5
             )
         above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-        below.set(xlabel="probability of the first choice", ylabel="predictions", yscale="log")
+        below.set(xlabel="confidence (probability of the first choice)", ylabel="predictions", yscale="log")
         for axis in (above.xaxis, above.yaxis):
             axis.set_major_formatter(FuncFormatter(percent))
         low = max(1.0, float(min(table["predictions"].min() for table in tables.values())))
@@ -303,7 +296,7 @@ def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _per_bin(table: pd.DataFrame) -> Floats:
-    """Predictions of every bin, empty ones included."""
+    """Return the number of predictions in every bin, empty ones included."""
     width = float((table["high"] - table["low"]).iloc[0])
     counts = np.zeros(round(1 / width))
     counts[np.round(table["low"] / width).astype(int)] = table["predictions"]

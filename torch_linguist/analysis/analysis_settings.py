@@ -1,31 +1,42 @@
-"""What a person can set of an analysis."""
+"""Settings of an analysis."""
 
 from dataclasses import dataclass
 
 from torch_linguist.errors import ConfigError
 
 PARTS = ("slices", "surprisal", "sensitivity", "heatmaps", "embeddings", "calibration", "comparison")
-"""The parts of the page, in their order."""
+"""Parts of the page, in order."""
+
+MINIMUM = {
+    "probes": 2,
+    "damage_width": 2,
+    "changed_probes": 1,
+    "passages": 0,
+    "examples": 0,
+    "predictions": 1,
+    "map_words": 3,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """Which parts are made, and from how large samples.
+    """Parts to make, and sample sizes.
 
     Attributes:
-        parts: some of `PARTS`.
-        seed: of every sample.
-        probes: places at which the context is cut short and damaged.
-        damage_width: tokens of the context that is damaged.
-        changed_probes: places at which single words are changed.
+        parts: a subset of `PARTS`.
+        seed: random seed of all samples.
+        probes: positions at which the context is shortened and damaged.
+        damage_width: length of the damaged context, in tokens.
+        changed_probes: positions at which single words are replaced.
         passages: texts colored by surprisal.
-        examples: predictions that heatmaps are drawn for.
-        predictions: for the calibration.
-        map_words: words of the map.
-        text: a text of one's own for heatmaps and surprisal, beside those of the split.
+        examples: predictions explained by heatmaps.
+        predictions: predictions used for the calibration.
+        map_words: words on the map of embeddings.
+        text: a text of the user's own for heatmaps and surprisal, in addition to the split; None for none.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of range.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -42,9 +53,8 @@ class AnalysisSettings:
     def __post_init__(self) -> None:
         for part in self.parts:
             if part not in PARTS:
-                raise ConfigError(f"--parts {part}: there is no such part; choices: {', '.join(PARTS)}")
-        least = {"probes": 2, "damage_width": 2, "changed_probes": 1, "passages": 0, "examples": 0, "predictions": 1}
-        for name, smallest in (least | {"map_words": 3, "seed": 0}).items():
+                raise ConfigError(f"--parts {part}: unknown part; choose from {', '.join(PARTS)}")
+        for name, smallest in MINIMUM.items():
             if getattr(self, name) < smallest:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least {smallest}")
         if self.text is not None and not self.text.strip():

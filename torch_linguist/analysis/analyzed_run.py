@@ -1,7 +1,10 @@
-"""What is analyzed: a model with the split that it is looked at on."""
+"""The object of an analysis: a model and the split it is examined on."""
 
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,10 +19,13 @@ from torch_linguist.explore.texts import choose_columns
 from torch_linguist.model import LanguageModel
 
 MOST_INTERVALS = 8
-"""Intervals that a column of numbers is cut into, such as years into eras."""
+"""Maximum number of intervals for a column of numbers, such as years."""
 
 MOST_CROSSED = 12
-"""Groups of a column that is crossed with another."""
+"""Maximum number of groups of a column that is crossed with another."""
+
+LONGEST_LABEL = 16
+"""Longest folder name used as a label, in characters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +33,13 @@ class AnalyzedRun:
     """A model on a split.
 
     Attributes:
-        label: what the run is called.
+        label: short name of the run.
         model: the model, in eval mode.
-        tokenizer: its tokenizer.
-        corpus: the corpus in its tokens.
-        split: which split is looked at.
-        stride: new tokens a window, for a model with a bounded context; None for half of that.
+        tokenizer: tokenizer of the model.
+        corpus: the corpus in the tokens of the model.
+        split: name of the split.
+        stride: new tokens per window, for a model with a bounded context; None for half the context.
+        folder: run folder; None where there is none.
     """
 
     label: str
@@ -41,59 +48,67 @@ class AnalyzedRun:
     corpus: TokenizedCorpus
     split: str
     stride: int | None = None
+    folder: Path | None = None
 
     @property
     def stream(self) -> TokenStream:
-        """The tokens of the split."""
+        """Tokens of the split."""
         return self.corpus.streams[self.split]
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """How often each token occurs in train [V]."""
+        """Occurrences of each token in train [V]."""
         return self.corpus.token_counts()
 
     @property
     def family(self) -> str:
-        """What kind of model it is."""
+        """Class name of the model."""
         return type(self.model).__name__
 
     @property
     def reading(self) -> str:
-        """How it reads a stream."""
+        """How the model reads a stream, in words."""
         return reading_of(self.model, self.stride)
+
+    @property
+    def description(self) -> str:
+        """What the label stands for: folder, model, tokenizer and size."""
+        where = f"{self.folder}: " if self.folder is not None else ""
+        size = f"{self.model.num_parameters():,} parameters, {self.tokenizer.vocab_size:,} types"
+        return f"{where}{self.family}, {self.tokenizer.kind} tokenizer, {size}"
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
-        """Of the split [N]."""
+        """Token ids of the split [N]."""
         return np.asarray(self.stream.ids).astype(np.int64)
 
     @cached_property
     def evaluation(self) -> SplitEvaluation:
-        """The nll of every token, as `tl-eval` scores it."""
+        """The nll of every token, scored as `tl-eval` does."""
         return evaluate_split(self.model, self.stream, self.tokenizer.unk_id, stride=self.stride)
 
     @cached_property
     def words(self) -> Words:
-        """The words of the split."""
+        """Words of the split."""
         return find_words(self.stream.ids, self.tokenizer)
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The text of each token of the vocabulary, with its blanks; `<eos>` ends a line."""
+        """Text of each token of the vocabulary, with its spaces; `<eos>` ends a line."""
         texts = piece_texts(self.tokenizer)
         texts[self.tokenizer.eos_id] = " ⏎\n"
         return texts
 
     @cached_property
     def metadata(self) -> pd.DataFrame:
-        """A row a document."""
+        """Metadata, one row per document."""
         return pd.DataFrame(self.stream.metadata, index=range(self.stream.num_documents))
 
     @cached_property
     def columns(self) -> tuple[list[Column], list[str]]:
-        """The metadata columns that group the documents, and sentences on the others.
+        """The metadata columns that group the documents, and sentences about the others.
 
-        All splits together tell what kind a column is: of a few documents each may have a value of its own.
+        The kind of a column is decided on all splits together: in a few documents, every value may be unique.
         """
         everything = pd.DataFrame([row for stream in self.corpus.streams.values() for row in stream.metadata])
         described = describe_columns(everything, everything.columns)
@@ -101,16 +116,31 @@ class AnalyzedRun:
 
     @cached_property
     def groupings(self) -> list[Grouping]:
-        """Every way to sort the tokens of the split, those by metadata last."""
+        """All groupings of the tokens of the split, those by metadata last."""
         own = token_groupings(self.stream, self.tokenizer, self.counts, self.words)
         return own + [self.column_grouping(column) for column in self.columns[0]]
 
     def column_grouping(self, column: Column, most: int = 20) -> Grouping:
-        """The tokens by a metadata column; the rarest values of more than `most` become one."""
+        """Group the tokens by a metadata column; of more than `most` values, the rarest become one group."""
         most = min(most, MOST_INTERVALS) if column.kind == "number" else most
         found = groups(self.metadata, column, most)
         return by_document(column.name, [str(name) for name in found.cat.categories], found.cat.codes, self.stream)
 
     def shares_tokens(self, other: "AnalyzedRun") -> bool:
-        """Whether both read the same tokens, so that they can be compared one by one."""
+        """Return whether both runs read the same tokens, so that they can be compared token by token."""
         return np.array_equal(self.ids, other.ids) and self.tokenizer.to_json() == other.tokenizer.to_json()
+
+
+def short_labels(folders: Sequence[Path], models: Sequence[LanguageModel]) -> list[str]:
+    """Return a short, unique label per run: its folder's name if that is short, else the family of its model.
+
+    Args:
+        folders: run folders.
+        models: their models.
+    """
+    names = [folder.resolve().name for folder in folders]
+    if max(map(len, names)) > LONGEST_LABEL:
+        names = [type(model).__name__.lower() for model in models]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} {letter}" for name, letter in zip(names, string.ascii_uppercase, strict=False)]

@@ -1,4 +1,4 @@
-"""The sections with colored texts: the surprisal of passages, and what single predictions rest on."""
+"""Section on what single predictions rest on: occlusion, gradients and attention."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch_linguist.analysis.analysis_figures import draw_attention, draw_matrix
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import AnalyzedRun
+from torch_linguist.analysis.surprisal_section import own_passage, passages
 from torch_linguist.evaluation.attribution import (
     gradient_attribution,
     has_captum,
@@ -21,56 +22,33 @@ from torch_linguist.evaluation.attribution import (
     occlusion_matrix,
 )
 from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities
-from torch_linguist.explore.texts import file_name
-from torch_linguist.model import device_of, evaluating
 from torch_linguist.report.page_parts import ColoredRow, ColoredText, PageFigure, PageTable, Section
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PASSAGE = 160
-"""Tokens of a passage at most."""
-
 CONTEXT = 40
-"""Tokens of context that a prediction of the heatmaps is given."""
+"""Context of an explained prediction, in tokens."""
 
 MATRIX = 28
 """Tokens of the passage whose predictions are all explained."""
 
 ATTENDED = 14
-"""Tokens of the passage of the attention maps."""
+"""Tokens of the passage in the attention maps."""
 
 MOST_MAPS = 16
-"""Attention maps of single heads that are drawn; of more heads the mean of each layer."""
-
-STRONGEST_BITS = 14.0
-"""Surprisal of the strongest color."""
+"""Maximum number of attention maps of single heads; with more heads, the mean of each layer is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
-class Passage:
-    """A stretch of text with the surprisal of its tokens.
+class ExplainedPrediction:
+    """A prediction to explain.
 
     Attributes:
         source: where it comes from.
-        ids: of its tokens [T].
-        nll: nats of each [T].
-    """
-
-    source: str
-    ids: Ids
-    nll: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """A prediction that is explained.
-
-    Attributes:
-        source: where it comes from.
-        context: ids before it [T].
-        target: the id that is predicted.
-        probability: that the model gives it.
+        context: token ids before the target [T].
+        target: id of the predicted token.
+        probability: probability that the model assigns to the target.
     """
 
     source: str
@@ -79,105 +57,38 @@ class Prediction:
     probability: float
 
 
-def surprisal(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
-    """Passages colored by the surprisal of every token."""
-    colored, frames, text = [], [], []
-    for run in runs:
-        for number, passage in enumerate(passages(run, settings), 1):
-            row = _surprisal_row(run, passage, "")
-            of = f", {run.label}" if len(runs) > 1 else ""
-            name = f"surprisal_{number}" + (f"_{file_name(run.label)}" if of else "")
-            caption = f"Perplexity of the passage {math.exp(min(700.0, passage.nll.mean())):,.1f}."
-            colored.append(ColoredText(name, f"{passage.source}{of}", caption, [row]))
-            frames.append(_surprisal_frame(run, passage, number))
-    if colored:
-        text.append(
-            f"The darker a word, the less it was expected; the strongest color stands for {STRONGEST_BITS:.0f} bits "
-            "and more. Passages of the split are as scored, with all that the model had read before."
-        )
-    tables = [PageTable("surprisal", "Surprisal", pd.concat(frames, ignore_index=True), rows=0)] if frames else []
-    return Section("surprisal", "Surprisal", text, tables=tables, colored_texts=colored)
-
-
-def passages(run: AnalyzedRun, settings: AnalysisSettings) -> list[Passage]:
-    """A text of one's own, if there is one, and lines of the split drawn with a seed."""
-    found = [] if settings.text is None else [own_passage(run, settings.text)]
-    offsets = np.asarray(run.stream.line_offsets)
-    lengths = np.diff(offsets)
-    # Lines of a paragraph's length, where there are any, tell more than headings.
-    least = min(40, int(lengths.max()))
-    lines = np.flatnonzero(lengths >= least)
-    chosen = np.random.default_rng(settings.seed).permutation(lines)[: settings.passages]
-    for line in sorted(chosen.tolist()):
-        begin, end = int(offsets[line]), int(min(offsets[line + 1], offsets[line] + PASSAGE))
-        source = f"{run.split}, line {line + 1:,}"
-        found.append(Passage(source, run.ids[begin:end], run.evaluation.nll[begin:end]))
-    return found
-
-
-@torch.inference_mode()
-def own_passage(run: AnalyzedRun, text: str) -> Passage:
-    """A text of one's own, read from the initial state; of a long one the end, as much as fits."""
-    ids = np.array(run.tokenizer.encode(text.strip()), np.int64)
-    most = min(PASSAGE, run.model.context_length or PASSAGE)
-    source = "your text" if len(ids) <= most else f"your text, its last {most} of {len(ids):,} tokens"
-    ids = ids[-most:]
-    inputs = torch.from_numpy(np.concatenate([[run.tokenizer.eos_id], ids[:-1]]))[None].to(device_of(run.model))
-    with evaluating(run.model):
-        targets = torch.from_numpy(ids)[None].to(inputs.device)
-        nll, _ = run.model.nll(inputs, targets, run.model.initial_state(1))
-    return Passage(source, ids, nll[0].double().cpu().numpy())
-
-
-def _surprisal_row(run: AnalyzedRun, passage: Passage, label: str) -> ColoredRow:
-    bits = passage.nll / math.log(2)
-    hints = [
-        f"{cost:.1f} bits, probability {math.exp(-nats):.2g}" for cost, nats in zip(bits, passage.nll, strict=True)
-    ]
-    pieces = [run.pieces[token] for token in passage.ids]
-    return ColoredRow(label, pieces, bits.tolist(), hints, STRONGEST_BITS)
-
-
-def _surprisal_frame(run: AnalyzedRun, passage: Passage, number: int) -> pd.DataFrame:
-    pieces = [run.pieces[token].strip() for token in passage.ids]
-    frame = pd.DataFrame({"token": pieces, "nats": passage.nll, "bits": passage.nll / math.log(2)})
-    return frame.assign(passage=number, source=passage.source, run=run.label)
-
-
 def heatmaps(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
-    """What single predictions rest on, for each run by all methods that it has."""
-    text = [
-        "Orange words made the prediction more likely, blue ones less. Occlusion: how many nats the prediction loses "
-        "without the word, what stands before it moving up. Integrated gradients (Sundararajan et al. 2017; path "
-        "from the mean embedding of train, 64 points) and input × gradient: nats by captum, summed over the features. "
-        f"Each prediction is given its last {CONTEXT} tokens at most, from the initial state."
-    ]
-    colored: list[ColoredText] = []
-    figures: list[PageFigure] = []
-    tables: list[PageTable] = []
-    frames = []
+    """Make the section on what single predictions rest on, by all methods that each run supports."""
+    section = Section("heatmaps", "What predictions rest on")
+    section.text.append("Orange words made the prediction more likely, blue words less likely.")
+    section.notes.append(
+        "Occlusion: nats that the prediction loses without the word, the words before it moving up. Integrated "
+        "gradients (Sundararajan et al. 2017; path from the mean embedding of train, 64 points) and input × gradient: "
+        f"nats, by captum, summed over the features. Each prediction gets at most {CONTEXT} tokens of context, from "
+        "the initial state."
+    )
+    frames, matrices = [], []
     for run in runs:
-        of = f", {run.label}" if len(runs) > 1 else ""
-        suffix = f"_{file_name(run.label)}" if of else ""
-        text += [f"{run.label}: {note}" for note in _lacking(run)]
-        # Runs that share their tokens are looked at in the same places, those that the first one half expected.
+        of, suffix = (f", {run.label}", f"_{run.label}") if len(runs) > 1 else ("", "")
+        section.text.extend(f"{run.label}: {note}" for note in _missing_methods(run))
+        # Runs that share their tokens are examined at the same positions.
         chooser = runs[0] if run.shares_tokens(runs[0]) else run
-        for number, prediction in enumerate(predictions(run, settings, chooser), 1):
-            values = _methods(run, prediction)
-            colored.append(_colored(run, prediction, values, f"attribution_{number}{suffix}", of))
+        for number, prediction in enumerate(choose_predictions(run, settings, chooser), 1):
+            values = _attributions(run, prediction)
+            section.colored_texts.append(_colored(run, prediction, values, f"attribution_{number}{suffix}", of))
             frames.append(_attribution_frame(run, prediction, values, number))
-        passage_figures, written = _passage_figures(run, settings, suffix, of)
-        figures += passage_figures
-        tables += written
+        matrices += _occlusion(run, settings, of, suffix)
+        _add_attention(section, run, settings, of, suffix)
+    _add_occlusion(section, matrices)
     if frames:
-        tables.append(PageTable("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
-    return Section("heatmaps", "What predictions rest on", text, figures, tables, colored_texts=colored)
+        section.tables.append(PageTable("attributions", "Attributions", pd.concat(frames, ignore_index=True), rows=0))
+    return section
 
 
-def _lacking(run: AnalyzedRun) -> list[str]:
+def _missing_methods(run: AnalyzedRun) -> list[str]:
     notes = []
     if run.model.input_embedding is None:
-        notes.append(f"{run.family} has no embeddings, so that it has no gradients: occlusion alone.")
+        notes.append(f"{run.family} has no embeddings and thus no gradients: occlusion only.")
     elif not has_captum():
         notes.append('attribution by gradients needs captum: pip install "torch-linguist[analyze]".')
     if not run.model.has_attention:
@@ -185,13 +96,13 @@ def _lacking(run: AnalyzedRun) -> list[str]:
     return notes
 
 
-def predictions(run: AnalyzedRun, settings: AnalysisSettings, chooser: AnalyzedRun) -> list[Prediction]:
-    """The next word after a text of one's own, and words of the split that the model half expected.
+def choose_predictions(run: AnalyzedRun, settings: AnalysisSettings, chooser: AnalyzedRun) -> list[ExplainedPrediction]:
+    """Choose the next word after the user's own text, and words of the split that the model half expected.
 
     Args:
-        run: the run.
-        settings: how many.
-        chooser: whose half-expected words are taken: the run itself, or another on the same tokens.
+        run: the run whose predictions are explained.
+        settings: number of examples, and the text.
+        chooser: run whose half-expected words are taken: `run` itself, or another on the same tokens.
     """
     found = []
     bound = min(CONTEXT, run.model.context_length or CONTEXT)
@@ -200,19 +111,20 @@ def predictions(run: AnalyzedRun, settings: AnalysisSettings, chooser: AnalyzedR
         log_prob = next(next_log_probabilities(run.model, ids[None]))[0].clone()
         log_prob[[run.tokenizer.eos_id, run.tokenizer.unk_id]] = -math.inf
         best = int(log_prob.argmax())
-        found.append(Prediction("after your text, the likeliest word", ids, best, float(log_prob[best].exp())))
+        source = "most likely word after your text"
+        found.append(ExplainedPrediction(source, ids, best, float(log_prob[best].exp())))
     width = min(bound, len(run.stream))
-    positions = _telling(chooser, min(CONTEXT, len(run.stream)), settings)
+    positions = _telling_positions(chooser, min(CONTEXT, len(run.stream)), settings)
     contexts, targets = contexts_at(run.stream, positions, width) if len(positions) else ((), ())
     for position, context, target in zip(positions, contexts, targets, strict=True):
         log_prob = next(next_log_probabilities(run.model, context[None]))[0]
         source = f"{run.split}, token {position + 1:,}"
-        found.append(Prediction(source, context, int(target), float(log_prob[target].exp())))
+        found.append(ExplainedPrediction(source, context, int(target), float(log_prob[target].exp())))
     return found
 
 
-def _telling(run: AnalyzedRun, width: int, settings: AnalysisSettings) -> Ids:
-    """Places deep in a line whose word is one token, carries a meaning, and was neither certain nor hopeless."""
+def _telling_positions(run: AnalyzedRun, width: int, settings: AnalysisSettings) -> Ids:
+    """Positions deep in a line whose word is one token, carries meaning, and was neither certain nor hopeless."""
     classes, nll = run.words.token_classes(), run.evaluation.nll
     lines = np.asarray(run.stream.line_offsets)
     in_line = np.arange(len(nll)) - np.repeat(lines[:-1], np.diff(lines))
@@ -224,15 +136,14 @@ def _telling(run: AnalyzedRun, width: int, settings: AnalysisSettings) -> Ids:
         if len(np.unique(run.ids[candidates])) >= settings.examples:
             break
     drawn = np.random.default_rng(settings.seed).permutation(candidates)
-    # Another word each time, as far as there are others: a weak model half expects few of them.
+    # Different words first: a weak model half expects few of them.
     _, firsts = np.unique(run.ids[drawn], return_index=True)
-    different = np.sort(firsts)
-    again = np.setdiff1d(np.arange(len(drawn)), different)
-    order = np.concatenate([different, again])[: settings.examples]
+    again = np.setdiff1d(np.arange(len(drawn)), firsts)
+    order = np.concatenate([np.sort(firsts), again])[: settings.examples]
     return np.sort(drawn[order]).astype(np.int64)
 
 
-def _methods(run: AnalyzedRun, prediction: Prediction) -> dict[str, Floats]:
+def _attributions(run: AnalyzedRun, prediction: ExplainedPrediction) -> dict[str, Floats]:
     """The value of each token of the context, by method."""
     model = run.model
     found: dict[str, Floats] = {}
@@ -250,7 +161,9 @@ def _methods(run: AnalyzedRun, prediction: Prediction) -> dict[str, Floats]:
     return found
 
 
-def _colored(run: AnalyzedRun, prediction: Prediction, values: dict[str, Floats], name: str, of: str) -> ColoredText:
+def _colored(
+    run: AnalyzedRun, prediction: ExplainedPrediction, values: dict[str, Floats], name: str, of: str
+) -> ColoredText:
     pieces = [run.pieces[token] for token in prediction.context]
     target = run.pieces[prediction.target].strip()
     rows = []
@@ -260,12 +173,12 @@ def _colored(run: AnalyzedRun, prediction: Prediction, values: dict[str, Floats]
         shown = f"{label}; strongest color {most:.2g}{' nats' if signed else ''}"
         hints = [f"{value:+.3f}" for value in own]
         rows.append(ColoredRow(shown, [*pieces, f" → {target}"], [*own.tolist(), math.nan], [*hints, ""], most, signed))
-    caption = f"The word after the arrow is predicted, with probability {prediction.probability:.2g}."
+    caption = f"The word after the arrow is predicted with probability {prediction.probability:.2g}."
     return ColoredText(name, f"“{target}” ({prediction.source}{of})", caption, rows)
 
 
 def _attribution_frame(
-    run: AnalyzedRun, prediction: Prediction, values: dict[str, Floats], number: int
+    run: AnalyzedRun, prediction: ExplainedPrediction, values: dict[str, Floats], number: int
 ) -> pd.DataFrame:
     frame = pd.DataFrame({"token": [run.pieces[token].strip() for token in prediction.context]})
     for label, own in values.items():
@@ -279,56 +192,72 @@ def _attribution_frame(
     )
 
 
-def _passage_figures(
-    run: AnalyzedRun, settings: AnalysisSettings, suffix: str, of: str
-) -> tuple[list[PageFigure], list[PageTable]]:
-    """All predictions of a passage against all words before them, and the attention maps of its beginning."""
+def _first_passage(run: AnalyzedRun, settings: AnalysisSettings, most: int) -> tuple[str, Ids, list[str]] | None:
+    """Source, ids and texts of the first passage, cut to `most` tokens; None where it is too short."""
     passage = passages(run, settings)[:1]
     if not passage or len(passage[0].ids) < 2:
-        return [], []
-    bound = run.model.context_length or MATRIX
-    ids, source = passage[0].ids[: min(MATRIX, bound)], passage[0].source
-    pieces = [run.pieces[token] for token in ids]
+        return None
+    ids = passage[0].ids[: min(most, run.model.context_length or most)]
+    return passage[0].source, ids, [run.pieces[token] for token in ids]
+
+
+def _occlusion(
+    run: AnalyzedRun, settings: AnalysisSettings, of: str, suffix: str
+) -> list[tuple[str, str, str, Floats, list[str]]]:
+    """Suffix, title, source, matrix and pieces of the occlusion of every word of the first passage."""
+    found = _first_passage(run, settings, MATRIX)
+    if found is None:
+        return []
+    source, ids, pieces = found
     matrix = occlusion_matrix(run.model, ids, run.tokenizer.eos_id)
-    drawing = PageFigure(
-        f"occlusion{suffix}",
-        f"Occlusion: every word of a passage{of}",
-        f"{source}. Nats that the word of the row loses without the word of the column; read from the initial state.",
-        partial(draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats"),
-    )
-    table = PageTable(
-        f"occlusion{suffix}", "Occlusion", _pairs(matrix, pieces, ("predicted", "left_out", "nats")), rows=0
-    )
-    maps = run.model.attention_weights(torch.from_numpy(ids[:ATTENDED]))
-    if maps is None:
-        return [drawing], [table]
-    attention, weights = _attention(maps.numpy(), pieces[:ATTENDED], suffix, of, source)
-    return [drawing, attention], [table, weights]
+    return [(suffix, f"Occlusion of every word of a passage{of}", source, matrix, pieces)]
 
 
-def _attention(maps: Floats, pieces: Sequence[str], suffix: str, of: str, source: str) -> tuple[PageFigure, PageTable]:
+def _add_occlusion(section: Section, matrices: list[tuple[str, str, str, Floats, list[str]]]) -> None:
+    """Add figures and tables of occlusion; all figures share one color scale."""
+    finite = np.concatenate([np.abs(matrix[np.isfinite(matrix)]) for *_, matrix, _ in matrices] or [np.ones(1)])
+    # A single strong pair must not make all others look empty.
+    most = max(float(np.quantile(finite, 0.98)), 1e-6) if len(finite) else 1.0
+    for suffix, title, source, matrix, pieces in matrices:
+        caption = f"{source}. Nats that the row's word loses without the column's word, read from the initial state."
+        draw = partial(
+            draw_matrix, matrix=matrix[1:, :-1], columns=pieces[:-1], rows=pieces[1:], label="nats", most=most
+        )
+        section.figures.append(PageFigure(f"occlusion{suffix}", title, caption, draw))
+        pairs = _pair_rows(matrix, pieces, ("predicted", "left_out", "nats"))
+        section.tables.append(PageTable(f"occlusion{suffix}", "Occlusion", pairs, rows=0))
+
+
+def _add_attention(section: Section, run: AnalyzedRun, settings: AnalysisSettings, of: str, suffix: str) -> None:
+    """Add attention maps of the start of the first passage, for models that have them."""
+    found = _first_passage(run, settings, ATTENDED)
+    if found is None:
+        return
+    source, ids, pieces = found
+    weights = run.model.attention_weights(torch.from_numpy(ids))
+    if weights is None:
+        return
+    maps = weights.numpy()
     layers, heads = maps.shape[:2]
-    names = ("token", "looks_at", "weight")
-    shown: dict[str, Floats] = {}
-    frames = []
-    for layer in range(layers):
-        for head in range(heads):
-            own = np.where(np.tri(len(pieces), dtype=bool), maps[layer, head], np.nan)
-            frames.append(_pairs(own, pieces, names).assign(layer=layer + 1, head=head + 1))
-            shown[f"layer {layer + 1}, head {head + 1}"] = maps[layer, head]
+    shown = {
+        f"layer {layer + 1}, head {head + 1}": maps[layer, head] for layer in range(layers) for head in range(heads)
+    }
+    frames = [
+        _pair_rows(np.where(np.tri(len(ids), dtype=bool), own, np.nan), pieces, ("token", "looks_at", "weight"))
+        .assign(layer=index // heads + 1, head=index % heads + 1)
+        for index, own in enumerate(shown.values())
+    ]  # fmt: skip
     if len(shown) > MOST_MAPS:
-        shown = {
-            f"layer {layer + 1}, mean of its heads": maps[layer].mean(0) for layer in range(min(layers, MOST_MAPS))
-        }
-    caption = f"{source}. The row looks at the columns; each row adds up to one."
-    drawing = PageFigure(
-        f"attention{suffix}", f"Attention maps{of}", caption, partial(draw_attention, maps=shown, pieces=pieces)
-    )
-    return drawing, PageTable(f"attention{suffix}", "Attention", pd.concat(frames, ignore_index=True), rows=0)
+        shown = {f"layer {layer + 1}, mean of its heads": maps[layer].mean(0) for layer in range(layers)[:MOST_MAPS]}
+    caption = f"{source}. Each row attends to the columns; rows sum to one."
+    draw = partial(draw_attention, maps=shown, pieces=pieces)
+    section.figures.append(PageFigure(f"attention{suffix}", f"Attention maps{of}", caption, draw))
+    table = pd.concat(frames, ignore_index=True)
+    section.tables.append(PageTable(f"attention{suffix}", "Attention", table, rows=0))
 
 
-def _pairs(matrix: Floats, pieces: Sequence[str], names: tuple[str, str, str]) -> pd.DataFrame:
-    """A row a pair of tokens that has a number, with their places."""
+def _pair_rows(matrix: Floats, pieces: Sequence[str], names: tuple[str, str, str]) -> pd.DataFrame:
+    """One row per pair of tokens that has a number, with their positions."""
     rows, columns = np.nonzero(np.isfinite(matrix))
     shown = np.array([piece.strip() for piece in pieces])
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The section on what a model makes of its context: cut short, damaged, changed by one word."""
+"""Section on the use of context: shortened, damaged, or changed by one word."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,18 +13,21 @@ from torch_linguist.evaluation.sensitivity import LONGEST, context_curve, damage
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 REACH = 16
-"""Words of the context that are changed one at a time."""
+"""Words of the context that are replaced, one at a time."""
 
 CHANGED_WIDTH = 64
-"""Tokens of context around them."""
+"""Length of the context around them, in tokens."""
+
+NEGLIGIBLE = 0.01
+"""Nats per token that count as no gain from a longer context."""
 
 
 def sensitivity(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
-    """How much of its context a model uses, and how.
+    """Make the section on how much of its context a model uses, and how.
 
     Args:
         runs: the runs.
-        settings: sizes of the samples.
+        settings: sample sizes.
     """
     usable = [run for run in runs if _longest(run) >= 2]
     short = [f"{run.label}: the split is too short for this part." for run in runs if run not in usable]
@@ -36,33 +39,35 @@ def sensitivity(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Sect
     figures = [
         PageFigure(
             "context_length",
-            "The context cut short",
-            "Perplexity of the same tokens, given only so many tokens before them, from the initial state. The band is "
-            "the 95% interval of the difference from the score over the places.",
+            "Shortened context",
+            "Perplexity of the same tokens, given only the last tokens before them, from the initial state. Band: 95% "
+            "interval of the difference from the score, over the positions.",
             partial(draw_context, curves=curves),
         ),
         PageFigure(
             "context_damages",
-            "The context damaged",
-            "Nats more than with the undamaged context, with the 95% interval over the places. Above: all tokens "
-            "further away than the distance are shuffled. Below: a random share is dropped, swapped with a "
-            "neighbor, or misspelled.",
+            "Damaged context",
+            "Increase of the loss over the undamaged context, with its 95% interval over the positions. Above: all "
+            "tokens beyond a distance are shuffled. Below: a random share is dropped, swapped with a neighbor, or "
+            "misspelled.",
             partial(draw_damages, tables=damaged),
         ),
         PageFigure(
             "changed_word",
             "One changed word",
-            "How far the prediction moves as one word of the context is replaced by another of the training split.",
+            "Change of the prediction when one word of the context is replaced by another from the training split.",
             partial(draw_divergence, tables=changed),
         ),
     ]
     tables = [
-        PageTable("context_length", "The context cut short", _joined(curves), rows=0),
-        PageTable("context_damages", "The context damaged", _joined(damaged), rows=0),
+        PageTable("context_length", "Shortened context", _joined(curves), rows=0),
+        PageTable("context_damages", "Damaged context", _joined(damaged), rows=0),
         _largest(changed),
         PageTable("changed_word", "One changed word", _joined(changed), rows=0),
     ]
-    return Section("sensitivity", "Sensitivity to the context", [_sample(usable, settings), *short], figures, tables)
+    findings = [_reach_sentence(label, curve) for label, curve in curves.items()]
+    notes = [_sample_note(usable, settings)]
+    return Section("sensitivity", "Sensitivity to the context", short, figures, tables, findings=findings, notes=notes)
 
 
 def _longest(run: AnalyzedRun) -> int:
@@ -70,34 +75,39 @@ def _longest(run: AnalyzedRun) -> int:
     return min(bound, len(run.stream) // 2)
 
 
-def _sample(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> str:
+def _reach_sentence(label: str, curve: pd.DataFrame) -> str:
+    own = curve[curve["context"] > 0]
+    enough = own[own["loss"] <= own["loss"].iloc[-1] + NEGLIGIBLE]["context"].min()
+    return f"{label} uses about {enough:,} tokens of context: more lower its loss by less than {NEGLIGIBLE:g} nats."
+
+
+def _sample_note(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> str:
     lengths = ", ".join(f"{run.label} {_longest(run)}" for run in runs)
+    width = min(settings.damage_width, min(map(_longest, runs)))
     return (
-        f"Measured at {min(settings.probes, len(runs[0].stream) // 2)} places of {runs[0].split}, drawn with "
-        f"seed {settings.seed}; damages on a context of "
-        f"{min(settings.damage_width, min(map(_longest, runs)))} tokens, single words at {settings.changed_probes} "
-        f"of the places. Longest context: {lengths} tokens. The model reads each context from its initial state. After "
-        "Khandelwal et al. 2018, “Sharp nearby, fuzzy far away”; the misspellings are ours."
+        f"Measured at {min(settings.probes, len(runs[0].stream) // 2)} positions of {runs[0].split} (seed "
+        f"{settings.seed}). Damages: context of {width} tokens. Single words: {settings.changed_probes} of the "
+        f"positions. Longest context in tokens: {lengths}. The model reads each context from its initial state. Method: "
+        "Khandelwal et al. 2018, “Sharp nearby, fuzzy far away”; the misspellings are our addition."
     )
 
 
 def _curve(run: AnalyzedRun, settings: AnalysisSettings) -> pd.DataFrame:
-    probes = sample_contexts(run.stream, settings.probes, _longest(run), settings.seed)
-    return context_curve(run.model, probes, run.evaluation.nll[probes.positions])
+    sample = sample_contexts(run.stream, settings.probes, _longest(run), settings.seed)
+    return context_curve(run.model, sample, run.evaluation.nll[sample.positions])
 
 
 def _damages(run: AnalyzedRun, settings: AnalysisSettings) -> pd.DataFrame:
     width = min(settings.damage_width, _longest(run))
     wide = min(width + width // 4, len(run.stream))
-    probes = sample_contexts(run.stream, settings.probes, wide, settings.seed)
-    return damage_table(run.model, run.tokenizer, probes, width, settings.seed)
+    sample = sample_contexts(run.stream, settings.probes, wide, settings.seed)
+    return damage_table(run.model, run.tokenizer, sample, width, settings.seed)
 
 
 def _changes(run: AnalyzedRun, settings: AnalysisSettings) -> pd.DataFrame:
     width = min(CHANGED_WIDTH, _longest(run))
-    probes = sample_contexts(run.stream, settings.changed_probes, width, settings.seed)
-    reach = min(REACH, width)
-    return word_changes(run.model, run.tokenizer, probes, run.counts, reach, settings.seed)
+    sample = sample_contexts(run.stream, settings.changed_probes, width, settings.seed)
+    return word_changes(run.model, run.tokenizer, sample, run.counts, min(REACH, width), settings.seed)
 
 
 def _joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -111,7 +121,7 @@ def _largest(changed: dict[str, pd.DataFrame]) -> PageTable:
     if len(changed) == 1:
         top = top.drop(columns="run")
     caption = (
-        "The largest divergence at each place. The word at the distance from the target is replaced; js and kl in "
-        "nats; before and after: probability of the word that came."
+        "Largest divergence at each position. distance: of the replaced word from the target. js, kl: in nats. before, "
+        "after: probability of the target."
     )
-    return PageTable("changed_word_largest", "One changed word: the largest", top, caption, rows=12)
+    return PageTable("changed_word_largest", "Changed words with the largest effect", top, caption)

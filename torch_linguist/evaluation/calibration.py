@@ -45,7 +45,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.confidence)
 
-    def facts(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         """The numbers in a row: accuracies, mean confidence, errors of calibration, entropy and loss."""
         table = reliability(self.confidence, self.correct)
         return {
@@ -61,7 +61,7 @@ class Predictions:
         }
 
 
-def predictions(model: LanguageModel, stream: TokenStream, count: int, seed: int) -> Predictions:
+def collect_predictions(model: LanguageModel, stream: TokenStream, count: int, seed: int) -> Predictions:
     """Collects predictions from stretches of the stream that are drawn with a seed and do not overlap.
 
     Args:

@@ -47,7 +47,7 @@ class WordVectors:
     Attributes:
         words: their texts, the most frequent first.
         counts: how often each occurs in train.
-        vectors: their embeddings, centered and of length one, float64 [words, D]. Centered, as all embeddings share a
+        vectors: their embeddings, centered and of length one, float64 [words, D]. Centered, since all embeddings share a
             direction that says nothing of the words (Mu & Viswanath 2018).
     """
 

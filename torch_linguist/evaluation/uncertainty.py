@@ -1,7 +1,7 @@
-"""How far a score can be trusted: confidence intervals and paired comparisons over parts of a text.
+"""Confidence intervals and paired comparisons, by resampling parts of a text.
 
-Tokens that stand near each other are not independent, so it is documents that are resampled; where a split has too few
-of them, blocks of neighboring lines stand in for them.
+Neighboring tokens are not independent, so documents are resampled as wholes. Where a split has too few documents,
+blocks of neighboring lines take their place.
 
 Shape legend: N tokens of a stream, U parts of it.
 """
@@ -18,19 +18,21 @@ LEAST_DOCUMENTS = 20
 """With fewer documents, blocks of lines are resampled instead."""
 
 BLOCKS = 100
-"""Blocks that a split is cut into."""
+"""Number of blocks that a split is cut into."""
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The stretches of a stream that are resampled as wholes.
+    """Stretches of a stream that are resampled as wholes.
 
     Attributes:
         kind: `documents`, `blocks of lines` or `blocks of tokens`.
-        offsets: where each part begins, and N at the end, int64 [U + 1].
+        offsets: start of each part, and N at the end, int64 [U + 1].
     """
 
     kind: str
@@ -39,17 +41,21 @@ class Parts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sum of values [N] over each part, [U]."""
+    @property
+    def lengths(self) -> Floats:
+        """Tokens of each part [U]."""
+        return np.diff(self.offsets).astype(np.float64)
+
+    def sums(self, values: Floats) -> Floats:
+        """Return the sum of values [N] over each part [U]."""
         running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-        sums: NDArray[np.float64] = running[self.offsets[1:]] - running[self.offsets[:-1]]
-        return sums
+        return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
 
 
 def parts_of(stream: TokenStream) -> Parts:
-    """Documents where there are enough of them, else a hundred blocks of lines, else of tokens.
+    """Return the documents of a stream if there are enough, else a hundred blocks of lines, else blocks of tokens.
 
-    Documents and blocks of lines are the same pieces of text whatever the tokenizer is.
+    Documents and blocks of lines are the same stretches of text for every tokenizer.
     """
     documents = np.unique(np.asarray(stream.document_offsets))
     if len(documents) > LEAST_DOCUMENTS:
@@ -67,43 +73,40 @@ class Interval:
     """A confidence interval.
 
     Attributes:
-        low: its lower end.
-        high: its upper end.
+        low: lower end.
+        high: upper end.
     """
 
     low: float
     high: float
 
 
-def loss_interval(nll: NDArray[np.float64], parts: Parts, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The 95% interval of the loss in nats per token, by bootstrap over the parts (percentiles, Efron 1979).
+def loss_interval(nll: Floats, parts: Parts, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the 95% interval of the loss, by bootstrap over the parts (percentiles, Efron 1979).
 
     Args:
-        nll: of every token of the stream [N].
-        parts: of the stream.
-        seed: of the draws.
-        resamples: how many resampled texts.
+        nll: nats of every token of the stream [N].
+        parts: parts of the stream.
+        seed: random seed.
+        resamples: number of resampled texts.
 
     Returns:
-        The interval; of a text of one part it is the loss itself.
+        The interval in nats per token. For a text of one part, both ends are the loss.
     """
-    totals, tokens = parts.sums(nll), np.diff(parts.offsets).astype(np.float64)
-    generator = np.random.default_rng(seed)
-    losses = np.empty(resamples)
-    for index in range(resamples):
-        drawn = generator.integers(0, len(parts), len(parts))
-        losses[index] = totals[drawn].sum() / tokens[drawn].sum()
-    return _percentiles(losses)
+    totals, generator = parts.sums(nll), np.random.default_rng(seed)
+    return _percentiles(
+        np.array([_resampled_ratio(totals, parts.lengths, generator) for _ in range(resamples)])
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What one model loses against another on the same text.
+    """Difference of two models on the same text.
 
     Attributes:
-        mean: nats per unit of the text (token or byte) that the first needs more than the second.
-        interval: of that mean, 95%, by paired bootstrap.
-        p_value: two-sided, of the hypothesis that the two models differ by chance alone.
+        mean: nats per unit of the text (token or byte) that the first model needs more than the second.
+        interval: 95% interval of that mean, by paired bootstrap.
+        p_value: two-sided p-value of the hypothesis that the models differ by chance alone.
     """
 
     mean: float
@@ -112,49 +115,49 @@ class Difference:
 
 
 def paired_difference(
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    units: float,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    first: Floats, second: Floats, units: Floats, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Difference:
-    """Compares two models part by part.
+    """Compare two models part by part.
 
-    The interval resamples the parts with both models' nats together. The p-value is that of a randomization test
-    (Fisher 1935; for language technology Yeh 2000): were the models equal, each part's difference might as well have
-    the other sign.
+    The interval resamples parts with the nats of both models. Each resampled text is divided by its own size: parts
+    differ in length, and a fixed size would count the variation of the total length as uncertainty. The p-value is that
+    of a randomization test (Fisher 1935; for language technology Yeh 2000): if the models were equal, the difference of
+    each part could as well have the opposite sign.
 
     Args:
         first: nats of each part under one model [U].
-        second: nats of the same parts under the other [U].
-        units: what the whole text counts: its tokens where the models share them, its bytes where not.
-        seed: of the draws.
-        resamples: resampled texts, and signs drawn.
+        second: nats of the same parts under the other model [U].
+        units: size of each part, in tokens if the models share them, else in bytes [U].
+        seed: random seed.
+        resamples: number of resampled texts, and of drawn sign vectors.
 
     Raises:
-        LinguistError: the two were not measured on the same parts.
+        LinguistError: the arrays differ in length, or are empty.
     """
-    if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
+    if not first.shape == second.shape == units.shape or first.ndim != 1 or len(first) == 0:
         raise LinguistError(f"{len(first)} and {len(second)} parts cannot be paired: score both on the same text")
     differences = first - second
     generator = np.random.default_rng(seed)
     observed = abs(differences.sum())
     means, extreme = np.empty(resamples), 0
     for index in range(resamples):
-        drawn = generator.integers(0, len(differences), len(differences))
-        means[index] = differences[drawn].sum() / units
+        means[index] = _resampled_ratio(differences, units, generator)
         signs = generator.integers(0, 2, len(differences)) * 2 - 1
-        # What is equal but for rounding counts as reached, so that the test never claims too much.
+        # Sums that are equal but for rounding count as reached, so that the test never claims too much.
         extreme += bool(abs((signs * differences).sum()) >= observed * (1 - 1e-12))
     return Difference(
-        mean=float(differences.sum() / units),
+        mean=float(differences.sum() / units.sum()),
         interval=_percentiles(means),
         p_value=(extreme + 1) / (resamples + 1),
     )
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
+def _resampled_ratio(totals: Floats, sizes: Floats, generator: np.random.Generator) -> float:
+    drawn = generator.integers(0, len(totals), len(totals))
+    return float(totals[drawn].sum() / sizes[drawn].sum())
+
+
+def _percentiles(values: Floats) -> Interval:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(values, [tail, 100 - tail])
     return Interval(float(low), float(high))

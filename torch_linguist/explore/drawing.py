@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
-from torch_linguist.report.plots import MUTED, TRAIN
+from torch_linguist.report.figure_style import MUTED, TRAIN
 
 VIOLIN_POINTS = 4000
 """A violin's density is estimated from so many values at most."""

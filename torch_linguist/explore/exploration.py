@@ -13,8 +13,8 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.explore import texts, vocabulary
 from torch_linguist.explore.measure import Measurements, measure
 from torch_linguist.explore.settings import ExploreSettings
-from torch_linguist.report.page import PAGE, write_page
-from torch_linguist.report.page_parts import Section
+from torch_linguist.report.page import PAGE, tables_by_file_name, write_page
+from torch_linguist.report.page_parts import Page, Section
 from torch_linguist.runs.files import write_text
 from torch_linguist.runs.folders import create_run_folder
 
@@ -110,8 +110,8 @@ def _write(
     subtitle = f"{len(measured.documents):,} documents, {int(measured.documents['tokens'].sum()):,} tokens"
     if not measured.is_whole:
         subtitle += ", a sample of the corpus"
-    footer = "The same figures are in figures/, every table in tables/, with splits.csv a row for each document."
-    write_page(folder, f"The corpus {measured.name}", subtitle, sections, footer)
-    tables = {table.name: table.frame for section in sections for table in section.tables}
+    page = Page(f"The corpus {measured.name}", subtitle, sections)
+    write_page(folder, page)
+    tables = tables_by_file_name(sections)
     report(f"drawn: {sum(len(section.figures) for section in sections)} figures, {len(tables)} tables")
     return tables

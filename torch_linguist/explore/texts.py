@@ -164,7 +164,7 @@ def choose_columns(columns: list[Column]) -> tuple[list[Column], list[str]]:
 def _lengths_by(measured: Measurements, column: Column, unit: str) -> PageFigure:
     grouped = by_group(measured.documents, groups(measured.documents, column), "tokens")
     return PageFigure(
-        f"document_lengths_by_{file_name(column.name)}",
+        f"document_lengths_by_{column.name}",
         f"Documents, by {column.name}",
         f"All splits together. Beside the names: how many documents. {column.values:,} different values.",
         lambda path: draw_boxes(path, grouped, unit),
@@ -204,7 +204,7 @@ def metadata(measured: Measurements) -> Section | None:
         )
     for table in cross_tables(frame, measured.columns):
         one, other = str(table.index.name), str(table.columns.name)
-        name = f"cross_{file_name(one)}_{file_name(other)}"
+        name = f"cross_{one}_{other}"
         figures.append(
             PageFigure(name, f"{one} × {other}", "Documents of each pair.", partial(draw_table_heatmap, table=table))
         )
@@ -216,7 +216,7 @@ def metadata(measured: Measurements) -> Section | None:
             counts = frame.groupby(groups(frame, column, most=10**6), observed=True)["tokens"].agg(["size", "sum"])
             flat = counts.reset_index(names=column.name)
             flat.columns = [column.name, "documents", "tokens"]
-            tables.append(PageTable(f"values_{file_name(column.name)}", f"Values of {column.name}", flat, rows=8))
+            tables.append(PageTable(f"values_{column.name}", f"Values of {column.name}", flat, rows=8))
     return Section("metadata", "Metadata", [], figures, tables) if figures or tables else None
 
 
@@ -244,8 +244,3 @@ def duplicates(measured: Measurements) -> Section:
     if len(found):
         tables.append(PageTable("duplicates_found", "Which they are", found, "The first hundred groups.", rows=10))
     return Section("duplicates", "Duplicates", text, tables=tables)
-
-
-def file_name(name: str) -> str:
-    """A column's name as part of a file's name."""
-    return "".join(sign if sign.isalnum() and sign.isascii() else "_" for sign in name)[:40]

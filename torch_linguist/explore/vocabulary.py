@@ -35,7 +35,7 @@ from torch_linguist.explore.fits import (
 )
 from torch_linguist.explore.measure import Measurements
 from torch_linguist.explore.settings import ExploreSettings
-from torch_linguist.explore.texts import choose_columns, file_name
+from torch_linguist.explore.texts import choose_columns
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 ORDER_NAMES = {1: "words", 2: "bigrams", 3: "trigrams"}
@@ -257,7 +257,7 @@ def agreement(measured: Measurements, seed: int) -> Section:
     for column in chosen:
         if column.kind == "number":
             values = pd.to_numeric(frame[column.name], errors="coerce")
-            quantities.append((file_name(column.name), column.name, column.name, _by_split(measured, values)))
+            quantities.append((column.name, column.name, column.name, _by_split(measured, values)))
     for name, what, label, own in quantities:
         if all(len(values) for values in own.values()):
             figures.append(_distribution(name, what, label, own))
@@ -326,7 +326,7 @@ def _shares(
         rows.append((column.name, "total variation", f"train, {split}", result.statistic, result.p_value))
     shares = counts / counts.sum()
     drawing = PageFigure(
-        f"split_shares_{file_name(column.name)}",
+        f"split_shares_{column.name}",
         f"By split: {column.name}",
         "Share of each split's documents.",
         lambda path: draw_grouped_bars(path, shares, "share of the split's documents"),

@@ -1,40 +1,40 @@
-"""Colored texts: the background of each word tells a value, as HTML and as a figure."""
+"""Colored texts: the background color of each word shows its value, on the page and as a figure."""
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from torch_linguist.report.figure_style import WIDTH, font_families, new_figure, printable
+from torch_linguist.report.figure_style import WIDTH, new_figure, printable
+from torch_linguist.report.fonts import font_families
 from torch_linguist.report.page_parts import ColoredRow, ColoredText
 
 HIGH = (240, 145, 95)
-"""The strongest color of positive values: orange on which black text is read with a contrast above 6."""
+"""Strongest color of positive values: orange, with a contrast above 6 to black text."""
 
 LOW = (125, 175, 235)
-"""That of negative values: blue, told from orange by the color-blind too."""
+"""Strongest color of negative values: blue, distinct from orange for color-blind readers too."""
 
 COLUMNS = 78
-"""Characters of a line of the figure."""
+"""Characters per line of the figure."""
 
 LINE = 0.185
-"""Height of such a line, in inches."""
+"""Height of a line, in inches."""
 
 Cell = tuple[int, int, str, float]
-"""Line and column of a piece, its text and its value."""
+"""A piece in the figure: line, column, text and value."""
 
 
 def shade(value: float, limit: float, signed: bool) -> str | None:
-    """The background of a value, as a color of HTML; None where there is none to see.
+    """Return the background color of a value as `#rrggbb`; None where it would be invisible.
 
     Args:
-        value: of a piece.
-        limit: the value of the strongest color; larger ones get no stronger one.
-        signed: whether negative values have a color.
+        value: value of a piece.
+        limit: absolute value that gets the strongest color; larger values get no stronger one.
+        signed: whether negative values get a color.
     """
     if not math.isfinite(value) or limit <= 0 or (value < 0 and not signed):
         return None
@@ -45,31 +45,19 @@ def shade(value: float, limit: float, signed: bool) -> str | None:
     return "#{:02x}{:02x}{:02x}".format(*mixed)
 
 
-def colored_html(text: ColoredText) -> str:
-    """A colored text as a card of the page."""
-    rows = "".join(
-        (f'<p class="soft">{escape(row.label)}</p>' if row.label else "") + f'<p class="colored">{_spans(row)}</p>'
-        for row in text.rows
-    )
-    return (
-        f'<div class="card wide" id="{escape(text.name)}"><h3>{escape(text.title)}</h3>{rows}'
-        f'<p class="soft">{escape(text.caption)} Also as <code>figures/{escape(text.name)}.png</code></p></div>'
-    )
-
-
-def _spans(row: ColoredRow) -> str:
-    parts = []
+def colored_pieces(row: ColoredRow) -> list[dict[str, object]]:
+    """Return the pieces of a row for the page: text, color, tooltip, and the spaces and line breaks around."""
     hints: Sequence[str] = row.hints or [""] * len(row.pieces)
-    for piece, value, hint in zip(row.pieces, row.values, hints, strict=True):
-        color = shade(value, row.limit, row.signed)
-        style = f' style="background:{color}"' if color else ""
-        said = f' title="{escape(_clean(hint))}"' if hint else ""
-        blank = " " if piece[:1].isspace() else ""
-        shown = escape(_clean(piece.strip(" \n")))
-        parts.append(f"{blank}<span{style}{said}>{shown}</span>" if shown else blank)
-        if piece.endswith("\n"):
-            parts.append("<br>")
-    return "".join(parts)
+    return [
+        {
+            "space": " " if piece[:1].isspace() else "",
+            "text": _clean(piece.strip(" \n")),
+            "color": shade(value, row.limit, row.signed),
+            "hint": _clean(hint),
+            "ends_line": piece.endswith("\n"),
+        }
+        for piece, value, hint in zip(row.pieces, row.values, hints, strict=True)
+    ]
 
 
 def _clean(text: str) -> str:
@@ -77,11 +65,11 @@ def _clean(text: str) -> str:
 
 
 def draw_colored(path: Path, text: ColoredText) -> None:
-    """A colored text as a figure.
+    """Draw a colored text.
 
     Args:
-        path: of the PNG.
-        text: what is drawn.
+        path: PNG file to write.
+        text: text to draw.
     """
     blocks = [(row, *_laid_out(row)) for row in text.rows]
     lines = sum(height + (1.3 if row.label else 0.4) for row, _, height in blocks)
@@ -98,7 +86,7 @@ def draw_colored(path: Path, text: ColoredText) -> None:
 
 
 def _laid_out(row: ColoredRow) -> tuple[list[Cell], int]:
-    """Where each piece goes, and how many lines there are."""
+    """Return the position of each piece, and the number of lines."""
     cells: list[Cell] = []
     line = column = 0
     for piece, value in zip(row.pieces, row.values, strict=True):

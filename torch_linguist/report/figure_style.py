@@ -1,63 +1,75 @@
-"""What all figures of a page share: one column wide, so that they stay readable on a phone; axes and labels."""
+"""Style of all figures: colors, fonts, sizes, number formats and logarithmic axes."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
-from matplotlib import font_manager
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from torch_linguist.report.plots import ACCENT, STYLE, TRAIN, VALID
+from torch_linguist.report.fonts import font_families
 from torch_linguist.runs.files import whole_file
 
-WIDTH = 6.4
-"""Of every figure, in inches: at a phone's width its text is still some 9 pixels high."""
+WIDTH = 5.6
+"""Width of figures on pages, in inches: on a phone, their text is still about 9 pixels high."""
+
+TRAIN, VALID, ACCENT, MUTED = "#4c72b0", "#c44e52", "#2a7f62", "#b8bcc4"
 
 PALETTE = (TRAIN, VALID, ACCENT, "#8172b3", "#ccb974", "#64b5cd")
 
-FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Noto Sans", "Arial Unicode MS")
-"""For words in scripts that matplotlib's own font lacks, those of them that are installed."""
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    # Words of a corpus, such as `$`, are not formulas.
+    "text.parse_math": False,
+}
 
 
 @contextmanager
 def new_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """A figure in the house's style, written to `path` as a whole at the end of the block; needs no display.
+    """Create a figure, and write it atomically when the block ends. No display is needed.
 
     Args:
-        path: of the PNG.
-        height: in inches.
-        width: in inches.
+        path: PNG file to write.
+        height: height in inches.
+        width: width in inches.
+
+    Yields:
+        The empty figure.
     """
-    fonts = font_families("DejaVu Sans")
-    # A word of the corpus such as `$` is no formula.
-    own = {"font.family": fonts, "text.parse_math": False, "legend.fontsize": 9, "axes.titlesize": 11}
-    with mpl.rc_context(STYLE | own), warnings.catch_warnings():
-        # A sign that no installed font has is drawn as an empty box, which says it all.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with mpl.rc_context(STYLE | {"font.family": font_families("DejaVu Sans")}):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                # The default labels of logarithmic axes are formulas, which are not parsed here.
+                if isinstance(axis.get_major_formatter(), LogFormatter):
+                    axis.set_major_formatter(FuncFormatter(short_number))
+                    axis.set_minor_formatter(NullFormatter())
         with whole_file(path) as temporary:
             figure.savefig(temporary, format="png")
 
 
-def font_families(first: str) -> list[str]:
-    """A font and those that stand in for it where it lacks a sign."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [first, *(name for name in FALLBACK_FONTS if name in installed)]
-
-
 def color(index: int) -> str:
-    """The color of a split, by its place."""
+    """Return the color of the series with an index."""
     return PALETTE[index % len(PALETTE)]
 
 
 def short_number(value: float, _: object = None) -> str:
-    """A number for an axis: 950, 2k, 1.5M, 0.01."""
+    """Format a number for an axis: 950, 2k, 1.5M, 0.01."""
     size = abs(value)
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= limit:
@@ -66,18 +78,18 @@ def short_number(value: float, _: object = None) -> str:
 
 
 def percent(value: float, _: object = None) -> str:
-    """A share for an axis: 5%, 0.5%."""
+    """Format a share for an axis: 5%, 0.5%."""
     return f"{100 * value:.3g}%"
 
 
 def printable(word: object, most: int = 26) -> str:
-    """A word as a label: no invisible signs, and not too long."""
+    """Return a word as a label: invisible characters replaced, cut to `most` characters."""
     text = "".join(sign if sign.isprintable() else "␣" if sign.isspace() else "·" for sign in str(word))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def log_axis(axis: Axis, low: float, high: float) -> None:
-    """Makes an axis logarithmic, its ticks numbers that a person reads: 1, 10, 100, 1k, 10k.
+    """Make an axis logarithmic, with plain numbers as ticks: 1, 10, 100, 1k, 10k.
 
     Args:
         axis: `axes.xaxis` or `axes.yaxis`.

@@ -1,4 +1,4 @@
-"""What a page consists of: sections with text, figures and tables; nothing here draws or writes yet."""
+"""Content of a page: sections with findings, text, figures and tables. Nothing here draws or writes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure that is still to be drawn.
+    """A figure that has not been drawn yet.
 
     Attributes:
-        name: of the file, without its ending.
-        title: above it.
-        caption: below it: what is seen and how it was made.
-        draw: writes a PNG to a path.
+        name: unique name; the page derives the file name from it.
+        title: heading above the figure.
+        caption: what the figure shows and how it was made.
+        draw: function that writes the figure as PNG to a path.
     """
 
     name: str
@@ -26,16 +26,16 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table: whole as CSV, its first rows on the page.
+    """A table: complete as CSV, its first rows on the page.
 
     Attributes:
-        name: of the file, without its ending.
-        title: above it.
-        frame: the content; its index is not written.
-        caption: below it.
-        rows: shown on the page at most; 0 for none.
-        shares: columns that are shown as per cent.
-        plain: columns whose numbers are names, such as years, and get no separators.
+        name: unique name; the page derives the file name from it.
+        title: heading above the table.
+        frame: content; the index is not written.
+        caption: text below the table.
+        rows: maximum number of rows on the page; 0 writes the CSV only.
+        shares: columns shown as percentages.
+        plain: columns whose numbers are names, such as years, and get no thousands separators.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Excerpt:
     """A piece of a document.
 
     Attributes:
-        source: where it comes from.
+        source: where the piece comes from.
         text: the piece.
     """
 
@@ -62,15 +62,15 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class ColoredRow:
-    """A text whose pieces carry a value each.
+    """A text with one value per piece.
 
     Attributes:
-        label: before it: whose values they are.
-        pieces: of the text, with their blanks.
-        values: of the pieces; not a number for none.
-        hints: shown as one points at a piece, one a piece; none for none.
-        limit: the value of the strongest color, positive.
-        signed: whether values may be negative and get another color then.
+        label: heading of the row.
+        pieces: consecutive pieces of the text, with their spaces.
+        values: one value per piece; NaN for none.
+        hints: one tooltip per piece; empty for no tooltips.
+        limit: absolute value shown in the strongest color, positive.
+        signed: whether negative values get a color of their own.
     """
 
     label: str
@@ -83,13 +83,13 @@ class ColoredRow:
 
 @dataclass(frozen=True)
 class ColoredText:
-    """A text whose background tells a value of each word: on the page as text, as PNG beside it.
+    """A text whose background colors show one value per word: as text on the page, and as a PNG file.
 
     Attributes:
-        name: of the file, without its ending.
-        title: above it.
-        caption: below it.
-        rows: the text under one value or several.
+        name: unique name; the page derives the file name from it.
+        title: heading above the text.
+        caption: text below.
+        rows: the same text under one or more sets of values.
     """
 
     name: str
@@ -103,13 +103,15 @@ class Section:
     """A part of the page.
 
     Attributes:
-        name: for links.
-        title: its heading.
+        name: link target.
+        title: heading.
         text: paragraphs.
         figures: figures.
         tables: tables.
         excerpts: pieces of text.
         colored_texts: colored texts.
+        findings: main results, one sentence each; the page lists them at the top with a link to the section.
+        notes: paragraphs on the method, folded away.
     """
 
     name: str
@@ -119,3 +121,24 @@ class Section:
     tables: list[PageTable] = field(default_factory=list)
     excerpts: list[Excerpt] = field(default_factory=list)
     colored_texts: list[ColoredText] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: findings, sections and the commands to run next.
+
+    Attributes:
+        title: heading of the page.
+        subtitle: line below the heading.
+        sections: parts of the page, in order.
+        key: short name to what it stands for.
+        commands: commands to run next, as (command, purpose).
+    """
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    key: dict[str, str] = field(default_factory=dict)
+    commands: Sequence[tuple[str, str]] = ()

@@ -1,182 +1,216 @@
-"""The plots of a run, each from the CSV beside it, so that they can be drawn again from the folder alone."""
+"""Plots of a run, drawn from the CSV files in its folder. They can be redrawn from the folder alone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.report.figure_style import ACCENT, MUTED, TRAIN, VALID, log_axis, new_figure
 
-CURVES = ["step", "lr", "train_loss", "train_perplexity", "gradient_norm", "valid_loss", "valid_perplexity"]
+CURVES = ["step", "lr", "train_loss", "gradient_norm", "valid_loss"]
 
-TRAIN, VALID, ACCENT, MUTED = "#4c72b0", "#c44e52", "#2a7f62", "#b8bcc4"
-
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 110,
-    "savefig.dpi": 150,
-    "font.size": 10,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+SMOOTHING = 0.9
+"""Weight of the past in the exponential moving average of the training loss, per logged row."""
 
 
 @contextmanager
 def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure in the house's style, written to `path` as a whole at the end of the block; needs no display."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        try:
+    """Create a figure as `new_figure` does; values that cannot be drawn raise `LinguistError`."""
+    try:
+        with new_figure(path, height, width) as figure:
             yield figure
-            figure.savefig(temporary)
-        except (ValueError, OverflowError) as error:
-            if isinstance(error, LinguistError):
-                raise
-            raise LinguistError(f"{path}: cannot be drawn ({error}); the table it is drawn from is damaged") from error
-        temporary.replace(path)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, LinguistError):
+            raise
+        raise LinguistError(f"{path}: cannot be drawn ({error}); the table behind it is damaged") from error
 
 
 def _read(table: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
-    """A table of a run, some of whose columns must be there.
+    """Read a table of a run.
 
     Raises:
-        LinguistError: a column is missing or holds something else.
+        LinguistError: a column is missing or holds values of another type.
     """
+    kinds = dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str")
     try:
-        frame = pd.read_csv(table, dtype=dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str"))
-        return frame.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(texts, "str"))
-    except (ValueError, KeyError, OverflowError) as error:  # pandas' own errors are of these kinds.
+        return pd.read_csv(table, dtype=kinds).astype(kinds)
+    except (ValueError, KeyError, OverflowError) as error:  # pandas' own errors are subclasses of these.
         reason = " ".join(str(error).split())[:120]
-        raise LinguistError(
-            f"{table}: is damaged and cannot be drawn ({reason}); delete it, or make it anew"
-        ) from error
+        raise LinguistError(f"{table}: is damaged and cannot be drawn ({reason}); delete it and run again") from error
 
 
 def plot_overfit(table: Path, path: Path, target: float) -> None:
-    """Loss against updates of the stage `overfit`, on a logarithmic axis, with the target.
+    """Plot the loss of the stage `overfit` against its updates, with the target.
 
     Args:
         table: `overfit.csv`.
-        path: of the PNG.
-        target: the loss at which the stage ends.
+        path: PNG file to write.
+        target: loss at which the stage ends.
     """
     frame = _read(table, ["step", "loss"])
     with _figure(path, 6.4, 4) as figure:
         axes = figure.subplots()
         axes.plot(frame["step"], frame["loss"], color=TRAIN, label="loss")
         axes.axhline(target, color=ACCENT, linestyle="--", linewidth=1, label=f"target {target:g}")
-        axes.set(yscale="log", xlabel="update", ylabel="loss (nats per token)", title="Learning a few batches by heart")
+        axes.set(yscale="log", xlabel="update", ylabel="loss (nats per token)", title="Overfitting a few batches")
         axes.legend()
 
 
 def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: float, trials: Path | None) -> None:
-    """The range test, its suggestion, and the trials around it.
+    """Plot the range test with its suggestion and, in a panel of their own, the short trials around it.
 
     Args:
         table: `lr_finder.csv`.
-        path: of the PNG.
-        suggestion: of the range test; None where it had none.
-        chosen: the learning rate that was taken.
+        path: PNG file to write.
+        suggestion: learning rate suggested by the range test; None for none.
+        chosen: learning rate chosen in the end.
         trials: `lr_trials.csv`; None where no trials ran.
     """
     frame = _read(table, ["lr", "loss", "smoothed"])
-    with _figure(path, 7.2, 4.2) as figure:
-        axes = figure.subplots()
-        lowest = [frame["loss"].min(), frame["smoothed"].min()]
-        axes.plot(frame["lr"], frame["loss"], color=MUTED, linewidth=1, label="training loss")
-        axes.plot(frame["lr"], frame["smoothed"], color=TRAIN, linewidth=2, label="smoothed")
-        if trials is not None and trials.is_file():
-            tried = _read(trials, ["lr", "valid_loss"], ["status"])
-            tried = tried[tried["status"] == "finished"]
-            lowest.append(tried["valid_loss"].min())
-            axes.plot(tried["lr"], tried["valid_loss"], "D", color=VALID, label="valid loss of a short trial")
+    tried = None
+    if trials is not None and trials.is_file():
+        tried = _read(trials, ["lr", "valid_loss"], ["status"])
+        tried = tried[(tried["status"] == "finished") & np.isfinite(tried["valid_loss"])]
+    panels = 1 if tried is None or tried.empty else 2
+    with _figure(path, 6.4, 1.0 + 3.2 * panels) as figure:
+        test, *rest = figure.subplots(panels, 1, squeeze=False).flat
+        test.plot(frame["lr"], frame["loss"], color=MUTED, linewidth=1, label="training loss")
+        test.plot(frame["lr"], frame["smoothed"], color=TRAIN, linewidth=2, label="smoothed")
         if suggestion is not None:
-            axes.axvline(suggestion, color=ACCENT, linestyle="--", linewidth=1, label=f"suggestion {suggestion:.2g}")
-        axes.axvline(chosen, color=VALID, linewidth=1, label=f"chosen {chosen:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss (nats per token)")
+            test.axvline(suggestion, color=ACCENT, linestyle="--", linewidth=1, label=f"suggestion {suggestion:.2g}")
+        test.axvline(chosen, color=VALID, linewidth=1, label=f"chosen {chosen:.2g}")
+        test.set(xscale="log", ylabel="loss (nats per token)", title="Range test: learning rate raised at each update")
         if len(frame):
-            top = float(frame["loss"].iloc[: max(5, len(frame) // 4)].max()) * 1.15
-            axes.set_ylim(float(np.nanmin(lowest)) * 0.95, top)
-        axes.set_title("Learning-rate range test")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+            top = float(frame["loss"].iloc[: max(5, len(frame) // 4)].max())
+            low = float(np.nanmin([frame["loss"].min(), frame["smoothed"].min()]))
+            margin = 0.1 * (top - low) + 0.01
+            test.set_ylim(low - margin, top + margin)
+        test.legend()
+        for axes in rest:
+            assert tried is not None
+            own = tried.sort_values("lr")
+            axes.plot(own["lr"], own["valid_loss"], "o-", color=VALID, label="valid loss")
+            axes.axvline(chosen, color=VALID, linewidth=1)
+            log_axis(axes.xaxis, float(own["lr"].min()), float(own["lr"].max()))
+            axes.margins(x=0.1)
+            axes.set(ylabel="valid loss (nats per token)", title="Short trials around the suggestion")
+        (rest[-1] if rest else test).set_xlabel("learning rate")
 
 
 def plot_grid(table: Path, path: Path) -> None:
-    """Validation loss of each point as a heatmap, the best one framed.
+    """Plot the validation loss of each grid point as a heatmap, the best point framed.
 
     Args:
         table: `grid.csv`.
-        path: of the PNG.
+        path: PNG file to write.
     """
     frame = _read(table, ["lr", "weight_decay", "valid_loss"], ["status"])
     frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
     statuses = frame.pivot_table(index="weight_decay", columns="lr", values="status", aggfunc="last", dropna=False)
-    words = statuses.to_numpy()
     grid = frame.pivot_table(index="weight_decay", columns="lr", values="valid_loss", dropna=False)
     values = grid.to_numpy()
     with _figure(path, 2.6 + 1.5 * values.shape[1], 1.9 + 0.6 * values.shape[0]) as figure:
         axes = figure.subplots()
-        image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis_r", aspect="auto")
-        axes.grid(visible=False)
+        finite = np.isfinite(values)
+        # A point that was stopped early has a loss, but not a comparable one.
+        texts = np.where(finite, np.vectorize("{:.4f}".format)(values), statuses.to_numpy().astype(str))
+        draw_heatmap(axes, values, texts, "nats per token")
         axes.set_xticks(range(values.shape[1]), [f"{lr:.2g}" for lr in grid.columns])
         axes.set_yticks(range(values.shape[0]), [f"{decay:g}" for decay in grid.index])
         axes.set(xlabel="learning rate", ylabel="weight decay", title="Valid loss after a short training")
-        finite = values[np.isfinite(values)]
-        middle = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
-        for (row, column), value in np.ndenumerate(values):
-            # A point that was stopped early has a loss, but not one to compare.
-            text = f"{value:.4f}" if np.isfinite(value) else str(words[row, column])
-            shade = "white" if np.isfinite(value) and value > middle else "black"
-            axes.text(column, row, text, ha="center", va="center", color=shade)
-        if len(finite):
-            best_row, best_column = np.unravel_index(np.nanargmin(values), values.shape)
-            frame_of_best = mpl.patches.Rectangle(
-                (float(best_column) - 0.47, float(best_row) - 0.45), 0.94, 0.9, fill=False, color=VALID, linewidth=2.5
-            )
-            axes.add_patch(frame_of_best)
-            figure.colorbar(image, ax=axes, label="nats per token")
+        if finite.any():
+            row, column = np.unravel_index(np.nanargmin(values), values.shape)
+            corner = (float(column) - 0.47, float(row) - 0.45)
+            axes.add_patch(mpl.patches.Rectangle(corner, 0.94, 0.9, fill=False, color=VALID, linewidth=2.5))
 
 
-def plot_curves(table: Path, path: Path) -> None:
-    """Loss, perplexity and learning rate of the long training.
+def draw_heatmap(axes: Axes, values: np.ndarray, texts: np.ndarray, label: str) -> None:
+    """Draw numbers as colored cells with a text in each, and a color bar. Lower values are brighter.
+
+    Args:
+        axes: empty axes.
+        values: numbers, NaN for an empty cell [rows, columns].
+        texts: text of each cell [rows, columns].
+        label: label of the color bar.
+    """
+    image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis_r", aspect="auto")
+    axes.grid(visible=False)
+    finite = values[np.isfinite(values)]
+    middle = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
+    for (row, column), value in np.ndenumerate(values):
+        shade = "white" if np.isfinite(value) and value > middle else "black"
+        axes.text(column, row, str(texts[row, column]), ha="center", va="center", color=shade)
+    if len(finite):
+        assert axes.figure is not None
+        axes.figure.colorbar(image, ax=axes, label=label)
+
+
+def plot_curves(
+    table: Path, path: Path, baseline: tuple[str, float] | None = None, dropout: float | None = None
+) -> None:
+    """Plot the long training: train and valid loss together, learning rate, and gradient norm.
 
     Args:
         table: `metrics.csv`.
-        path: of the PNG.
+        path: PNG file to write.
+        baseline: name and valid loss in nats per token of a baseline, drawn as a line; None for none.
+        dropout: dropout probability, named in the legend because the train loss is measured with it; None or 0 for
+            none.
     """
     frame = _read(table, CURVES)
-    with _figure(path, 9.6, 6.4) as figure:
-        loss, perplexity, rate, norm = figure.subplots(2, 2, sharex=True).flat
-        _train_and_valid(loss, frame, "loss")
-        loss.set(ylabel="loss (nats per token)", title="Loss")
-        _train_and_valid(perplexity, frame, "perplexity")
-        perplexity.set(yscale="log", ylabel="perplexity", title="Perplexity")
-        _plain_numbers(perplexity)
+    with _figure(path, 7.2, 7.2) as figure:
+        loss, rate, norm = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1))
+        _draw_losses(loss, frame, baseline, dropout)
         rate.plot(frame["step"], frame["lr"], color=ACCENT)
-        rate.set(xlabel="update", ylabel="learning rate", title="Learning rate")
-        norms = frame.dropna(subset=["gradient_norm"])
+        rate.set(ylabel="learning rate")
+        norms = frame[frame["gradient_norm"] > 0]
         norm.plot(norms["step"], norms["gradient_norm"], color=TRAIN, linewidth=1)
-        norm.set(xlabel="update", ylabel="norm before clipping", title="Gradient norm", yscale="log")
-        _plain_numbers(norm)
+        norm.set(xlabel="update", ylabel="gradient norm\nbefore clipping")
+        if len(norms):
+            log_axis(norm.yaxis, float(norms["gradient_norm"].min()), float(norms["gradient_norm"].max()))
+
+
+def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | None, dropout: float | None) -> None:
+    train, valid = frame.dropna(subset=["train_loss"]), frame.dropna(subset=["valid_loss"])
+    measured = f", with dropout {dropout:g}" if dropout else ""
+    axes.plot(train["step"], train["train_loss"], color=TRAIN, linewidth=0.8, alpha=0.35)
+    smooth = train["train_loss"].ewm(alpha=1 - SMOOTHING).mean()
+    axes.plot(train["step"], smooth, color=TRAIN, linewidth=1.8, label=f"train (smoothed{measured})")
+    axes.plot(valid["step"], valid["valid_loss"], "o-", color=VALID, markersize=4, label="valid")
+    shown = [smooth.iloc[len(train) // 20 :], valid["valid_loss"]]
+    if len(valid):
+        best = valid.loc[valid["valid_loss"].idxmin()]
+        label = f"best: perplexity {np.exp(best['valid_loss']):.4g} at update {best['step']:,.0f}"
+        axes.plot([best["step"]], [best["valid_loss"]], "*", color=VALID, markersize=14, label=label)
+    if baseline is not None:
+        name, value = baseline
+        axes.axhline(
+            value, color=ACCENT, linestyle="--", linewidth=1.2, label=f"{name}: perplexity {np.exp(value):.4g}"
+        )
+        shown.append(pd.Series([value]))
+    axes.set(ylabel="loss (nats per token)", title="Training")
+    limits = pd.concat(shown)
+    if len(limits):
+        # The first updates start at ln(V), or at the unigram's loss, and would flatten everything after them.
+        margin = 0.06 * (limits.max() - limits.min()) + 1e-3
+        axes.set_ylim(limits.min() - margin, limits.max() + margin)
+    axes.legend()
+    second = axes.secondary_yaxis("right", functions=(np.exp, np.log))
+    second.set_ylabel("perplexity")
 
 
 def plot_profile(table: Path, path: Path) -> None:
-    """The operations that take the most time and memory of an update, as bars.
+    """Plot the operations that take the most time and memory of an update, as bars.
 
     Args:
         table: `profile.csv`.
-        path: of the PNG.
+        path: PNG file to write.
     """
     frame = read_profile(table)
     slowest, largest = slowest_operations(frame, 12), largest_operations(frame, 12)
@@ -184,34 +218,34 @@ def plot_profile(table: Path, path: Path) -> None:
         time, memory = figure.subplots(2, 1)
         _bars(time, slowest["operation"], 100 * slowest["share"], [f"{ms:.3g} ms" for ms in slowest["self_ms"]], TRAIN)
         where = slowest["device"].iloc[0] if len(slowest) else "cpu"
-        time.set(xlabel=f"% of the time of an update ({where})", title="Where the time goes")
+        time.set(xlabel=f"share of the update's time, in percent ({where})", title="Time per operation")
         labels = [f"{size:.3g} MiB" for size in largest["memory_mib"]]
         _bars(memory, largest["operation"], largest["memory_mib"], labels, ACCENT)
-        memory.set(xlabel="MiB taken less given back, an update", title="Where the memory goes")
+        memory.set(xlabel="MiB allocated minus freed, per update", title="Memory per operation")
 
 
 def read_profile(table: Path) -> pd.DataFrame:
-    """`profile.csv`, a row an operation.
+    """Read `profile.csv`, one row per operation.
 
     Raises:
-        LinguistError: a column is missing or holds something else.
+        LinguistError: a column is missing or holds values of another type.
     """
     return _read(table, ["calls", "self_ms", "total_ms", "share", "memory_mib"], ["operation", "device"])
 
 
 def slowest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Rows of a profile: those of the device that trains, by their own time."""
+    """Return the rows of a profile with the largest own time, on the device that trains."""
     on_gpu = frame[frame["device"] != "cpu"]
     return (on_gpu if len(on_gpu) else frame).nlargest(count, "self_ms")
 
 
 def largest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Rows of a profile that take memory, the largest first."""
+    """Return the rows of a profile that allocate memory, the largest first."""
     return frame[frame["memory_mib"] > 0].nlargest(count, "memory_mib")
 
 
 def _bars(axes: Axes, names: pd.Series, lengths: pd.Series, labels: Sequence[str], color: str) -> None:
-    """Horizontal bars, the first at the top. Long names lose their middle: their ends tell them apart."""
+    """Draw horizontal bars, the first on top. Long names lose their middle, since their ends tell them apart."""
     shown = [name if len(name) <= 44 else f"{name[:24]}…{name[-19:]}" for name in names]
     places = range(len(shown))
     bars = axes.barh(places, lengths, color=color)
@@ -220,32 +254,3 @@ def _bars(axes: Axes, names: pd.Series, lengths: pd.Series, labels: Sequence[str
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
-
-
-def _train_and_valid(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
-    train = frame.dropna(subset=[f"train_{quantity}"])
-    valid = frame.dropna(subset=[f"valid_{quantity}"])
-    axes.plot(train["step"], train[f"train_{quantity}"], color=TRAIN, linewidth=1, alpha=0.8, label="train")
-    axes.plot(valid["step"], valid[f"valid_{quantity}"], "o-", color=VALID, markersize=4, label="valid")
-    if quantity == "loss" and len(train):
-        # The first few updates start at ln(V) and would flatten everything after them.
-        settled = train[f"train_{quantity}"].iloc[len(train) // 20 :]
-        low, high = settled.min(), settled.max()
-        if len(valid):
-            low, high = min(low, valid["valid_loss"].min()), max(high, valid["valid_loss"].max())
-        margin = 0.05 * (high - low) + 1e-3
-        axes.set_ylim(low - margin, high + margin)
-    axes.legend()
-
-
-def _plain_numbers(axes: Axes) -> None:
-    """Ticks of a logarithmic axis as 50, 100, 200 rather than powers of ten."""
-    low, high = axes.get_ylim()
-    steps = [digit * 10.0**power for power in range(-8, 9) for digit in (1, 2, 5)]
-    inside = [step for step in steps if low <= step <= high]
-    while len(inside) > 8:
-        inside = inside[::2]
-    if len(inside) >= 2:
-        axes.set_yticks(inside)
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())

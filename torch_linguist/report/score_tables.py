@@ -1,41 +1,44 @@
-"""What `tl-eval` shows and keeps: scores with intervals, paired differences, the matrix of runs and corpora."""
+"""Tables and files of `tl-eval`: scores with intervals, paired differences, the matrix of runs and corpora."""
 
-import csv
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
+import pandas as pd
 from rich.table import Table
 
 from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.split_evaluation import SplitEvaluation
 from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_difference
-from torch_linguist.report.plots import _figure
-from torch_linguist.report.terminal import score_table
-from torch_linguist.runs.files import whole_file
+from torch_linguist.report.figure_style import new_figure
+from torch_linguist.report.page import write_csv
+from torch_linguist.report.plots import draw_heatmap
+from torch_linguist.report.terminal import large_number, plain_table, score_table
 
 FEW = 4
-"""So many models are compared all with each other."""
+"""Up to this many models, all pairs are compared."""
 
 LEAST_P = 1 / (RESAMPLES + 1)
-"""No test of so many draws can give a smaller p-value."""
+"""Smallest p-value that the randomization test can return."""
+
+HIGH_OOV = 0.1
+"""OOV rate above which a note warns that scores say little."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredModel:
-    """A model's evaluation on a split of a corpus.
+    """The evaluation of a model on a split of a corpus.
 
     Attributes:
-        model: what the model is called.
-        corpus: what the corpus is called.
-        split: its name.
-        tokenizer: tells tokenizers apart.
-        reading: how the model read.
-        evaluation: what came of it.
+        model: name of the model.
+        corpus: name of the corpus.
+        split: name of the split.
+        tokenizer: key that differs between tokenizers.
+        reading: how the model read the split, in words.
+        evaluation: the result.
     """
 
     model: str
@@ -45,16 +48,21 @@ class ScoredModel:
     reading: str
     evaluation: SplitEvaluation
 
+    @property
+    def score(self) -> Score:
+        """The score of the split."""
+        return self.evaluation.score
+
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A model held against a better one of the same split.
+    """A model compared with a better one on the same split.
 
     Attributes:
-        model: its name.
-        better: name of the other, which has fewer bits per byte.
+        model: name of the model.
+        better: name of the model with fewer bits per byte.
         corpus: name of the corpus.
-        split: its name.
+        split: name of the split.
         unit: `nats per token` or `bits per byte`.
         difference: what the model needs more than the better one.
     """
@@ -68,34 +76,28 @@ class PairedComparison:
 
 
 def evaluation_tables(entries: Sequence[ScoredModel]) -> list[Table]:
-    """Scores of one corpus; then the interval of each perplexity, and the perplexity without `<unk>`."""
+    """Return the scores on one corpus; then the interval of each perplexity, and the perplexity without `<unk>`."""
     scores: dict[str, dict[str, Score]] = {}
     for entry in entries:
-        scores.setdefault(entry.model, {})[entry.split] = entry.evaluation.score
+        scores.setdefault(entry.model, {})[entry.split] = entry.score
     unknown = any(entry.evaluation.unknown_targets for entry in entries)
-    table = _new_table("model", "split", right=["perplexity", "95% interval", *(["without <unk>"] if unknown else [])])
+    further = ["without <unk>"] if unknown else []
+    table = plain_table(["model", "split"], ["perplexity", "95% interval", *further])
     for entry in entries:
-        one = entry.evaluation
-        interval = f"{one.perplexity_interval.low:.2f} – {one.perplexity_interval.high:.2f}"
-        further = [f"{one.known_perplexity:.2f}"] if unknown else []
-        table.add_row(entry.model, entry.split, f"{one.score.perplexity:.2f}", interval, *further)
+        interval = entry.evaluation.perplexity_interval
+        cells = [entry.score.perplexity, *([entry.evaluation.known_perplexity] if unknown else [])]
+        own, *without = map(large_number, cells)
+        table.add_row(
+            entry.model, entry.split, own, f"{large_number(interval.low)} – {large_number(interval.high)}", *without
+        )
     return [score_table(scores), table]
 
 
-def _new_table(*left: str, right: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, name in enumerate(left):
-        table.add_column(name, style="" if place else "bold", no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def policy_lines(entries: Sequence[ScoredModel]) -> list[str]:
-    """What was counted on each split by each tokenizer, what became of unknown words, and how each model read."""
+    """Return what was counted on each split, how unknown words were treated, and how each model read."""
     lines: list[str] = []
     for entry in entries:
-        evaluation, score = entry.evaluation, entry.evaluation.score
+        evaluation, score = entry.evaluation, entry.score
         stream = evaluation.stream
         counted = (
             f"{entry.corpus} {entry.split}: {score.tokens:,} tokens, each scored once, {stream.num_lines:,} <eos> "
@@ -108,38 +110,42 @@ def policy_lines(entries: Sequence[ScoredModel]) -> list[str]:
             f"vocabulary of {entry.model}"
         )
         for line in (counted, unknown):
-            # Models with one tokenizer count alike: said once.
+            # Models with the same tokenizer have the same counts, which are shown once.
             if line.partition(" of which")[0] not in {said.partition(" of which")[0] for said in lines}:
                 lines.append(line)
-    reading = {entry.model: entry.reading for entry in entries}
-    lines += [f"{model}: {how}" for model, how in reading.items()]
-    rates = {round(entry.evaluation.score.oov_rate, 6) for entry in entries}
+    lines += [f"{model}: {how}" for model, how in {entry.model: entry.reading for entry in entries}.items()]
+    return lines + _oov_notes(entries)
+
+
+def _oov_notes(entries: Sequence[ScoredModel]) -> list[str]:
+    notes = []
+    rates = {round(entry.score.oov_rate, 6) for entry in entries}
     if len(rates) > 1 and len({entry.tokenizer for entry in entries}) > 1:
-        lines.append(
+        notes.append(
             "note: the vocabularies leave out different words; bits per byte and word perplexity flatter the model "
-            "with the higher OOV rate, since a common <unk> is easier than the words it stands for"
+            "with the higher OOV rate, because a frequent <unk> is easier than the words it stands for"
         )
-    worst = max(entries, key=lambda entry: entry.evaluation.score.oov_rate)
-    if worst.evaluation.score.oov_rate > 0.1:
-        lines.append(
-            f"note: {worst.evaluation.score.oov_rate:.0%} of the tokens of {worst.corpus} are outside the vocabulary "
-            f"of {worst.model}: its scores there say little; a subword tokenizer (tokenizer=bpe) knows every word"
+    worst = max(entries, key=lambda entry: entry.score.oov_rate)
+    if worst.score.oov_rate > HIGH_OOV:
+        notes.append(
+            f"note: {worst.score.oov_rate:.0%} of the tokens of {worst.corpus} are outside the vocabulary of "
+            f"{worst.model}, so its scores there say little; a subword tokenizer (tokenizer=bpe) covers every word"
         )
-    return lines
+    return notes
 
 
 def compare_entries(entries: Sequence[ScoredModel]) -> list[PairedComparison]:
-    """Models of the same split of the same corpus in pairs: all pairs of a few, else each against the best.
+    """Compare models on the same split of the same corpus: all pairs of a few models, else each with the best.
 
-    With one tokenizer the models share their tokens; with several, each document's (or block of lines') total nats are
-    compared, per byte of the text. Texts that have neither cannot be paired and are left out.
+    With the same tokenizer, models are compared per token; with different ones, by the total nats of each document (or
+    block of lines), per byte of the text. Texts that have neither cannot be paired and are left out.
     """
     groups: dict[tuple[str, str], list[ScoredModel]] = {}
     for entry in entries:
         groups.setdefault((entry.corpus, entry.split), []).append(entry)
     found: list[PairedComparison] = []
     for (corpus, split), group in groups.items():
-        ranked = sorted(group, key=lambda entry: entry.evaluation.score.bits_per_byte)
+        ranked = sorted(group, key=lambda entry: entry.score.bits_per_byte)
         pairs = itertools.combinations(ranked, 2) if len(ranked) <= FEW else itertools.product(ranked[:1], ranked[1:])
         for better, entry in pairs:
             compared = _compare(entry, better)
@@ -151,20 +157,18 @@ def compare_entries(entries: Sequence[ScoredModel]) -> list[PairedComparison]:
 def _compare(entry: ScoredModel, better: ScoredModel) -> tuple[str, Difference] | None:
     one, other = entry.evaluation, better.evaluation
     if entry.tokenizer == better.tokenizer:
-        return "nats per token", paired_difference(one.part_nats, other.part_nats, one.score.tokens)
-    same_text = (one.score.bytes, one.score.words, len(one.parts)) == (
-        other.score.bytes,
-        other.score.words,
-        len(other.parts),
-    )
-    if one.parts.kind == "blocks of tokens" or not same_text:
+        return "nats per token", paired_difference(one.part_nats, other.part_nats, one.parts.lengths)
+    sizes = [(found.score.bytes, found.score.words, len(found.parts)) for found in (one, other)]
+    if one.parts.kind == "blocks of tokens" or sizes[0] != sizes[1]:
         return None
-    return "bits per byte", paired_difference(one.part_nats, other.part_nats, one.score.bytes * math.log(2))
+    # The bytes of a single part are not recorded; its share of the tokens stands for its share of the bytes.
+    bits = one.parts.lengths * one.score.bytes / one.score.tokens * math.log(2)
+    return "bits per byte", paired_difference(one.part_nats, other.part_nats, bits)
 
 
 def comparison_table(comparisons: Sequence[PairedComparison]) -> Table:
-    """Paired differences, with their intervals and p-values."""
-    table = _new_table("paired difference", "split", right=["difference", "95% interval", "p", "unit"])
+    """Return paired differences with intervals and p-values as a table."""
+    table = plain_table(["paired difference", "split"], ["difference", "95% interval", "p", "unit"])
     several = len({one.corpus for one in comparisons}) > 1
     for one in comparisons:
         interval = one.difference.interval
@@ -179,47 +183,48 @@ def comparison_table(comparisons: Sequence[PairedComparison]) -> Table:
     return table
 
 
-def matrix_table(entries: Sequence[ScoredModel], split: str) -> Table:
-    """Runs by corpora: bits per byte, word perplexity and OOV rate in each cell."""
+def _matrix(entries: Sequence[ScoredModel], split: str) -> tuple[list[str], list[str], dict[tuple[str, str], Score]]:
+    """Models, corpora, and the score of each pair on a split."""
+    models = list(dict.fromkeys(entry.model for entry in entries))
     corpora = list(dict.fromkeys(entry.corpus for entry in entries))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(f"{split}", style="bold", no_wrap=True)
-    for corpus in corpora:
-        table.add_column(f"{corpus}\nbits/byte  word perplexity  OOV", justify="right", no_wrap=True)
-    cells = {(entry.model, entry.corpus): entry.evaluation.score for entry in entries if entry.split == split}
-    for model in dict.fromkeys(entry.model for entry in entries):
-        scores = [cells[model, corpus] for corpus in corpora]
-        shown = [
-            f"{score.bits_per_byte:.4f}  {score.word_perplexity:>15,.1f}  {score.oov_rate:>6.2%}" for score in scores
-        ]
-        table.add_row(model, *shown)
+    return models, corpora, {(entry.model, entry.corpus): entry.score for entry in entries if entry.split == split}
+
+
+def matrix_table(entries: Sequence[ScoredModel], split: str) -> Table:
+    """Return runs by corpora as a table, with bits per byte, word perplexity and OOV rate in each cell."""
+    models, corpora, scores = _matrix(entries, split)
+    table = plain_table([split], [f"{corpus}\nbits/byte  word perplexity  OOV" for corpus in corpora])
+    for model in models:
+        own = [scores[model, corpus] for corpus in corpora]
+        table.add_row(
+            model,
+            *(f"{one.bits_per_byte:.4f}  {large_number(one.word_perplexity):>15}  {one.oov_rate:>6.2%}" for one in own),
+        )
     return table
 
 
 def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedComparison], folder: Path) -> list[Path]:
-    """Writes `scores.csv`, a row a score, and `differences.csv` where there are any.
+    """Write `scores.csv`, one row per score, and `differences.csv` if there are comparisons.
 
     Args:
         entries: the scores.
         comparisons: the paired differences.
-        folder: where to.
+        folder: existing folder to write to.
 
     Returns:
-        The files.
+        The files written.
     """
-    rows: list[dict[str, object]] = [
-        {
-            "model": entry.model,
-            "data": entry.corpus,
-            "split": entry.split,
-            **entry.evaluation.row(),
-            "reading": entry.reading,
-        }
+    files = [folder / "scores.csv"]
+    scores = [
+        {"model": entry.model, "data": entry.corpus, "split": entry.split}
+        | entry.evaluation.row()
+        | {"reading": entry.reading}
         for entry in entries
     ]
-    files = [_write_csv(folder / "scores.csv", rows)]
+    write_csv(pd.DataFrame(scores), files[0])
     if comparisons:
-        rows = [
+        files.append(folder / "differences.csv")
+        differences = [
             {
                 "model": one.model,
                 "better": one.better,
@@ -233,42 +238,31 @@ def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedCom
             }
             for one in comparisons
         ]
-        files.append(_write_csv(folder / "differences.csv", rows))
+        write_csv(pd.DataFrame(differences), files[1])
     return files
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def plot_matrix(entries: Sequence[ScoredModel], split: str, path: Path) -> None:
-    """Runs by corpora as a heatmap of bits per byte, word perplexity and OOV rate written in.
+    """Plot runs by corpora as a heatmap of bits per byte, with word perplexity and OOV rate in each cell.
 
     Args:
         entries: the scores.
-        split: which split of each corpus.
-        path: of the PNG.
+        split: split of each corpus.
+        path: PNG file to write.
     """
-    corpora = list(dict.fromkeys(entry.corpus for entry in entries))
-    models = list(dict.fromkeys(entry.model for entry in entries))
-    cells = {(entry.model, entry.corpus): entry.evaluation.score for entry in entries if entry.split == split}
-    values = np.array([[cells[model, corpus].bits_per_byte for corpus in corpora] for model in models])
-    with _figure(path, 2.6 + 1.9 * len(corpora), 1.9 + 0.8 * len(models)) as figure:
+    models, corpora, scores = _matrix(entries, split)
+    cells = [[scores[model, corpus] for corpus in corpora] for model in models]
+    values = np.array([[score.bits_per_byte for score in row] for row in cells])
+    texts = np.array(
+        [
+            [f"{one.bits_per_byte:.3f}\n{large_number(one.word_perplexity)}, {one.oov_rate:.1%}" for one in row]
+            for row in cells
+        ]
+    )
+    with new_figure(path, 1.9 + 0.8 * len(models), 2.6 + 1.9 * len(corpora)) as figure:
         axes = figure.subplots()
-        image = axes.imshow(values, cmap="viridis_r", aspect="auto")
-        axes.grid(visible=False)
+        draw_heatmap(axes, values, texts, "bits per byte")
         axes.set_xticks(range(len(corpora)), corpora, rotation=20 if max(map(len, corpora)) > 16 else 0)
         axes.set_yticks(range(len(models)), models)
-        axes.set(title=f"Bits per byte on {split} (word perplexity, words outside the vocabulary)", xlabel="scored on")
-        axes.set_ylabel("run")
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            score = cells[models[row], corpora[column]]
-            text = f"{value:.3f}\n{score.word_perplexity:,.0f}, {score.oov_rate:.1%}"
-            shade = "white" if value > middle else "black"
-            axes.text(column, row, text, ha="center", va="center", color=shade)
-        figure.colorbar(image, label="bits per byte")
+        axes.set_title(f"Bits per byte on {split} (word perplexity, OOV rate)")
+        axes.set(xlabel="corpus", ylabel="run")

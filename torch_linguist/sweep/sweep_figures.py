@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from torch_linguist.report.figure_style import PALETTE, new_figure
-from torch_linguist.report.plots import ACCENT, MUTED, TRAIN, VALID
+from torch_linguist.report.figure_style import ACCENT, MUTED, TRAIN, VALID
 
 MOST_CURVES = 60
 NAMED_CURVES = 8

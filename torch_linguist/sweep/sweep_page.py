@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.report.page import PAGE, write_page
-from torch_linguist.report.page_parts import PageFigure, PageTable, Section
+from torch_linguist.report.page_parts import Page, PageFigure, PageTable, Section
 from torch_linguist.sweep.outcomes import FINISHED, Outcome
 from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
 from torch_linguist.sweep.sweep_statistics import importance
@@ -38,8 +38,7 @@ def write_sweep_page(folder: Path, outcomes: Sequence[Outcome], seeds: pd.DataFr
     if curves:
         sections.append(_curves(curves, outcomes))
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
-    footer = "The same figures are in figures/, every table in tables/; grid.csv has one row per run, with its command."
-    return write_page(folder, f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections, footer)
+    return write_page(folder, Page(f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections))
 
 
 def runs_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:

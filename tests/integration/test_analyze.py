@@ -68,7 +68,7 @@ def test_the_folder_holds_the_page_and_all_that_it_shows(analyzed: Path) -> None
     page = (analyzed / "index.html").read_text(encoding="utf-8")
     figures = {path.stem for path in (analyzed / "figures").glob("*.png")}
     pictures = set(re.findall(r'<figure id="([^"]+)"', page))
-    colored = set(re.findall(r'<div class="card wide" id="([^"]+)"', page))
+    colored = set(re.findall(r'<div class="card" id="([^"]+)"', page))
     assert pictures | colored == figures
     assert {"context_length", "changed_word", "reliability", "loss_by_party_and_kind_transformer"} <= pictures
     assert {"attention_transformer", "occlusion_ngram", "differences", "map_transformer"} <= pictures

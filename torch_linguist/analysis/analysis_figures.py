@@ -11,8 +11,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
-from torch_linguist.report.figure_style import MUTED
+from torch_linguist.report.figure_style import MUTED, color, log_axis, new_figure, percent, printable, short_number
 
 Floats = NDArray[np.float64]
 

@@ -103,7 +103,7 @@ def _where(table: pd.DataFrame, sign: int) -> str:
     own = table[table["slice"].isin(["frequency in train", "word class"]) & (table["tokens"] >= LEAST_TOKENS)]
     if own.empty:
         return ""
-    top = own.loc[(sign * own["difference"]).idxmax()]
+    top = own.iloc[int((sign * own["difference"]).to_numpy().argmax())]
     return f", most on {top['slice']} “{top['value']}” ({abs(top['difference']):.2f} nats)"
 
 

@@ -87,8 +87,8 @@ def _sample_note(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> str
     return (
         f"Measured at {min(settings.probes, len(runs[0].stream) // 2)} positions of {runs[0].split} (seed "
         f"{settings.seed}). Damages: context of {width} tokens. Single words: {settings.changed_probes} of the "
-        f"positions. Longest context in tokens: {lengths}. The model reads each context from its initial state. Method: "
-        "Khandelwal et al. 2018, “Sharp nearby, fuzzy far away”; the misspellings are our addition."
+        f"positions. Longest context in tokens: {lengths}. The model reads each context from its initial state. "
+        "Method: Khandelwal et al. 2018, “Sharp nearby, fuzzy far away”; the misspellings are our addition."
     )
 
 

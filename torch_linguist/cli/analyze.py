@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
 from torch_linguist.config import named_corpus as corpora
-from torch_linguist.runs.folders import find_run, run_labels
+from torch_linguist.runs.folders import find_run
 
 if TYPE_CHECKING:
     from torch_linguist.analysis import AnalyzedRun
@@ -110,23 +110,33 @@ def _analyze(argv: list[str]) -> int:
         settings,
         report=lambda line: print(line, flush=True),
     )
+    for finding in found.findings:
+        print(f"- {finding}")
     print(f"{found.page} ({found.seconds:.0f} s)")
     return SUCCESS
 
 
 def _analyzed_runs(folders: Sequence[Path], arguments: Namespace) -> "list[AnalyzedRun]":
     """The runs with the corpus in their tokens; both on the first one's where none is named."""
-    from torch_linguist.analysis import AnalyzedRun
+    from torch_linguist.analysis import AnalyzedRun, short_labels
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.data import prepare
 
     source = corpora.find_corpus(arguments.data, folders[0])
-    runs = []
-    for folder, label in zip(folders, run_labels(folders), strict=True):
-        run = load_run(folder)
-        corpus = prepare(source, None, tokenizer=run.tokenizer)
-        runs.append(AnalyzedRun(label, run.model, run.tokenizer, corpus, arguments.split, arguments.stride))
-    return runs
+    loaded = [load_run(folder) for folder in folders]
+    labels = short_labels(folders, [run.model for run in loaded])
+    return [
+        AnalyzedRun(
+            label,
+            run.model,
+            run.tokenizer,
+            prepare(source, None, tokenizer=run.tokenizer),
+            arguments.split,
+            arguments.stride,
+            folder,
+        )
+        for folder, label, run in zip(folders, labels, loaded, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from torch_linguist.distributed.torchrun import launched_rank
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.runs.output_encoding import tolerate_encoding
 
 SUCCESS = 0
 FAILURE = 1
@@ -66,6 +67,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        tolerate_encoding(stream)
     os.environ.setdefault("GOMP_SPINCOUNT", GOMP_SPINCOUNT)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", HUGE_PAGES)
     debug = "--debug" in arguments or os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")

@@ -45,10 +45,10 @@ class WordVectors:
     """The embeddings of whole words that occur often enough in train.
 
     Attributes:
-        words: their texts, the most frequent first.
-        counts: how often each occurs in train.
-        vectors: their embeddings, centered and of length one, float64 [words, D]. Centered, since all embeddings share a
-            direction that says nothing of the words (Mu & Viswanath 2018).
+        words: texts of the words, the most frequent first.
+        counts: occurrences of each word in train.
+        vectors: embeddings of the words, centered and of length one, float64 [words, D]. Centering removes a direction
+            that all embeddings share and that says nothing about the words (Mu & Viswanath 2018).
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, counts: NDArray[np.int64]) -> None:

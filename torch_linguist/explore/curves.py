@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.explore.columns import round_width
 from torch_linguist.explore.fits import PowerLaw
-from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, short_number
-from torch_linguist.report.figure_style import TRAIN, VALID
+from torch_linguist.report.figure_style import TRAIN, VALID, color, log_axis, new_figure, percent, short_number
 from torch_linguist.runs.files import whole_file
 
 Ints = NDArray[np.int64]

@@ -11,8 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from torch_linguist.report.figure_style import color, log_axis, new_figure, percent, printable, short_number
-from torch_linguist.report.figure_style import MUTED, TRAIN
+from torch_linguist.report.figure_style import (
+    MUTED,
+    TRAIN,
+    color,
+    log_axis,
+    new_figure,
+    percent,
+    printable,
+    short_number,
+)
 
 VIOLIN_POINTS = 4000
 """A violin's density is estimated from so many values at most."""

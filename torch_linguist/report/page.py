@@ -108,11 +108,12 @@ def _findings(sections: Sequence[Section]) -> list[dict[str, str]]:
 
 def _drawn_sections(folder: Path, sections: Sequence[Section]) -> list[dict[str, Any]]:
     """Draw all figures, and return the sections as plain values for the template."""
-    pictures: list[PageFigure | ColoredText] = [
-        part for section in sections for part in (*section.figures, *section.colored_texts)
-    ]
     tables = [table for section in sections for table in section.tables]
-    files = iter(unique_file_names(picture.name for picture in pictures))
+    files = iter(
+        unique_file_names(
+            part.name for section in sections for parts in (section.figures, section.colored_texts) for part in parts
+        )
+    )
     table_files = iter(unique_file_names(table.name for table in tables))
     found = []
     for section in sections:

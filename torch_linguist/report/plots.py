@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.report.figure_style import ACCENT, MUTED, TRAIN, VALID, log_axis, new_figure
@@ -185,7 +186,7 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
     axes.plot(valid["step"], valid["valid_loss"], "o-", color=VALID, markersize=4, label="valid")
     shown = [smooth.iloc[len(train) // 20 :], valid["valid_loss"]]
     if len(valid):
-        best = valid.loc[valid["valid_loss"].idxmin()]
+        best = valid.iloc[int(valid["valid_loss"].to_numpy().argmin())]
         label = f"best: perplexity {np.exp(best['valid_loss']):.4g} at update {best['step']:,.0f}"
         axes.plot([best["step"]], [best["valid_loss"]], "*", color=VALID, markersize=14, label=label)
     if baseline is not None:
@@ -201,7 +202,8 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
         margin = 0.06 * (limits.max() - limits.min()) + 1e-3
         axes.set_ylim(limits.min() - margin, limits.max() + margin)
     axes.legend()
-    second = axes.secondary_yaxis("right", functions=(np.exp, np.log))
+    second = axes.secondary_yaxis("right")
+    second.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{np.exp(min(value, 700)):.3g}"))
     second.set_ylabel("perplexity")
 
 

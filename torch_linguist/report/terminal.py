@@ -1,15 +1,17 @@
-"""What a run shows on the terminal: a header, a line a stage, live progress, samples, a closing table.
+"""Terminal output of a run: header, one line per stage, fit table, live progress, samples, closing report.
 
-Where the output is no terminal (a pipe, a log file) the same facts come as plain lines.
+Output to a pipe or a log file has the same content as plain lines.
 """
 
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,65 +19,81 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from torch_linguist.evaluation import Score
+from torch_linguist.runs.output_encoding import tolerate_encoding
 from torch_linguist.trainer.callback import Callback, Fact
 
 PLAIN_SECONDS = 10.0
-"""Without a terminal, a stage says how it stands so often."""
+"""Time between two progress lines where the output is not a terminal."""
+
+BAR = 10
+"""Width of the progress bar, in characters."""
+
+FIT_COLUMNS = (("step", 8), ("train loss", 10), ("valid loss", 10), ("perplexity", 10), ("tokens/s", 9), ("time", 12))
+"""Columns of the fit table with their widths; 70 characters with the mark for the best row."""
 
 
 class EnduringConsole(Console):
-    """A console whose reader may leave (`tl-train | head`, a lost connection): the run goes on without it."""
+    """A console that outlives its reader (`tl-train | head`, a lost connection) and any encoding of the output."""
+
+    def __init__(self, **options: Any) -> None:
+        if options.get("file") is None:
+            tolerate_encoding(sys.stdout)
+        super().__init__(**options)
 
     def on_broken_pipe(self) -> None:
-        """Writes to nowhere from now on, and says so once where errors go."""
+        """Discard all further output, and say so once on standard error."""
         self.quiet = True
-        # The interpreter's own flush at its end must not fail either.
+        # The flush at the exit of the interpreter must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         with suppress(OSError):
-            os.write(2, b"nobody reads the output any more; the run goes on, see its folder\n")
+            os.write(2, b"nobody reads the output any more; the run continues, see its folder\n")
 
 
 class TerminalObserver(Callback):
     """Shows a run on a console.
 
     Args:
-        console: where to; None for standard output.
+        console: where to print; None for standard output.
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or EnduringConsole(highlight=False, soft_wrap=True)
+        self.console = console or EnduringConsole(highlight=False)
         self._live = self.console.is_terminal
         self._progress: Progress | None = None
         self._last_line = 0.0
+        self._latest: dict[str, float] = {}
+        self._best = math.inf
 
     def header(self, facts: Mapping[str, Mapping[str, Fact]]) -> None:
         if not self._live:
             for subject, entries in facts.items():
-                self.console.print(
-                    f"{subject}: " + ", ".join(f"{key} {shown(entries[key])}" for key in entries), markup=False
-                )
+                self._line(f"{subject}: " + ", ".join(f"{key} {shown(entries[key])}".strip() for key in entries))
             return
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold cyan", no_wrap=True)
         grid.add_column()
         for subject, entries in facts.items():
-            text = "  ".join(f"[dim]{escape(key)}[/] {escape(shown(value))}" for key, value in entries.items())
+            # A no-break space keeps a name and its value on one line.
+            text = "  ".join(
+                f"[dim]{escape(key)}[/]\N{NO-BREAK SPACE}{_unbroken(value)}" for key, value in entries.items()
+            )
             grid.add_row(escape(subject), text)
         self.console.print(Panel(grid, title="[bold]torch-linguist[/]", title_align="left", border_style="cyan"))
 
     def stage_started(self, stage: str, about: str) -> None:
         self._stop_progress()
+        self._latest, self._best = {}, math.inf
         if not self._live:
-            self.console.print(f"[{stage}] {about}", markup=False)
+            self._line(f"[{stage}] {about}")
             self._last_line = time.monotonic()
             return
         self._progress = Progress(
-            TextColumn(f"  [cyan]{stage:<8}[/]", table_column=Column(min_width=10, no_wrap=True)),
-            BarColumn(bar_width=12, table_column=Column(min_width=12)),
+            TextColumn(f"  [cyan]{escape(stage):<8}[/]", table_column=Column(min_width=10, no_wrap=True)),
+            BarColumn(bar_width=BAR, table_column=Column(min_width=BAR)),
             TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)),
-            # On a narrow terminal the facts are cut, the last ones first, and nothing else.
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=self.console,
             transient=True,
@@ -85,25 +103,34 @@ class TerminalObserver(Callback):
         self._progress.add_task(escape(about), total=1.0)
 
     def progressed(self, stage: str, fraction: float, facts: Mapping[str, Fact]) -> None:
-        text = "  ".join(f"{LABELS.get(key, key)} {shown(value, key)}" for key, value in facts.items())
         if self._progress is not None:
+            text = progress_text(facts, self.console.width - BAR - 17)
             self._progress.update(self._progress.task_ids[0], completed=fraction, description=escape(text))
         elif not self._live and time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self.console.print(f"[{stage}] {fraction:.0%}  {text}", markup=False)
+            self._line(f"[{stage}] {fraction:.0%}  {progress_text(facts)}")
 
     def stage_finished(self, stage: str, verdict: str, seconds: float) -> None:
         self._stop_progress()
-        if self._live:
-            self.console.print(f"[green]✓[/] [bold]{stage:<8}[/] {escape(verdict)} [dim]({duration(seconds)})[/]")
-        else:
-            self.console.print(f"[{stage}] done: {verdict} ({duration(seconds)})", markup=False)
+        if not self._live:
+            self._line(f"[{stage}] done: {verdict} ({duration(seconds)})")
+            return
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        grid.add_row(f"[green]✓[/] [bold]{escape(stage):<8}[/]", f"{escape(verdict)} [dim]({duration(seconds)})[/]")
+        self.console.print(grid)
 
     def logged(self, scalars: Mapping[str, float], step: int) -> None:
+        first = "valid_loss" not in self._latest
+        self._latest |= scalars
         if "valid_loss" not in scalars:
             return
-        line = f"step {step:,}  valid loss {scalars['valid_loss']:.4f}  perplexity {scalars['valid_perplexity']:.2f}"
-        self._line(f"  {line}")
+        if first:
+            self._line("  " + " ".join(f"{name:>{width}}" for name, width in FIT_COLUMNS), style="bold")
+        best = scalars["valid_loss"] < self._best
+        self._best = min(self._best, scalars["valid_loss"])
+        self._line("  " + fit_row(self._latest, step) + (" ★" if best else ""), style="green" if best else None)
 
     def sampled(self, samples: Sequence[tuple[str, str]], step: int) -> None:
         for _, text in samples:
@@ -116,7 +143,8 @@ class TerminalObserver(Callback):
         self._stop_progress()
 
     def _line(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style if self._live else None, markup=False)
+        # A terminal wraps between words; a log file keeps lines whole.
+        self.console.print(text, style=style if self._live else None, markup=False, soft_wrap=not self._live)
 
     def _stop_progress(self) -> None:
         if self._progress is not None:
@@ -124,39 +152,121 @@ class TerminalObserver(Callback):
             self._progress = None
 
 
-LABELS = {
-    "train_loss": "loss",
-    "train_perplexity": "perplexity",
-    "tokens_per_second": "tokens/s",
-    "best_valid_perplexity": "best valid",
-    "seconds_left": "left",
-}
+def _unbroken(value: Fact) -> str:
+    text = shown(value)
+    return escape(text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= 24 else text)
+
+
+def fit_row(scalars: Mapping[str, float], step: int) -> str:
+    """Return a row of the fit table: the latest scalars, aligned as `FIT_COLUMNS`."""
+    missing = math.nan
+    cells = (
+        f"{step:,}",
+        _fixed(scalars.get("train_loss", missing)),
+        _fixed(scalars["valid_loss"]),
+        large_number(scalars["valid_perplexity"]),
+        large_number(scalars.get("tokens_per_second", missing), digits=0),
+        duration(scalars["seconds"]) if "seconds" in scalars else "–",
+    )
+    return " ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, FIT_COLUMNS, strict=True))
+
+
+def _fixed(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "–"
+
+
+def progress_text(facts: Mapping[str, Fact], width: int | None = None) -> str:
+    """Return the facts beside the progress bar, the most important first, as many as fit.
+
+    Args:
+        facts: results of the moment by name.
+        width: available characters; None for no limit.
+    """
+    ordered = sorted(facts, key=lambda key: PRIORITY.index(key) if key in PRIORITY else len(PRIORITY))
+    text = ""
+    for key in ordered:
+        further = f"{text}  {_progress_fact(key, facts[key])}" if text else _progress_fact(key, facts[key])
+        if width is not None and len(further) > width:
+            break
+        text = further
+    return text
+
+
+PRIORITY = ("best_valid_perplexity", "tokens_per_second", "seconds_left", "train_loss", "train_perplexity", "lr")
+"""Order of the facts beside the progress bar. At 80 columns, at least the first three fit."""
+
+
+def _progress_fact(key: str, value: Fact) -> str:
+    if isinstance(value, str):
+        return f"{key} {value}"
+    if key == "tokens_per_second":
+        return f"{value / 1000:,.0f}k tokens/s" if 100_000 <= value < 1e7 else f"{large_number(value, 0)} tokens/s"
+    if key == "seconds_left":
+        return f"{duration(value)} left"
+    if key.endswith("perplexity"):
+        return f"{'best valid' if key.startswith('best') else 'perplexity'} {large_number(value)}"
+    return f"{'loss' if key == 'train_loss' else key} {shown(value, key)}"
 
 
 def closing_table(
-    console: Console, scores: Mapping[str, Mapping[str, Score]], artifacts: Mapping[str, str], folder: Path
+    console: Console,
+    scores: Mapping[str, Mapping[str, Score]],
+    artifacts: Mapping[str, str],
+    folder: Path,
+    verdict: str | None = None,
 ) -> None:
-    """The end of a run: each model's scores by split, and where everything lies.
+    """Print the end of a run: scores, a verdict, and the commands to run next.
 
     Args:
-        console: where to.
-        scores: by model (or baseline), then by split.
+        console: where to print.
+        scores: scores by model (or baseline) and split.
         artifacts: relative paths by name.
-        folder: of the run.
+        folder: run folder.
+        verdict: sentence that compares the model with its baselines; None for none.
     """
-    console.print(score_table(scores))
-    console.print(f"run folder: {folder}", markup=False)
-    for name, path in artifacts.items():
-        console.print(f"  {name:<12} {path}", markup=False)
+    if scores:
+        console.print(score_table(scores))
+    if verdict:
+        console.print(verdict, markup=False, soft_wrap=not console.is_terminal)
+    console.print(f"\nrun folder: {folder}", markup=False, soft_wrap=True)
+    commands = [["tl-generate", str(folder)], ["tl-analyze", str(folder)]] if "best" in artifacts else []
+    if "tensorboard" in artifacts:
+        commands.append(["tensorboard", "--logdir", str(folder / artifacts["tensorboard"])])
+    for command in commands:
+        # Commands are never wrapped, so that they can be copied.
+        console.print(
+            f"  {shlex.join(command)}", markup=False, soft_wrap=True, style="cyan" if console.is_terminal else None
+        )
+
+
+class PlainTable(Table):
+    """A table that shows text as it is: names such as `m[lr=1]` are not markup."""
+
+    def add_row(self, *renderables: Any, **options: Any) -> None:
+        """Add a row; strings are not parsed."""
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in renderables), **options)
+
+
+def plain_table(left: Sequence[str], right: Sequence[str]) -> PlainTable:
+    """Return an empty table for the terminal.
+
+    Args:
+        left: headings of the left-aligned columns; the first is bold.
+        right: headings of the right-aligned columns.
+    """
+    table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(left):
+        table.add_column(Text(name), style="" if place else "bold", no_wrap=True)
+    for name in right:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    return table
 
 
 def score_table(scores: Mapping[str, Mapping[str, Score]]) -> Table:
-    """Scores by model (or baseline), then by split, as a table of the terminal."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", style="bold", no_wrap=True)
-    table.add_column("split")
-    for name in ("tokens", "loss", "perplexity", "word\nperplexity", "bits per\nbyte", "OOV"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """Return scores by model (or baseline) and split as a table for the terminal."""
+    table = plain_table(
+        ["model", "split"], ["tokens", "loss", "perplexity", "word\nperplexity", "bits per\nbyte", "OOV"]
+    )
     for model, splits in scores.items():
         for split, score in splits.items():
             table.add_row(
@@ -164,27 +274,39 @@ def score_table(scores: Mapping[str, Mapping[str, Score]]) -> Table:
                 split,
                 f"{score.tokens:,}",
                 f"{score.loss:.4f}",
-                f"{score.perplexity:.2f}",
-                f"{score.word_perplexity:.2f}",
+                large_number(score.perplexity),
+                large_number(score.word_perplexity),
                 f"{score.bits_per_byte:.4f}",
                 f"{score.oov_rate:.2%}",
             )
     return table
 
 
+def large_number(value: float, digits: int = 2) -> str:
+    """Format a positive number with sensible digits: 93.21, 12,346, 1.2e+09.
+
+    Args:
+        value: the number.
+        digits: decimals of numbers below 1,000.
+    """
+    if not math.isfinite(value):
+        return "inf" if value == math.inf else "–"
+    if value >= 1e7:
+        return f"{value:.1e}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.{digits}f}"
+
+
 def shown(value: Fact, key: str = "") -> str:
-    """A fact as a person reads it."""
+    """Format a fact for reading."""
     if isinstance(value, str):
         return value
-    if key == "seconds_left":
-        return duration(value)
     if isinstance(value, int) or value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if key == "lr" or abs(value) < 0.01 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `4.2 s`, `3 min 05 s` or `2 h 10 min`."""
+    """Format seconds as `4.2 s`, `3 min 05 s` or `2 h 10 min`."""
     if not math.isfinite(seconds):
         return "?"
     if seconds < 59.95:

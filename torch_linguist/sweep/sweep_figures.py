@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from torch_linguist.report.figure_style import PALETTE, new_figure
-from torch_linguist.report.figure_style import ACCENT, MUTED, TRAIN, VALID
+from torch_linguist.report.figure_style import ACCENT, MUTED, PALETTE, TRAIN, VALID, new_figure
 
 MOST_CURVES = 60
 NAMED_CURVES = 8

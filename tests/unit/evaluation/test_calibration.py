@@ -10,7 +10,7 @@ from conftest import ModelBuilder
 from torch_linguist.data import TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import score
-from torch_linguist.evaluation.calibration import calibration_error, predictions, reliability
+from torch_linguist.evaluation.calibration import calibration_error, collect_predictions, reliability
 from torch_linguist.evaluation.embeddings import WordVectors
 from torch_linguist.model import LSTM, NGramModel
 
@@ -45,10 +45,10 @@ def test_predictions_of_a_short_stream_are_those_of_the_score(
     vocab_size = tiny_corpus.tokenizer.vocab_size
     model = NGramModel(vocab_size) if family == "ngram" else build_model(family, vocab_size, **(
         {"context_length": 4096} if family == "transformer" else {}))  # fmt: skip
-    found = predictions(model, tiny_corpus.valid, 100_000, seed=1)
+    found = collect_predictions(model, tiny_corpus.valid, 100_000, seed=1)
     expected = score(model, tiny_corpus.valid)
     assert len(found) == expected.tokens
-    assert found.facts()["loss"] == pytest.approx(expected.loss, rel=1e-5)
+    assert found.summary()["loss"] == pytest.approx(expected.loss, rel=1e-5)
     ids = torch.from_numpy(np.concatenate([[tiny_corpus.tokenizer.eos_id], tiny_corpus.valid.ids]).astype(np.int64))
     with torch.no_grad():
         logits, _ = model(ids[None, :-1], model.initial_state(1))
@@ -61,14 +61,14 @@ def test_predictions_of_a_short_stream_are_those_of_the_score(
 
 def test_stretches_of_a_long_stream_do_not_overlap(tiny_corpus: TokenizedCorpus, build_model: ModelBuilder) -> None:
     model = build_model("transformer", tiny_corpus.tokenizer.vocab_size)
-    found = predictions(model, tiny_corpus.train, 200, seed=1)
+    found = collect_predictions(model, tiny_corpus.train, 200, seed=1)
     assert len(found) == 200
     lstm = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
-    assert len(predictions(lstm, tiny_corpus.train, 800, seed=1)) == 800
-    same = predictions(lstm, tiny_corpus.train, 800, seed=1)
-    np.testing.assert_array_equal(predictions(lstm, tiny_corpus.train, 800, seed=1).nll, same.nll)
+    assert len(collect_predictions(lstm, tiny_corpus.train, 800, seed=1)) == 800
+    same = collect_predictions(lstm, tiny_corpus.train, 800, seed=1)
+    np.testing.assert_array_equal(collect_predictions(lstm, tiny_corpus.train, 800, seed=1).nll, same.nll)
     with pytest.raises(LinguistError, match="must be positive"):
-        predictions(lstm, tiny_corpus.train, 0, seed=1)
+        collect_predictions(lstm, tiny_corpus.train, 0, seed=1)
 
 
 def vectors(words: dict[str, list[float]]) -> WordVectors:

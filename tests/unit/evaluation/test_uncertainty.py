@@ -53,7 +53,7 @@ def test_the_p_value_is_that_of_all_signs() -> None:
     differences = first - second
     sums = [abs(np.dot(signs, differences)) for signs in itertools.product((-1, 1), repeat=6)]
     exact = np.mean([value >= abs(differences.sum()) - 1e-9 for value in sums])
-    found = paired_difference(first, second, units=10, resamples=20000)
+    found = paired_difference(first, second, np.array([1.0, 2, 1, 3, 1, 2]), resamples=20000)
     assert found.p_value == pytest.approx(exact, abs=0.01)
     assert found.mean == pytest.approx(differences.sum() / 10)
     assert found.interval.low < found.mean < found.interval.high
@@ -61,15 +61,29 @@ def test_the_p_value_is_that_of_all_signs() -> None:
 
 def test_a_model_does_not_differ_from_itself() -> None:
     nats = np.random.default_rng(0).normal(5, 1, 40)
-    found = paired_difference(nats, nats, 40)
+    found = paired_difference(nats, nats, np.ones(40))
     assert (found.mean, found.interval.low, found.interval.high, found.p_value) == (0, 0, 0, 1)
-    better = paired_difference(nats, nats - 1, 40)
+    better = paired_difference(nats, nats - 1, np.ones(40))
     assert better.p_value < 0.001
     with pytest.raises(LinguistError, match="40 and 39 parts"):
-        paired_difference(nats, nats[1:], 40)
+        paired_difference(nats, nats[1:], np.ones(40))
 
 
 def test_draws_are_seeded() -> None:
     nll, parts = np.random.default_rng(0).normal(5, 1, 400), Parts("documents", np.arange(0, 401, 10))
     assert loss_interval(nll, parts, seed=1) == loss_interval(nll, parts, seed=1)
     assert loss_interval(nll, parts, seed=1) != loss_interval(nll, parts, seed=2)
+
+
+def test_the_paired_interval_of_parts_of_different_length_covers_as_often_as_it_says() -> None:
+    generator, covered, widths = np.random.default_rng(3), 0, []
+    for trial in range(200):
+        units = generator.lognormal(5, 1.2, 60)
+        # Every token differs by 0.2 nats on average; what varies is the length of the documents.
+        differences = units * generator.normal(0.2, 0.05, 60)
+        found = paired_difference(differences, np.zeros(60), units, seed=trial, resamples=300)
+        covered += found.interval.low <= 0.2 <= found.interval.high
+        widths.append(found.interval.high - found.interval.low)
+    assert 170 <= covered <= 199
+    # Divided by a fixed size, the interval would be about as wide as the total length varies: 0.2 nats.
+    assert np.mean(widths) < 0.08

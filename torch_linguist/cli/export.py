@@ -104,7 +104,7 @@ def _export(argv: list[str]) -> int:
 
 def _write(folders: Sequence[Path], formats: Sequence[str], arguments: Namespace, command: str) -> None:
     from torch_linguist.checkpoint.loaded_run import load_run
-    from torch_linguist.export.card import model_card
+    from torch_linguist.export.model_card import model_card
     from torch_linguist.generation import generate
     from torch_linguist.runs.files import write_text
 
@@ -216,7 +216,7 @@ def _make_jit(model: "LanguageModel", run: "LoadedRun", path: Path, settings: di
 
 def _make_int8(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
     from torch_linguist.export import load_jit
-    from torch_linguist.export.quantizing import export_int8
+    from torch_linguist.export.formats.int8 import export_int8
 
     report = export_int8(model, run.tokenizer, path, settings)
     return report, load_jit(path).model
@@ -224,7 +224,7 @@ def _make_int8(model: "LanguageModel", run: "LoadedRun", path: Path, settings: d
 
 def _make_pt2(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
     from torch_linguist.export import ForeignModel
-    from torch_linguist.export.graphs import export_pt2
+    from torch_linguist.export.graph_tracing import export_pt2
 
     report, runner = export_pt2(model, run.tokenizer, path, settings)
     return report, ForeignModel(runner, runner.vocab_size, runner.context_length)
@@ -233,7 +233,7 @@ def _make_pt2(model: "LanguageModel", run: "LoadedRun", path: Path, settings: di
 def _make_onnx(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
     del settings
     from torch_linguist.export import ForeignModel
-    from torch_linguist.export.graphs import export_onnx
+    from torch_linguist.export.graph_tracing import export_onnx
 
     report, runner = export_onnx(model, run.tokenizer, path)
     return report, ForeignModel(runner, runner.vocab_size, runner.context_length)

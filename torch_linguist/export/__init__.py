@@ -1,6 +1,6 @@
 """From a trained model to files that run elsewhere: TorchScript, torch.export, ONNX, eight-bit integers."""
 
-from torch_linguist.export.comparing import ExportReport, ForeignModel, Speed, compare, measure_speed, perplexities
+from torch_linguist.export.comparison import ExportReport, ForeignModel, Speed, compare, measure_speed, perplexities
 from torch_linguist.export.loading import LoadedExport, load_jit
 from torch_linguist.export.torchscript import ExportedModel, export_jit
 

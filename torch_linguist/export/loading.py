@@ -9,7 +9,7 @@ import torch
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export.comparing import ForeignModel
+from torch_linguist.export.comparison import ForeignModel
 from torch_linguist.export.torchscript import quiet_torchscript
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export.comparing import TOLERANCE, ExportReport, compare
+from torch_linguist.export.comparison import TOLERANCE, ExportReport, compare
 from torch_linguist.export.scripted_text import ScriptedText
 from torch_linguist.generation.sampling import filter_logits
 from torch_linguist.model import LanguageModel

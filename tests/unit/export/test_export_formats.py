@@ -11,10 +11,11 @@ import torch
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import LinguistError
-from torch_linguist.export import compare, export_jit, graphs, load_jit, perplexities, quantizing
-from torch_linguist.export.card import model_card
-from torch_linguist.export.graphs import export_onnx, export_pt2
-from torch_linguist.export.quantizing import export_int8
+from torch_linguist.export import compare, export_jit, load_jit, perplexities
+from torch_linguist.export import graph_tracing as graphs
+from torch_linguist.export.formats.int8 import export_int8
+from torch_linguist.export.graph_tracing import export_onnx, export_pt2
+from torch_linguist.export.model_card import model_card
 from torch_linguist.model import LanguageModel, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -123,7 +124,7 @@ def test_what_cannot_be_exported_is_named(
     with pytest.raises(LinguistError, match="thrown away"):
         export_pt2(model, tokenizer, tmp_path / "x")
     with pytest.raises(LinguistError, match="cannot be written"):
-        quantizing.export_int8(model, tokenizer, tmp_path / "no" / "x")
+        export_int8(model, tokenizer, tmp_path / "no" / "x")
     assert not list(tmp_path.iterdir())
 
 

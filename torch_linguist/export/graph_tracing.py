@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export.comparing import ExportReport, compare
+from torch_linguist.export.comparison import ExportReport, compare
 from torch_linguist.export.torchscript import kept_if_equal
 from torch_linguist.model import LanguageModel, evaluating
 from torch_linguist.runs.files import finite

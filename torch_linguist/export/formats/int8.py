@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.export.comparing import ExportReport
+from torch_linguist.export.comparison import ExportReport
 from torch_linguist.export.torchscript import write_jit
 from torch_linguist.model import LanguageModel
 

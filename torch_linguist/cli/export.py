@@ -3,29 +3,21 @@
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.export.export_format import ExportFormat, export_formats
 from torch_linguist.runs.folders import find_run
 
 if TYPE_CHECKING:
     from torch_linguist.checkpoint.loaded_run import LoadedRun
     from torch_linguist.data import TokenStream
-    from torch_linguist.export import ExportReport, ForeignModel
     from torch_linguist.model import LanguageModel
 
-KEPT = ("model", "data", "tokenizer", "parameters", "seed", "lr", "weight_decay", "versions", "valid", "test")
-"""What of a run's summary the file carries."""
-
-NAMES = {"jit": "model.jit", "pt2": "model.pt2", "onnx": "model.onnx", "int8": "model.int8.jit"}
-
 CHECK_TOKENS = 5000
-
-DIGITS = 1e-5
-"""Relative difference of perplexities that are equal to five digits."""
 
 EXAMPLES = """\
 examples:
@@ -35,13 +27,9 @@ examples:
   tl-export outputs/my-run --quantize int8   eight-bit weights: size, speed and perplexity before and after
   tl-export outputs/lstm outputs/ngram --jit the mixture of both, weights fitted on valid
 
---jit   takes any batch size and length, and text: torch.jit.load(FILE).generate("The", 50), with torch alone; it holds
-        tokenizer.json, vocabulary.json and settings.json. Every model, and mixtures.
---pt2   torch.export; any batch size and length (model=rnn: one token a call). Neural models.
---onnx  any batch size and length; needs pip install "torch-linguist[onnx]". Neural models.
-
-Each file is compared with the model on several shapes before it is kept, then on a text: the perplexity must be equal
-to five digits. MODEL_CARD.md is written beside it.
+A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
+vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
+text: the perplexity must be equal to five digits. MODEL_CARD.md is written beside the file.
 
 exit codes: 0 written; 1 failed; 2 wrong usage; 130 interrupted"""
 
@@ -61,21 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-export", "Exports the best model of a run.", EXAMPLES)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a run folder (default: the newest one)")
-    parser.add_argument("--jit", action="store_true", help="as TorchScript, RUN/model.jit")
-    parser.add_argument("--pt2", action="store_true", help="by torch.export, RUN/model.pt2")
-    parser.add_argument("--onnx", action="store_true", help="as ONNX, RUN/model.onnx")
-    parser.add_argument("--quantize", choices=["int8"], help="as TorchScript in eight bits, RUN/model.int8.jit")
-    parser.add_argument("--weights", nargs="+", type=float, metavar="X", help="of a mixture (default: by EM on valid)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead")
+    formats = export_formats()
+    for one in formats:
+        if one.is_exact:
+            parser.add_argument(f"--{one.name}", action="store_true", help=f"{one.help} (RUN/{one.file_name})")
+    inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
+    parser.add_argument("--quantize", choices=list(inexact), help="; ".join(inexact.values()))
+    parser.add_argument(
+        "--weights", nargs="+", type=float, metavar="X", help="weights of a mixture (default: fitted on valid by EM)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="path of the file")
     parser.add_argument(
         "--check-tokens",
         type=int,
         default=CHECK_TOKENS,
         metavar="N",
-        help=f"tokens of test that the perplexity is compared on; 0 for none ({CHECK_TOKENS:,})",
+        help=f"tokens of test to compare the perplexity on; 0 skips the comparison ({CHECK_TOKENS:,})",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="where the newest run is looked for"
+        "--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the newest run"
     )
     return parser
 
@@ -83,18 +75,19 @@ def _parser() -> ArgumentParser:
 def _export(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
-    formats = [name for name in ("jit", "pt2", "onnx") if getattr(arguments, name)]
-    formats += ["int8"] if arguments.quantize else []
+    known = export_formats()
+    formats = [one for one in known if one.name == arguments.quantize or getattr(arguments, one.name, False)]
     if not formats:
-        parser.error("say what to make: --jit, --pt2, --onnx or --quantize int8")
+        options = ", ".join(f"--{one.name}" for one in known if one.is_exact)
+        parser.error(f"choose a format: {options} or --quantize int8")
     if arguments.output is not None and len(formats) > 1:
-        parser.error(f"--output={arguments.output}: names one file, but {len(formats)} formats are asked for")
+        parser.error(f"--output={arguments.output}: names one file, but {len(formats)} formats are requested")
     if arguments.check_tokens < 0:
         parser.error(f"--check-tokens={arguments.check_tokens}: must be at least 0")
-    if len(arguments.runs) > 1 and formats != ["jit"]:
+    if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
         parser.error("a mixture of runs is written by --jit alone")
     if arguments.weights is not None and len(arguments.weights) != max(len(arguments.runs), 1):
-        parser.error(f"--weights: {len(arguments.weights)} do not fit {max(len(arguments.runs), 1)} runs")
+        parser.error(f"--weights: {len(arguments.weights)} weights for {max(len(arguments.runs), 1)} runs")
     folders = [find_run(named, arguments.output_dir) for named in arguments.runs or [None]]
     if not arguments.runs:
         print(f"run: {folders[0]} (the newest)")
@@ -102,30 +95,30 @@ def _export(argv: list[str]) -> int:
     return SUCCESS
 
 
-def _write(folders: Sequence[Path], formats: Sequence[str], arguments: Namespace, command: str) -> None:
+def _write(folders: Sequence[Path], formats: Sequence[ExportFormat], arguments: Namespace, command: str) -> None:
     from torch_linguist.checkpoint.loaded_run import load_run
+    from torch_linguist.export.exporting import SUMMARY_KEYS, export_file
     from torch_linguist.export.model_card import model_card
     from torch_linguist.generation import generate
     from torch_linguist.runs.files import write_text
 
     runs = [load_run(folder) for folder in folders]
-    status = runs[0].summary.get("status")
+    tokenizer, status = runs[0].tokenizer, runs[0].summary.get("status")
     if status != "finished":
         print(f"note: the run has not finished (status {status or 'unknown'}); its best model so far is exported")
     stream = _checked_stream(runs[0]) if arguments.check_tokens else None
     model, summary = (runs[0].model, dict(runs[0].summary)) if len(runs) == 1 else _mixture(runs, arguments)
-    settings = {key: summary[key] for key in KEPT if key in summary}
+    settings = {key: summary[key] for key in SUMMARY_KEYS if key in summary}
     place = arguments.output.parent if arguments.output is not None else folders[0]
-    rows = []
-    for name in formats:
-        path = arguments.output or place / ("mixture.jit" if len(runs) > 1 else NAMES[name])
-        report, exported = _MAKERS[name](model, runs[0], path, settings)
-        facts = _facts(name, report, model, exported, stream, arguments.check_tokens)
-        print(f"{report.path}: {report.mebibytes:.1f} MiB; " + "; ".join(facts))
-        rows.append({"format": name, "name": path.name, "mebibytes": report.mebibytes, "facts": "; ".join(facts)})
-    sample = generate(model, runs[0].tokenizer, "", max_tokens=40, top_p=0.9, seed=1)[0]
+    files = []
+    for one in formats:
+        path = arguments.output or place / ("mixture.jit" if len(runs) > 1 else one.file_name)
+        file = export_file(one, model, tokenizer, path, settings, stream=stream, max_tokens=arguments.check_tokens)
+        print(f"{path}: {file.report.mebibytes:.1f} MiB; {file.facts}")
+        files.append(file)
+    sample = generate(model, tokenizer, "", max_tokens=40, top_p=0.9, seed=1)[0]
     title = folders[0].resolve().name if len(runs) == 1 else "Mixture of " + ", ".join(one.name for one in folders)
-    write_text(place / "MODEL_CARD.md", model_card(title, summary, command, rows, sample))
+    write_text(place / "MODEL_CARD.md", model_card(title, summary, command, files, sample))
     print(f"{place / 'MODEL_CARD.md'}: data, scores, command, limits")
 
 
@@ -168,83 +161,6 @@ def _checked_stream(run: "LoadedRun") -> "TokenStream | None":
         print(f"note: the perplexity is not compared, the corpus of the run cannot be read ({error})")
         return None
 
-
-def _facts(
-    name: str,
-    report: "ExportReport",
-    model: "LanguageModel",
-    exported: "ForeignModel",
-    stream: "TokenStream | None",
-    tokens: int,
-) -> list[str]:
-    """What a file is worth: how near the model, how fast; of int8 also what it was before."""
-    from torch_linguist.export import measure_speed, perplexities
-
-    facts = []
-    if name != "int8":
-        facts.append(f"within {report.difference:.1g} nats of the eager model")
-    if stream is not None:
-        eager, other = perplexities(model, exported, stream, tokens)
-        counted = f"on the first {min(tokens, len(stream)):,} tokens of test"
-        if name == "int8":
-            facts.append(f"perplexity {eager:.2f} before, {other:.2f} after ({counted})")
-        elif abs(other / eager - 1) > DIGITS:
-            report.path.unlink()
-            raise LinguistError(
-                f"{report.path}: has perplexity {other:.6g}, the eager model {eager:.6g}, {counted}; it was thrown away"
-            )
-        else:
-            facts.append(f"perplexity {other:.5g}, as the eager model's, {counted}")
-    speed = measure_speed(exported, model.vocab_size)
-    shown = f"{speed.milliseconds:.2f} ms a token, {speed.tokens_per_second:,.0f} tokens/s in batches"
-    if name == "int8":
-        before = measure_speed(model, model.vocab_size)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) / 2**20
-        shown += f" (before: {size:.1f} MiB of weights, {before.milliseconds:.2f} ms, {before.tokens_per_second:,.0f})"
-    return [*facts, shown]
-
-
-Made = tuple["ExportReport", "ForeignModel"]
-
-
-def _make_jit(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
-    from torch_linguist.export import export_jit, load_jit
-
-    report = export_jit(model, run.tokenizer, path, settings)
-    return report, load_jit(path).model
-
-
-def _make_int8(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
-    from torch_linguist.export import load_jit
-    from torch_linguist.export.formats.int8 import export_int8
-
-    report = export_int8(model, run.tokenizer, path, settings)
-    return report, load_jit(path).model
-
-
-def _make_pt2(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
-    from torch_linguist.export import ForeignModel
-    from torch_linguist.export.graph_tracing import export_pt2
-
-    report, runner = export_pt2(model, run.tokenizer, path, settings)
-    return report, ForeignModel(runner, runner.vocab_size, runner.context_length)
-
-
-def _make_onnx(model: "LanguageModel", run: "LoadedRun", path: Path, settings: dict[str, Any]) -> Made:
-    del settings
-    from torch_linguist.export import ForeignModel
-    from torch_linguist.export.graph_tracing import export_onnx
-
-    report, runner = export_onnx(model, run.tokenizer, path)
-    return report, ForeignModel(runner, runner.vocab_size, runner.context_length)
-
-
-_MAKERS: dict[str, Callable[["LanguageModel", "LoadedRun", Path, dict[str, Any]], Made]] = {
-    "jit": _make_jit,
-    "pt2": _make_pt2,
-    "onnx": _make_onnx,
-    "int8": _make_int8,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""An exported file, loaded as a model with its tokenizer; no run folder is needed."""
+"""Loads an exported TorchScript file as a model with its tokenizer; no run folder is needed."""
 
 import json
 from dataclasses import dataclass
@@ -9,30 +9,30 @@ import torch
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export.comparison import ForeignModel
+from torch_linguist.export.comparison import ExportAdapter
 from torch_linguist.export.torchscript import quiet_torchscript
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedExport:
-    """What a `model.jit` holds.
+    """Content of a `.jit` file.
 
     Attributes:
-        model: under the contract of all models, in eval mode, on the CPU.
-        tokenizer: the one it was trained with.
-        settings: what is known of its run.
+        model: the model in evaluation mode, on the CPU.
+        tokenizer: tokenizer that the model was trained with.
+        settings: facts about the run, as written at export.
     """
 
-    model: ForeignModel
+    model: ExportAdapter
     tokenizer: Tokenizer
     settings: dict[str, Any]
 
 
 def load_jit(path: Path) -> LoadedExport:
-    """Loads what `export_jit` wrote. TorchScript is code: load files only from those you trust.
+    """Load a file that `export_jit` wrote. TorchScript is code: load only files from people you trust.
 
     Raises:
-        LinguistError: it is no such file, or lacks what an export of ours holds.
+        LinguistError: the file is not a TorchScript file, or not one of `export_jit`.
     """
     extra: dict[str, Any] = {"tokenizer.json": "", "settings.json": ""}
     try:
@@ -40,19 +40,19 @@ def load_jit(path: Path) -> LoadedExport:
             module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError) as error:
         raise LinguistError(
-            f"{path}: is neither a run folder nor a whole file of tl-export --jit; other formats are loaded by others"
+            f"{path}: is neither a run folder nor a complete file of tl-export --jit; other formats cannot be loaded"
         ) from error
     texts = {name: text.decode() if isinstance(text, bytes) else text for name, text in extra.items()}
     if not texts["tokenizer.json"] or not hasattr(module, "context_length"):
-        raise LinguistError(f"{path}: holds no tokenizer; it is no file of tl-export --jit, or of an older version")
+        raise LinguistError(f"{path}: holds no tokenizer; export the run again with tl-export --jit")
     tokenizer = Tokenizer.from_json(texts["tokenizer.json"])
     try:
         settings = json.loads(texts["settings.json"])
     except ValueError as error:
         raise LinguistError(f"{path}: its settings are not readable ({error}); export the run again") from error
-    model = ForeignModel(module.eval(), int(module.vocab_size), int(module.context_length))
+    model = ExportAdapter(module.eval(), int(module.vocab_size), int(module.context_length))
     if model.vocab_size != tokenizer.vocab_size:
         raise LinguistError(
-            f"{path}: its tokenizer has {tokenizer.vocab_size} types, its model {model.vocab_size}; export the run anew"
+            f"{path}: its tokenizer has {tokenizer.vocab_size} types, its model {model.vocab_size}; export it again"
         )
     return LoadedExport(model.eval(), tokenizer, settings)

@@ -1,30 +1,32 @@
-"""`MODEL_CARD.md`: what a model is, what it was made from, how good it is, and what it is not for."""
+"""`MODEL_CARD.md`: what a model is, what it was trained on, how good it is, and its limits."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-FORMATS: Mapping[str, str] = {
-    "jit": 'TorchScript: `torch.jit.load(FILE).generate("text", 50)`; needs only torch',
-    "pt2": "torch.export: `torch.export.load(FILE).module()(tokens, state)`; `settings.json` in it says the state",
-    "onnx": "ONNX: inputs `tokens`, `state_0` …, outputs `logits`, `new_state_0` …; zeros to begin with",
-    "int8": "TorchScript with eight-bit weights: as `jit`",
-}
+if TYPE_CHECKING:
+    from torch_linguist.export.exporting import ExportedFile
+
+_SCORE_COLUMNS = (("tokens", 0), ("perplexity", 2), ("word_perplexity", 2), ("bits_per_byte", 4))
 
 
 def model_card(
-    name: str, summary: Mapping[str, Any], command: str, files: Sequence[Mapping[str, Any]], sample: str = ""
+    name: str, summary: Mapping[str, Any], command: str, files: "Sequence[ExportedFile]", sample: str = ""
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
-        name: of the model.
-        summary: content of `summary.json`; what it lacks is left out.
-        command: the line that wrote the files.
-        files: of each export `format`, `name`, `mebibytes` and `facts` (a text).
-        sample: a continuation by the model.
+        name: name of the model.
+        summary: content of `summary.json`; missing entries are left out of the card.
+        command: command line that wrote the files.
+        files: exported files.
+        sample: continuation that the model generated.
     """
+    described = [
+        f"- `{one.report.path.name}` ({one.report.mebibytes:.1f} MiB): {one.format.description}. {one.facts}"
+        for one in files
+    ]
     parts = [
-        f"# {name}",
+        f"# {_escaped(name)}",
         _what(summary),
         "## Data",
         _data(summary),
@@ -33,32 +35,42 @@ def model_card(
         "## Training",
         _training(summary),
         "## Files",
-        f"Written by `{command}`.",
-        "\n".join(
-            f"- `{one['name']}` ({one['mebibytes']:.1f} MiB): {FORMATS[one['format']]}. {one['facts']}" for one in files
-        ),
-        *(["## A sample", "\n".join(f"> {line}" for line in sample.splitlines())] if sample else []),
+        f"Written by {_code(command)}.",
+        "\n".join(described),
+        *(["## A sample", "\n".join(f"> {_escaped(line)}" for line in sample.splitlines())] if sample else []),
         "## Limits",
         _limits(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _escaped(text: Any) -> str:
+    """Return a text of one line whose characters have no meaning in Markdown or HTML."""
+    plain = "".join(character if character.isprintable() else " " for character in str(text))
+    return "".join(f"\\{character}" if character in "\\`*_[]<>#|" else character for character in plain)
+
+
+def _code(text: Any) -> str:
+    plain = "".join(character if character.isprintable() else " " for character in str(text))
+    return f"`{plain.replace('`', chr(39))}`"
+
+
 def _what(summary: Mapping[str, Any]) -> str:
     parameters = summary.get("parameters")
-    size = f" of {parameters:,} parameters" if isinstance(parameters, int) else ""
+    size = f" with {parameters:,} parameters" if isinstance(parameters, int) else ""
     return (
-        f"A language model ({summary.get('model') or 'of unknown kind'}){size}, trained from scratch with "
-        "torch-linguist. It gives the probability of the next token of a text."
+        f"A language model ({_escaped(summary.get('model') or 'of unknown kind')}){size}, trained from scratch with "
+        "torch-linguist. It predicts the probability of the next token of a text."
     )
 
 
 def _data(summary: Mapping[str, Any]) -> str:
-    lines = [f"- corpus: {summary.get('data') or 'unknown'}"]
+    lines = [f"- corpus: {_escaped(summary.get('data') or 'unknown')}"]
     tokenizer, types = summary.get("tokenizer"), summary.get("vocab_size")
     if tokenizer:
-        lines.append(f"- tokenizer: {tokenizer}{f', {types:,} types' if isinstance(types, int) else ''}")
-    lines.append("- the vocabulary comes from the training split alone; test was looked at once, after the training")
+        count = f", {types:,} types" if isinstance(types, int) else ""
+        lines.append(f"- tokenizer: {_escaped(tokenizer)}{count}")
+    lines.append("- the vocabulary comes from the training split alone; the test split was scored once, after training")
     return "\n".join(lines)
 
 
@@ -75,14 +87,11 @@ def _scores(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for split, score in rows:
-        cells = [_number(score.get(key), places) for key, places in _COLUMNS]
+        cells = [_number(score.get(key), places) for key, places in _SCORE_COLUMNS]
         rate = score.get("oov_rate")
         shown = f"{rate:.2%}" if isinstance(rate, float) else "?"
         lines.append(f"| {split} | {' | '.join(cells)} | {shown} |")
     return "\n".join([*lines, "", "Every token was scored once, `<eos>` included."])
-
-
-_COLUMNS = (("tokens", 0), ("perplexity", 2), ("word_perplexity", 2), ("bits_per_byte", 4))
 
 
 def _number(value: Any, places: int) -> str:
@@ -91,28 +100,31 @@ def _number(value: Any, places: int) -> str:
 
 def _training(summary: Mapping[str, Any]) -> str:
     train = summary.get("train") or {}
+    versions = ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items())
     facts = {
         "status": summary.get("status"),
-        "command": f"`{summary['command']}`" if summary.get("command") else None,
         "learning rate": summary.get("lr"),
         "weight decay": summary.get("weight_decay"),
         "seed": summary.get("seed"),
         "tokens": f"{train['tokens']:,}" if isinstance(train.get("tokens"), int) else None,
         "epochs": f"{train['epochs']:.2f}" if isinstance(train.get("epochs"), float) else None,
         "device": summary.get("device"),
-        "versions": ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items()) or None,
+        "versions": versions or None,
     }
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value is not None)
+    lines = [f"- {name}: {_escaped(value)}" for name, value in facts.items() if value is not None]
+    if summary.get("command"):
+        lines.insert(0, f"- command: {_code(summary['command'])}")
+    return "\n".join(lines)
 
 
 def _limits(summary: Mapping[str, Any]) -> str:
     lines = [
-        "- It continues texts like those it was trained on; it knows no facts, follows no instructions, and repeats "
-        "the slants and errors of its corpus.",
+        "- It continues texts like those it was trained on. It knows no facts, follows no instructions, and repeats "
+        "the biases and errors of its corpus.",
         "- Its scores hold for that corpus and tokenizer; on other text they are worse.",
     ]
     if summary.get("tokenizer") == "word":
-        lines.append("- Words outside its vocabulary are read as `<unk>`, which it never writes.")
+        lines.append("- It reads words outside its vocabulary as `<unk>`, which it never writes.")
     if summary.get("status") not in ("finished", None):
-        lines.append(f"- Its training did not end by itself (status {summary['status']}).")
+        lines.append(f"- Its training did not finish (status {_escaped(summary['status'])}).")
     return "\n".join(lines)

@@ -13,7 +13,8 @@ import torch
 
 from torch_linguist.data import TokenizedCorpus, Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.export import ExportedModel, compare, export_jit, load_jit, perplexities
+from torch_linguist.export import compare, export_jit, load_jit, perplexities
+from torch_linguist.export.torchscript import ScriptedModel
 from torch_linguist.generation import generate
 from torch_linguist.model import LanguageModel, Mixture, NGramModel
 
@@ -124,15 +125,15 @@ def test_an_export_that_differs_is_thrown_away(
 
     def wrong(module: Any, **options: Any) -> Any:
         # The compiler calls itself for the functions that it meets.
-        if not isinstance(module, ExportedModel):
+        if not isinstance(module, ScriptedModel):
             return script(module, **options)
         other = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
         with torch.no_grad():
             other.get_parameter("output.bias")[3] += 0.01
-        return script(ExportedModel(other, tiny_corpus.tokenizer))
+        return script(ScriptedModel(other, tiny_corpus.tokenizer))
 
     monkeypatch.setattr(torch.jit, "script", wrong)
-    with pytest.raises(LinguistError, match=r"model\.jit: .*differ.*thrown away"):
+    with pytest.raises(LinguistError, match=r"model\.jit: .*differ.*deleted"):
         export_jit(model, tiny_corpus.tokenizer, tmp_path / "model.jit")
     assert [path.name for path in tmp_path.iterdir()] == ["model.jit"]
     assert (tmp_path / "model.jit").read_bytes() == b"an older one"

@@ -14,7 +14,6 @@ import functools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,17 @@ import pandas as pd
 import torch
 
 from torch_linguist.data import Corpus, SotuCorpus, TokenizedCorpus, WikiTextCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.optim import OneCycle
+from torch_linguist.pipeline.lr_suggestions import METHODS
+from torch_linguist.pipeline.range_test import RangeTest
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.pipeline.stages.lr_find import RangeTest, find_learning_rate, range_test, suggestion_of
+from torch_linguist.pipeline.stages.lr_find import LRFind
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer import LRFindSettings, ScoreSettings, TrainerSettings, TrainingContext
+from torch_linguist.trainer import TrainerSettings, TrainingContext
 from torch_linguist.trainer.device import denormals_flushed
 from torch_linguist.trainer.randomness import seed_everything
-from torch_linguist.trainer.settings import SUGGESTIONS
 
 FACTOR = 1.7
 CENTER = 6e-3
@@ -138,16 +139,16 @@ class Cell:
     def curves(self) -> None:
         """The suggestions of every method for every pair of ends, from one range test each."""
         for start, end, steps in ENDS:
-            kinds = {method: f"{start:g}-{end:g} {method}" for method in SUGGESTIONS}
+            kinds = {method: f"{start:g}-{end:g} {method}" for method in METHODS}
             if all(self._has(kind) for kind in kinds.values()):
                 continue
             begin = time.perf_counter()
             curve = self.folder / f"curve-{self.corpus}-{self.family}-{start:g}-{end:g}.csv"
-            settings = LRFindSettings(start=start, end=end, steps=steps)
-            test = range_test(self.model, self.context, settings, curve)
+            finder = LRFind(start=start, end=end, steps=steps)
+            test = finder.range_test(self.model, self.context, curve)
             seconds = time.perf_counter() - begin
             for method, kind in kinds.items():
-                lr = suggestion_of(test, settings, method)
+                lr = test.suggest(method)
                 self.rows.add(self.corpus, self.family, kind, math.nan if lr is None else lr, math.nan, seconds)
 
     def _has(self, kind: str) -> bool:
@@ -160,15 +161,14 @@ class Cell:
             self.told = f"finder {done:.2g}: {self.measure(done):.4f}"
             return
         # The trials are shorter than the training that they choose for, as they are in a real run.
-        defaults = LRFindSettings(trial_steps=2 * self.steps // 3, eval_tokens=VALID_TOKENS)
+        defaults = LRFind(trial_steps=2 * self.steps // 3, eval_tokens=VALID_TOKENS)
         curve = pd.read_csv(self.folder / f"curve-{self.corpus}-{self.family}-{defaults.start:g}-{defaults.end:g}.csv")
         rates, losses, smoothed = (curve[name].to_numpy() for name in ("lr", "loss", "smoothed"))
-        test = RangeTest(rates, losses, smoothed, None, "")
-        test = replace(test, suggestion=suggestion_of(test, defaults, defaults.suggestion))
+        test = RangeTest(rates, losses, smoothed, defaults.steps).with_suggestion(defaults.suggestion)
         begin = time.perf_counter()
         folder = self.folder / f"finder-{self.corpus}-{self.family}"
         folder.mkdir(exist_ok=True)
-        result = find_learning_rate(self.model, self.context, defaults, folder, test=test)
+        result = defaults.find(self.model, self.context, folder, test=test)
         self.rows.add(self.corpus, self.family, "finder", result.lr, math.nan, time.perf_counter() - begin)
         self.told = f"finder {result.lr:.2g} after {len(result.trials)} trials: {self.measure(result.lr):.4f}"
 
@@ -189,7 +189,7 @@ def model_of(family: str, vocab_size: int) -> LanguageModel:
 
 def report(frame: pd.DataFrame, folder: Path) -> None:
     """Prints, as Markdown, how far each pick falls short, and for other ends by interpolation between trainings."""
-    defaults = LRFindSettings()
+    defaults = LRFind()
     trained = frame[frame["kind"] == "training"]
     lines: list[Sequence[str]] = []
     for (corpus, family), cell in frame.groupby(["corpus", "family"], sort=False):
@@ -198,18 +198,18 @@ def report(frame: pd.DataFrame, folder: Path) -> None:
             continue
         best = truth.iloc[int(truth["valid_loss"].to_numpy().argmin())]
         row = [str(corpus), str(family), f"{best['lr']:.2g}", f"{best['valid_loss']:.4f}"]
-        for kind in (*(f"{defaults.start:g}-{defaults.end:g} {method}" for method in SUGGESTIONS), "finder"):
+        for kind in (*(f"{defaults.start:g}-{defaults.end:g} {method}" for method in METHODS), "finder"):
             found = cell[cell["kind"] == kind]["lr"]
             lr = float(found.iloc[0]) if len(found) else math.nan
             # Beyond the trainings the nearest of them stands in, so that the pick falls short by more than that.
             beyond = ">" if not truth["lr"].min() * 0.99 <= lr <= truth["lr"].max() * 1.01 else ""
             row.append(f"{beyond}{100 * shortfall(lr, truth):.1f}% ({lr:.2g})" if math.isfinite(lr) else "none")
         lines.append(row)
-    head = ["corpus", "family", "best lr", "valid loss", *SUGGESTIONS, "finder"]
+    head = ["corpus", "family", "best lr", "valid loss", *METHODS, "finder"]
     print("\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)))
     print("\nBy ends and method: mean and largest shortfall, interpolated between trainings")
     for start, end, _ in ENDS:
-        for method in SUGGESTIONS:
+        for method in METHODS:
             picked = frame[frame["kind"] == f"{start:g}-{end:g} {method}"]
             short = [
                 shortfall(lr, truth_of(trained, corpus, family))

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.optim import Constant
-from torch_linguist.trainer import ScoreSettings, TrainerSettings, TrainingContext
+from torch_linguist.trainer import TrainerSettings, TrainingContext
 
 FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
 

@@ -8,7 +8,6 @@ that goes on. Events are updates, rows, renames, the middle of a checkpoint's wr
 
 import csv
 import functools
-import importlib
 import json
 import os
 import random
@@ -30,25 +29,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer
+from torch_linguist.evaluation.score_settings import ScoreSettings
+from torch_linguist.generation.sample_settings import SampleSettings
 from torch_linguist.model import LSTM, LanguageModel
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
 from torch_linguist.pipeline.progress import Progress
+from torch_linguist.pipeline.run_context import RunContext
+from torch_linguist.pipeline.stages import Check, ExportStage, FitStage, Grid, LRFind, Overfit, Stage
+from torch_linguist.pipeline.stages import export as export_module
+from torch_linguist.pipeline.stages import fit as fit_module
+from torch_linguist.report import plots
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer import (
     CheckpointSettings,
-    GridSettings,
-    LRFindSettings,
-    OverfitSettings,
-    SampleSettings,
-    ScoreSettings,
     TrainerSettings,
 )
 from torch_linguist.trainer.loop import Loop
 
-# By name: `torch_linguist.pipeline.run` is also a function of that package.
-RUN, TUNING = (importlib.import_module(f"torch_linguist.pipeline.{name}") for name in ("run", "tuning"))
 TIMED = {"seconds", "training_seconds", "checkpoint_seconds", "tokens_per_second"}
 
 
@@ -81,21 +80,21 @@ class Events:
         """Puts the hooks in place."""
         for owner, name in ((Loop, "update"), (Path, "replace"), (Table, "add"), (Progress, "begin")):
             self.around(owner, name)
-        for name in ("score_splits", "export_jit"):
-            self.around(RUN, name)
-        save, stage = torch.save, Progress.stage
+        self.around(fit_module, "score_splits")
+        self.around(export_module, "export_jit")
+        save, run_stage = torch.save, Progress.run
 
         def half_saved(content: Any, file: Any) -> None:
             save(content, file)
             if hasattr(file, "truncate"):
                 self.happened("middle of a checkpoint")
 
-        def in_stage(progress: Progress, name: str, about: str) -> Any:
-            self.stage = name
-            return stage(progress, name, about)
+        def in_stage(progress: Progress, stage: Stage, context: RunContext) -> Any:
+            self.stage = stage.name
+            return run_stage(progress, stage, context)
 
         setattr(torch, "save", half_saved)  # noqa: B010 - of another signature
-        setattr(Progress, "stage", in_stage)  # noqa: B010
+        setattr(Progress, "run", in_stage)  # noqa: B010
 
 
 def plan_of(folder: Path, corpus: InMemoryCorpus, resume: bool) -> Plan:
@@ -119,9 +118,14 @@ def plan_of(folder: Path, corpus: InMemoryCorpus, resume: bool) -> Plan:
             sample_every=0,
         ),
         checkpoint=CheckpointSettings(every_steps=5),
-        overfit=OverfitSettings(max_steps=4),
-        lr_find=LRFindSettings(steps=10, trial_steps=2, eval_tokens=40),
-        grid=GridSettings(steps=2, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
+        stages=[
+            Check(),
+            Overfit(max_steps=4),
+            LRFind(steps=10, trial_steps=2, eval_tokens=40),
+            Grid(steps=2, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
+            FitStage(),
+            ExportStage(),
+        ],
         score=ScoreSettings(baseline_order=0),
         sample=SampleSettings(tokens=2, prompts=["the"]),
         names={"model": "lstm", "data": "made", "tokenizer": "word"},
@@ -212,10 +216,9 @@ def main(folder: Path, points: int, seed: int) -> int:
     torch.set_num_threads(1)
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # The first one imports a compiler; forks have it then.
     os.environ["TORCH_LINGUIST_CACHE"] = str(folder / "cache")
-    for module in (RUN, TUNING):
-        for name in [name for name in vars(module) if name.startswith("plot_")]:
-            setattr(module, name, lambda *arguments: None)
-    RUN.export_jit = quick_export  # type: ignore[attr-defined]
+    for name in [name for name in vars(plots) if name.startswith("plot_")]:
+        setattr(plots, name, lambda *arguments: None)
+    setattr(export_module, "export_jit", quick_export)  # noqa: B010
     texts = {"train": [made_text(100, 1)], "valid": [made_text(20, 2)], "test": [made_text(20, 3)]}
     corpus = InMemoryCorpus(texts, name="made", tokenized=True)
     assert in_child(lambda: carry_out(folder / "straight", corpus, None)) == 0

@@ -13,10 +13,11 @@ import torch
 from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import Cosine
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.trainer import Fit, ScoreSettings, TrainerSettings, TrainingContext
+from torch_linguist.trainer import Fit, TrainerSettings, TrainingContext
 
 STEPS = 12
 RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.composition import check_types, instantiate, partial, to_yaml
 from torch_linguist.config.nodes import OWN
@@ -12,6 +12,8 @@ from torch_linguist.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline import Plan
+    from torch_linguist.pipeline.stages import Stage
+    from torch_linguist.trainer import Callback
 
 PASSED_APART = frozenset({"lr", "weight_decay", *OWN["optim"]})
 """Keys of `optim` that the plan holds itself."""
@@ -40,16 +42,19 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     make_optimizer = partial(_without(optim, PASSED_APART))
     lr, weight_decay = _number(optim, "lr"), _number(optim, "weight_decay")
     _try_optimizer(make_optimizer, lr or 1e-3, weight_decay or 0.0)
-    names = ("checkpoint", "check", "overfit", "lr_find", "grid", "score", "sample", "schedule")
+    names = ("checkpoint", "score", "sample", "schedule")
     settings = {name: instantiate(config[name], name) for name in names if config.get(name) is not None}
     settings["trainer"] = instantiate(_with_limit(config.trainer), "trainer")
+    if (fallback := OmegaConf.select(config, "lr_find.default")) is not None:
+        settings["fallback_lr"] = fallback
     return Plan(
         folder=Path(),
         corpus=instantiate(config.data, "data"),
         tokenizer_trainer=instantiate(config.tokenizer, "tokenizer"),
         make_model=partial(config.model),
         make_optimizer=make_optimizer,
-        stages=list(config.stages),
+        stages=make_stages(config),
+        callbacks=make_callbacks(config.get("callbacks")),
         lr=lr,
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
@@ -58,6 +63,47 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         config_text=to_yaml(config, choices),
         **settings,
     )
+
+
+def make_stages(config: DictConfig) -> "list[Stage]":
+    """Build the stages that the configuration lists.
+
+    Raises:
+        ConfigError: a node is not a stage, or is the node of a stage with another name.
+    """
+    from torch_linguist.pipeline.stages import Stage, built_in_stages
+
+    built_in = {stage.name: stage for stage in built_in_stages()}
+    stages = []
+    for name in config.stages:
+        stage = instantiate(config[name], name) if config.get(name) is not None else built_in[name]()
+        if not isinstance(stage, Stage):
+            raise ConfigError(f"{name}._target_={config[name]._target_}: is not a Stage")
+        if stage.name != name:
+            raise ConfigError(
+                f"{name}._target_={config[name]._target_}: is the stage {stage.name}; name its file {stage.name}.yaml"
+            )
+        stages.append(stage)
+    return stages
+
+
+def make_callbacks(node: DictConfig | None) -> "list[Callback]":
+    """Build the callbacks of a run: a single node, or a node for each name.
+
+    Raises:
+        ConfigError: a class is not a Callback.
+    """
+    from torch_linguist.trainer import Callback
+
+    if node is None:
+        return []
+    nodes = {"callbacks": node} if "_target_" in node else {f"callbacks.{name}": node[name] for name in map(str, node)}
+    callbacks = []
+    for key, one in nodes.items():
+        callbacks.append(instantiate(one, key))
+        if not isinstance(callbacks[-1], Callback):
+            raise ConfigError(f"{key}._target_={one._target_}: is not a Callback")
+    return callbacks
 
 
 def _with_limit(trainer: DictConfig) -> DictConfig:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch_linguist.errors import ConfigError
 
-GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "experiment")
+GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "stage", "callbacks", "experiment")
 """The configuration groups, in the order in which a person meets them."""
 
 

@@ -10,12 +10,11 @@ import importlib.metadata
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
@@ -24,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from torch_linguist.config.catalog import Choice, config_root, find_groups, unknown_choice
-from torch_linguist.config.nodes import AUTO, INJECTED, check_auto, check_node, locate
+from torch_linguist.config.nodes import AUTO, INJECTED, check_auto, check_node, is_stage, locate
+from torch_linguist.config.schema import RootConfig, root_schema, store_schema
 from torch_linguist.config.signatures import (
     INTERPRETED,
     MismatchError,
@@ -35,41 +35,7 @@ from torch_linguist.config.signatures import (
     unknown_key,
 )
 from torch_linguist.errors import ConfigError, LinguistError
-
-
-@dataclass
-class RootConfig:
-    """Schema of the whole configuration; each `Any` is a node whose schema is the class that it names.
-
-    Attributes:
-        name: of the run folder; null makes one up.
-        seed: of everything that is drawn at random.
-        stages: which of check, overfit, lr_find, grid, fit and export run.
-        resume: null, true or auto (go on with the newest run), or a run folder.
-        output_dir: where run folders are made.
-    """
-
-    name: Optional[str] = None  # noqa: UP045 - OmegaConf 2.3 does not know `str | None`
-    seed: int = 1
-    stages: list[str] = field(default_factory=lambda: ["check", "overfit", "lr_find", "grid", "fit", "export"])
-    resume: Any = None
-    output_dir: str = "outputs"
-    data: Any = None
-    tokenizer: Any = None
-    model: Any = None
-    optim: Any = None
-    schedule: Any = None
-    trainer: Any = None
-    checkpoint: Any = None
-    check: Any = None
-    overfit: Any = None
-    lr_find: Any = None
-    grid: Any = None
-    score: Any = None
-    sample: Any = None
-
-
-ConfigStore.instance().store(name="schema", node=RootConfig, provider="torch_linguist")
+from torch_linguist.pipeline.stages.order import ORDER, in_order
 
 
 @dataclass(frozen=True)
@@ -110,8 +76,13 @@ def compose_config(
         _check_override(override, groups)
     search_path = ",".join(quoted(f"file://{directory}") for directory in directories)
     choosing = [f"hydra.searchpath=[{search_path}]"] if directories else []
-    choosing += [str(override.input_line) for override in parsed if override.key_or_group in groups]
+    for override in parsed:
+        if override.key_or_group == "callbacks":
+            choosing += [f"+callbacks@callbacks.{name}={name}" for name in _names(override) if name != "none"]
+        elif override.key_or_group in groups:
+            choosing.append(str(override.input_line))
     setting = [override for override in parsed if override.key_or_group not in groups]
+    store_schema(list(groups["stage"]))
     with _initialized():
         base = _compose(config_name, choosing)
         lines = [_checked_line(override, base, groups) for override in setting]
@@ -120,6 +91,9 @@ def compose_config(
     with open_dict(config):
         del config["hydra"]
     choices = {group: str(choice) for group, choice in chosen.items() if group in groups and choice is not None}
+    for override in parsed:
+        if override.key_or_group == "callbacks":
+            choices["callbacks"] = ",".join(_names(override))
     for key in AUTO:
         if exists(config, key):
             check_auto(key, OmegaConf.select(config, key))
@@ -166,7 +140,12 @@ def check_types(config: DictConfig) -> DictConfig:
         ConfigError: one line that names the key, the value and the way out.
     """
     checked = {str(name): check_node(str(name), value) for name, value in to_plain(config).items()}
-    root = check_arguments("", checked, RootConfig)
+    stages = {name for name, value in checked.items() if is_stage(name, value)}
+    root = check_arguments("", checked, root_schema(stages - inspect.get_annotations(RootConfig).keys()))
+    for name in root["stages"]:
+        if name not in stages and name not in ORDER:
+            known = in_order([*ORDER, *sorted(stages)])
+            raise ConfigError(f"stages=[{name}]: no such stage; choose from {', '.join(known)}")
     return OmegaConf.create(root)
 
 
@@ -260,14 +239,22 @@ def _check_override(override: Override, groups: Mapping[str, Mapping[str, Choice
         raise ConfigError(f"{line}: is a list of values for tl-grid; {way_out}: '{key}=\"…\"'")
     if override.is_hydra_override() or key == "hydra":
         raise ConfigError(f"{line}: Hydra's own settings have no effect here; see output_dir, name and --config-dir")
+    if key == "stage":
+        raise ConfigError(f"{line}: stages are listed; write stages=[check,fit], or set keys such as lr_find.steps=40")
     if key not in groups or override.is_delete():
         return
     value = override.value()
     if value is None and key != "experiment":
         raise ConfigError(f"{line}: a choice is needed. Choices: {', '.join(groups[key])}")
-    for name in value if isinstance(value, list) else [value]:
-        if name is not None and str(name) not in groups[key]:
-            raise unknown_choice(key, show(name), groups[key])
+    for name in _names(override):
+        if name not in groups[key]:
+            raise unknown_choice(key, name, groups[key])
+
+
+def _names(override: Override) -> list[str]:
+    """The choices that an override of a group names, one or a list."""
+    value = override.value()
+    return [show(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
 
 
 def _checked_line(override: Override, base: DictConfig, groups: Mapping[str, Mapping[str, Choice]]) -> str:
@@ -349,7 +336,6 @@ def _refusal(key: str, cause: BaseException) -> LinguistError:
 
 __all__ = [
     "Composition",
-    "RootConfig",
     "check_types",
     "compose_config",
     "exists",

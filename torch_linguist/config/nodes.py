@@ -9,13 +9,14 @@ from typing import Any
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.signatures import INTERPRETED, MismatchError, check_arguments, convert, show
 from torch_linguist.errors import ConfigError
+from torch_linguist.pipeline.stages.order import ORDER
 
 ALLOWED_TARGETS = ("torch_linguist.", "torch.optim.")
 """Where the classes may come from that a run folder's configuration names."""
 
-GROUP_NODES = tuple(group for group in GROUPS if group != "experiment")
-STAGE_NODES = ("checkpoint", "check", "overfit", "lr_find", "grid", "score", "sample")
-"""Nodes of the root: each names a class, the first ones through a choice of their group."""
+GROUP_NODES = tuple(group for group in GROUPS if group not in ("stage", "callbacks", "experiment"))
+SETTINGS_NODES = ("checkpoint", "score", "sample", *ORDER)
+"""Nodes of the root: each names a class, those of `GROUP_NODES` through a choice of their group."""
 
 PLACES: Mapping[str, tuple[str, str]] = {
     "data": ("torch_linguist.data", "Corpus"),
@@ -24,14 +25,13 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "schedule": ("torch_linguist.optim", "Schedule"),
     "trainer": ("torch_linguist.trainer", "TrainerSettings"),
     "checkpoint": ("torch_linguist.trainer", "CheckpointSettings"),
-    "check": ("torch_linguist.trainer", "CheckSettings"),
-    "overfit": ("torch_linguist.trainer", "OverfitSettings"),
-    "lr_find": ("torch_linguist.trainer", "LRFindSettings"),
-    "grid": ("torch_linguist.trainer", "GridSettings"),
-    "score": ("torch_linguist.trainer", "ScoreSettings"),
-    "sample": ("torch_linguist.trainer", "SampleSettings"),
+    "score": ("torch_linguist.evaluation.score_settings", "ScoreSettings"),
+    "sample": ("torch_linguist.generation.sample_settings", "SampleSettings"),
 }
-"""The nodes of a run's configuration, and what their classes must descend from."""
+"""The nodes of a run's configuration, and what their classes must descend from. Any other node is a stage."""
+
+STAGE = ("torch_linguist.pipeline.stages", "Stage")
+CALLBACK = ("torch_linguist.trainer", "Callback")
 
 INJECTED: Mapping[str, frozenset[str]] = {"model": frozenset({"vocab_size"}), "optim": frozenset({"params"})}
 """Arguments of a node's class that the program itself passes."""
@@ -88,12 +88,12 @@ def check_node(key: str, value: Any) -> Any:
             raise ConfigError(f"{key}: has no value; give one with {key}=…")
         if key in GROUP_NODES:
             raise ConfigError(f"{key}={show(value)}: names no class; take one with {key}=CHOICE")
-        if key in STAGE_NODES:
+        if key in SETTINGS_NODES:
             raise ConfigError(f"{key}={show(value)}: is a group of settings; set its keys, such as {key}.KEY=VALUE")
         return value
     inner = {str(name): check_node(f"{key}.{name}", item) for name, item in value.items()}
     if "_target_" not in inner:
-        if key in GROUP_NODES or key in STAGE_NODES:
+        if key in GROUP_NODES or key in SETTINGS_NODES:
             raise ConfigError(f"{key}: has no _target_, the class that it is for")
         return inner
     target = locate(key, str(inner["_target_"]))
@@ -161,10 +161,20 @@ def _belongs(key: str, found: type) -> bool:
     """Whether a class may stand at a place; a tokenizer's trainer is known by what it does, not by its descent."""
     if key == "tokenizer":
         return all(callable(getattr(found, name, None)) for name in ("train", "fingerprint"))
-    if key not in PLACES:
-        return False
-    module, name = PLACES[key]
-    return issubclass(found, getattr(importlib.import_module(module), name))
+    if key == "callbacks" or key.startswith("callbacks."):
+        return _descends(found, CALLBACK)
+    return "." not in key and _descends(found, PLACES.get(key, STAGE))
+
+
+def _descends(found: Any, base: tuple[str, str]) -> bool:
+    module, name = base
+    return inspect.isclass(found) and issubclass(found, getattr(importlib.import_module(module), name))
+
+
+def is_stage(key: str, value: Any) -> bool:
+    """Return whether the value of a root key is the node of a stage."""
+    named = isinstance(value, Mapping) and "_target_" in value
+    return named and key not in PLACES and key != "tokenizer" and _descends(locate(key, str(value["_target_"])), STAGE)
 
 
 def targets_of(value: Any, key: str = "") -> list[tuple[str, Any]]:

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.evaluation import Score, ngram_baseline, score, unigram_score
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import ScoreSettings
 
 SPLITS = ("valid", "test")
 

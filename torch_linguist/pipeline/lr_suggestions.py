@@ -21,10 +21,10 @@ def suggest(method: str, rates: np.ndarray, losses: np.ndarray) -> float | None:
     Raises:
         KeyError: there is no such method.
     """
-    chosen = {"valley": _valley, "steep": _steep, "minimum": _minimum, "slide": _slide}[method]
+    choose = METHODS[method]
     if len(rates) < 5 or losses.min() >= losses[0]:
         return None
-    index = chosen(rates, losses)
+    index = choose(rates, losses)
     if index is None:
         return None
     return float(rates[index]) / (10.0 if method == "minimum" else 1.0)
@@ -68,3 +68,6 @@ def _slide(rates: np.ndarray, losses: np.ndarray) -> int | None:
     while left >= 0 and abs(slope[right] - slope[left]) > SLIDE_THRESHOLD:
         right, left = right - 1, left - 1
     return left if left >= 0 else None
+
+
+METHODS = {"valley": _valley, "steep": _steep, "minimum": _minimum, "slide": _slide}

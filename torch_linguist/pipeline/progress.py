@@ -1,75 +1,63 @@
-"""`progress.json`: which stages of a run are done, so that a run that goes on repeats none of them."""
+"""`progress.json`: the stages of a run that are done, which a resumed run skips, and the one that is running."""
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.data.corpora.corpus import digest
 from torch_linguist.errors import LinguistError
+from torch_linguist.pipeline.run_context import RunContext
+from torch_linguist.pipeline.stages.order import ORDER
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.files import write_json
 from torch_linguist.runs.safe_reading import read_small_text
-from torch_linguist.trainer import STAGES, Callback
+from torch_linguist.trainer import Callback
 
 FILE = "progress.json"
-BEFORE_FIT = STAGES[: STAGES.index("fit")]
-
-
-class Finish(Protocol):
-    """Called at the end of a stage."""
-
-    def __call__(self, verdict: str, facts: Mapping[str, Any], done: bool = True) -> None:
-        """Hands in what a stage came to.
-
-        Args:
-            verdict: in one line.
-            facts: what `summary.json` says of it, and what a run that goes on needs of it.
-            done: whether a run that goes on may leave the stage out.
-        """
 
 
 class Progress:
-    """The stages of a run as they begin and end.
+    """Announces the stages of a run and records their results.
 
     Args:
-        folder: of the run.
-        observer: is told.
-        stages: the part of the summary that each stage adds its facts to.
-        resume: whether the run goes on; what `progress.json` holds then counts.
+        folder: run folder.
+        callbacks: called when a stage starts and finishes.
+        stages: entry `stages` of the summary, filled with the facts of each stage.
+        resume: whether the run is resumed, so that the content of `progress.json` counts.
     """
 
-    def __init__(self, folder: Path, observer: Callback, stages: dict[str, Any], resume: bool) -> None:
-        self._path, self._observer, self._stages = folder / FILE, observer, stages
+    def __init__(self, folder: Path, callbacks: Callback, stages: dict[str, Any], resume: bool) -> None:
+        self._path, self._callbacks, self._stages = folder / FILE, callbacks, stages
         self._content: dict[str, Any] = {"stages": {}, "corpus": None, "changes": []}
         if resume:
             self._read()
 
     def _read(self) -> None:
         if not self._path.is_file():
-            # Of a version that kept no such file: with a checkpoint, the stages before it are done.
-            self._content["stages"] = {stage: {} for stage in BEFORE_FIT}
+            # Early versions wrote no such file: if there is a checkpoint, the stages before `fit` are done.
+            self._content["stages"] = {stage: {} for stage in ORDER[: ORDER.index("fit")]}
             return
         try:
             content = json.loads(read_small_text(self._path))
             assert isinstance(content["stages"], dict)
         except (ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
             raise LinguistError(
-                f"{self._path}: is damaged; remove it, and the stages before fit are taken as done"
-            ) from (error)
+                f"{self._path}: is damaged; remove it, and the stages before fit count as done"
+            ) from error
         self._content |= content
 
     def begin(self, corpus: TokenizedCorpus, changes: Sequence[str]) -> None:
-        """The run begins, or goes on, on this corpus.
+        """Begin or resume the run on a corpus.
 
         Args:
-            corpus: tokenized.
-            changes: what the configuration of a run that goes on has other than before, in words.
+            corpus: tokenized corpus.
+            changes: differences between the configurations of the resumed run before and now.
 
         Raises:
-            LinguistError: the run was begun on another corpus.
+            LinguistError: the run began on another corpus.
         """
         facts = {
             "vocabulary": corpus.tokenizer.vocab_size,
@@ -79,40 +67,40 @@ class Progress:
         before = self._content["corpus"]
         if isinstance(before, dict) and before != facts:
             differing = [
-                f"{key}: {before.get(key)} then, {facts[key]} now" for key in facts if before.get(key) != facts[key]
+                f"{key}: {before.get(key)} then, {now} now" for key, now in facts.items() if before.get(key) != now
             ]
             raise LinguistError(
-                f"{self._path.parent}: the text or its tokenizer has changed since the run was begun "
-                f"({'; '.join(differing)}); bring them back, or start a new run"
+                f"{self._path.parent}: the text or its tokenizer has changed since the run began "
+                f"({'; '.join(differing)}); restore them, or start a new run"
             )
         self._content["corpus"] = facts
         self._content["changes"] = [*self._content["changes"], *changes]
         self._write()
 
     def done(self, stage: str) -> dict[str, Any] | None:
-        """The facts of a stage that an earlier part of this run has finished; None of one that is still to do."""
+        """Return the facts of a stage that an earlier part of the run finished; None if it did not."""
         facts = self._content["stages"].get(stage)
         return facts if isinstance(facts, dict) else None
 
     def take_over(self, stage: str) -> None:
-        """Puts a stage that is done into the summary."""
+        """Copy the facts of a finished stage to the summary."""
         self._stages[stage] = self.done(stage)
 
-    @contextmanager
-    def stage(self, stage: str, about: str) -> Iterator[Finish]:
-        """Announces a stage; the block hands its verdict to what it is given."""
+    def run(self, stage: Stage, context: RunContext) -> StageResult:
+        """Run a stage, draw its figures and record its result."""
         begin = time.perf_counter()
-        self._observer.stage_started(stage, about)
-
-        def finish(verdict: str, facts: Mapping[str, Any], done: bool = True) -> None:
-            seconds = time.perf_counter() - begin
-            self._stages[stage] = {"seconds": round(seconds, 3), **facts}
-            if done:
-                self._content["stages"][stage] = self._stages[stage]
-                self._write()
-            self._observer.stage_finished(stage, verdict, seconds)
-
-        yield finish
+        self._content["running"] = {"stage": stage.name, "tables": list(stage.tables)}
+        self._write()
+        self._callbacks.stage_started(stage.name, stage.about(context))
+        result = stage.run(context)
+        stage.plot(context.folder, result.facts)
+        seconds = time.perf_counter() - begin
+        self._stages[stage.name] = {"seconds": round(seconds, 3), **result.facts}
+        if result.done:
+            self._content["stages"][stage.name] = self._stages[stage.name]
+            self._write()
+        self._callbacks.stage_finished(stage.name, result.verdict, seconds)
+        return result
 
     def _write(self) -> None:
         write_json(self._path, self._content)

@@ -1,5 +1,6 @@
-"""What is said of a run: its header, its training, its artifacts."""
+"""Parts of a run's summary and header: its training, its artifacts, its configuration in short."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +9,29 @@ import torch
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.plan import Plan
+from torch_linguist.pipeline.stages import Stage, built_in_stages
 from torch_linguist.trainer import FitResult, TrainerSettings
 from torch_linguist.trainer.device import peak_memory_mib
 
-ARTIFACTS = {
-    "config": "config.yaml",
-    "tokenizer": "tokenizer.json",
-    "check": "check.json",
-    "overfit": "overfit.csv",
-    "overfit_plot": "overfit.png",
-    "lr_finder": "lr_finder.csv",
-    "lr_finder_plot": "lr_finder.png",
-    "lr_trials": "lr_trials.csv",
-    "grid": "grid.csv",
-    "grid_plot": "grid.png",
-    "metrics": "metrics.csv",
-    "pace": "pace.csv",
-    "curves": "curves.png",
-    "profile": "profile.csv",
-    "profile_plot": "profile.png",
-    "trace": "profile/trace.json",
-    "tensorboard": "tensorboard",
-    "best": "checkpoints/best.pt",
-    "last": "checkpoints/last.pt",
-    "jit": "model.jit",
-}
+RUN_ARTIFACTS = {"config": "config.yaml", "tokenizer": "tokenizer.json"}
+"""Files of every run, beside those that its stages leave."""
 
 
-def artifacts(folder: Path) -> dict[str, str]:
-    """Relative paths of what a run has made, by name."""
-    return {name: path for name, path in ARTIFACTS.items() if (folder / path).exists()}
+def artifacts(folder: Path, stages: Sequence[Stage] = ()) -> dict[str, str]:
+    """Return the relative paths of the files that a run has left, by name.
+
+    Args:
+        folder: run folder.
+        stages: stages of the run; the files of built-in stages count even if they are not among them.
+    """
+    known = dict(RUN_ARTIFACTS)
+    for stage in (*(kind() for kind in built_in_stages()), *stages):
+        known |= stage.artifacts
+    return {name: path for name, path in known.items() if (folder / path).exists()}
 
 
 def training_facts(result: FitResult, device: str) -> dict[str, Any]:
-    """What `summary.json` says of the long training."""
+    """Return the entry `train` of `summary.json` for a long training."""
     return {
         "tokens": result.tokens,
         "steps": result.steps,
@@ -56,7 +46,7 @@ def training_facts(result: FitResult, device: str) -> dict[str, Any]:
 
 
 def counting_facts(tokens: int, seconds: float) -> dict[str, Any]:
-    """What `summary.json` says of a training that is one pass of counting."""
+    """Return the entry `train` of `summary.json` for one pass of counting."""
     return {
         "tokens": tokens,
         "epochs": 1.0,
@@ -69,7 +59,7 @@ def counting_facts(tokens: int, seconds: float) -> dict[str, Any]:
 def header_facts(
     plan: Plan, corpus: TokenizedCorpus, model: LanguageModel, settings: TrainerSettings
 ) -> dict[str, dict[str, str | int | float]]:
-    """What the header of a run shows, by subject."""
+    """Return the facts in the header of a run, by subject."""
     limits = {
         name: getattr(settings, name)
         for name in ("max_epochs", "max_steps", "max_tokens", "max_minutes")

@@ -1,17 +1,9 @@
-"""The progress of a run, read from the tables that grow in its folder."""
+"""The progress of a run, read from `progress.json` and the tables that grow in its folder."""
 
 import csv
+import json
 import math
 from pathlib import Path
-
-STAGE_TABLES = (
-    ("fit", "metrics.csv"),
-    ("grid", "grid.csv"),
-    ("lr_find", "lr_trials.csv"),
-    ("lr_find", "lr_finder.csv"),
-    ("overfit", "overfit.csv"),
-)
-"""Stages with the tables that they write, the latest stage first."""
 
 LOSS_COLUMNS = ("train_loss", "loss")
 
@@ -38,15 +30,17 @@ class RunProgress:
 
     def update(self) -> bool:
         """Read the new rows; return whether there is a new validation loss."""
-        written = (one for one in STAGE_TABLES if (self.folder / one[1]).is_file())
-        stage, name = next(written, STAGE_TABLES[-1])
         before = len(self.valid_losses)
-        if name != self._name:
-            self.stage, self._name, self._offset = stage, name, 0
         try:
+            running = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))["running"]
+            name = next((table for table in running["tables"] if (self.folder / table).is_file()), "")
+            if not name:
+                return False
+            if name != self._name:
+                self.stage, self._name, self._offset = running["stage"], name, 0
             self._read(self.folder / name)
-        except OSError:
-            # The table does not exist yet, or is being replaced.
+        except (OSError, ValueError, KeyError, RecursionError):
+            # The file does not exist yet, or is being replaced.
             return False
         return len(self.valid_losses) > before
 
@@ -69,7 +63,8 @@ class RunProgress:
 
     def _take_row(self, row: dict[str, str]) -> None:
         self.step = int(_number(row.get("step")) or self.step)
-        for column in LOSS_COLUMNS:
+        except (OSError, ValueError, KeyError, RecursionError):
+            # The file does not exist yet, or is being replaced.
             loss = _number(row.get(column))
             if loss is not None:
                 self.loss = loss

@@ -10,12 +10,13 @@ from torch.optim import Optimizer
 from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
 from torch_linguist.distributed.data_parallel import check_batch_size
 from torch_linguist.distributed.processes import world_size
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 from torch_linguist.optim.schedules import Schedule
 from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.loop import BatchSource, Loop, Nll
-from torch_linguist.trainer.settings import CheckpointSettings, ScoreSettings, TrainerSettings
+from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
+from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import OneCycle, Schedule
 from torch_linguist.trainer.callback import Callback
@@ -17,7 +18,7 @@ from torch_linguist.trainer.context import TrainingContext, resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.initialization import start_from_counts
-from torch_linguist.trainer.settings import ScoreSettings, TrainerSettings
+from torch_linguist.trainer.settings import TrainerSettings
 
 
 def train(

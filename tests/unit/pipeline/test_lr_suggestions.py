@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from torch_linguist.pipeline.lr_suggestions import suggest
-from torch_linguist.trainer.settings import SUGGESTIONS
+from torch_linguist.pipeline.lr_suggestions import METHODS, suggest
 
 RATES = np.geomspace(1e-5, 10, 121)
 X = np.log10(RATES)
@@ -42,7 +41,7 @@ def test_slide_stops_where_the_fall_is_even() -> None:
     assert chosen == pytest.approx(RATES[edge - 1 - 15], rel=1e-9)
 
 
-@pytest.mark.parametrize("method", SUGGESTIONS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "losses", [np.full(121, 5.0), np.linspace(5, 9, 121), np.array([5.0, 4.0, 3.0])], ids=["flat", "rising", "short"]
 )
@@ -50,7 +49,7 @@ def test_no_fall_no_suggestion(method: str, losses: np.ndarray) -> None:
     assert suggest(method, RATES[: len(losses)], losses) is None
 
 
-@given(losses=arrays(np.float64, st.integers(5, 60), elements=st.floats(0, 100)), method=st.sampled_from(SUGGESTIONS))
+@given(losses=arrays(np.float64, st.integers(5, 60), elements=st.floats(0, 100)), method=st.sampled_from(list(METHODS)))
 def test_whatever_the_curve_the_answer_is_a_rate_of_the_range(losses: np.ndarray, method: str) -> None:
     rates = RATES[: len(losses)]
     chosen = suggest(method, rates, losses)

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from torch_linguist import load_run, pipeline
+from torch_linguist import load_run
 from torch_linguist.checkpoint import load_model
 from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.errors import ConfigError, LinguistError, TrainingError
 from torch_linguist.evaluation import score, unigram_score
+from torch_linguist.generation.sample_settings import SampleSettings
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
-from torch_linguist.trainer import Fit, GridSettings, LRFindSettings, OverfitSettings, SampleSettings, TrainerSettings
+from torch_linguist.pipeline.stages import Check, ExportStage, FitStage, Grid, LRFind, Overfit, Stage
+from torch_linguist.trainer import Fit, TrainerSettings
 from torch_linguist.trainer.callbacks.metrics_log import MetricsLog
 
 SCORE = {"tokens", "words", "bytes", "oov_rate", "loss", "perplexity", "word_perplexity", "bits_per_byte"}
@@ -37,6 +40,14 @@ ALL = {
     "tokenizer.json", "summary.json", "progress.json", ".lock",
 }  # fmt: skip
 NO_ARTIFACTS = {"summary.json", "checkpoints", "progress.json", ".lock"}
+STAGES: dict[str, Stage] = {
+    "check": Check(),
+    "overfit": Overfit(max_steps=5),
+    "lr_find": LRFind(steps=12, trial_steps=3, eval_tokens=40),
+    "grid": Grid(steps=3, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
+    "fit": FitStage(),
+    "export": ExportStage(),
+}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -56,9 +67,7 @@ def plan_of(folder: Path, corpus: InMemoryCorpus, **options: Any) -> Plan:
         "schedule": OneCycle(),
         "names": {"model": "lstm", "data": "made", "tokenizer": "word"},
         "config_text": "seed: 1\n",
-        "overfit": OverfitSettings(max_steps=5),
-        "lr_find": LRFindSettings(steps=12, trial_steps=3, eval_tokens=40),
-        "grid": GridSettings(steps=3, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
+        "stages": [STAGES[name] for name in options.pop("stages", STAGES)],
         "sample": SampleSettings(tokens=4, prompts=["", "the"]),
     }
     return Plan(
@@ -162,7 +171,7 @@ def test_the_best_point_of_the_grid_is_trained(finished: tuple[Path, dict[str, A
 
 def test_the_terminal_tells_the_story(finished: tuple[Path, dict[str, Any], str]) -> None:
     _, summary, text = finished
-    for stage in ("check", "overfit", "lr_find", "grid", "fit", "export"):
+    for stage in STAGES:
         assert f"[{stage}] done" in text
     for part in ("unigram", f"{summary['test']['perplexity']:.2f}", "model.jit", "valid loss"):
         assert part in text
@@ -236,9 +245,9 @@ def test_one_given_number(
 def test_auto_without_its_stages_takes_the_defaults(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
     console = quiet()
     summary = run(plan_of(tmp_path, source_corpus, stages=["fit"]), console)
-    assert (summary["lr"], summary["weight_decay"]) == (LRFindSettings().default, pipeline.UNTUNED_WEIGHT_DECAY)
+    assert (summary["lr"], summary["weight_decay"]) == (3e-3, 0.01)
     assert isinstance(console.file, io.StringIO)
-    assert console.file.getvalue().count("note: ") == 2
+    assert console.file.getvalue().count("note: optim.") == 2
 
 
 def test_stages_without_a_training(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
@@ -266,10 +275,11 @@ def test_a_run_that_fails_says_so(
 
 def test_a_grid_of_diverged_points_ends_in_one_line(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:
     plan = plan_of(
-        tmp_path, source_corpus, stages=["grid", "fit"], lr=1e15, make_optimizer=torch.optim.SGD,
+        tmp_path, source_corpus, lr=1e15, make_optimizer=torch.optim.SGD,
         make_model=functools.partial(RNN, embedding_dim=8, hidden_size=8, nonlinearity="relu"),
-        settings={"gradient_clip": None}, grid=GridSettings(steps=20, weight_decay=[0.0, 0.1]),
+        settings={"gradient_clip": None},
     )  # fmt: skip
+    plan = replace(plan, stages=[Grid(steps=20, weight_decay=[0.0, 0.1]), FitStage()])
     with pytest.raises(LinguistError, match=r"grid: every point diverged.*optim\.lr"):
         run(plan, quiet())
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
@@ -309,8 +319,7 @@ def test_a_vocabulary_of_next_to_nothing_still_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"stages": ["fitt"]}, "stages=fitt: .*fit"),
-        ({"stages": ["export"]}, r"stages=\[export\]: needs fit"),
+        ({"stages": ["export"]}, r"stages=\[export\]: needs fit before it"),
         ({"lr": -1.0}, "optim.lr=-1.0"),
         ({"lr": math.nan}, "optim.lr=nan"),
         ({"weight_decay": -0.1}, "optim.weight_decay=-0.1"),

@@ -184,8 +184,11 @@ def test_a_watch_reads_only_whole_lines_and_starts_anew_where_rows_were_dropped(
     watch = RunProgress(tmp_path / "run")
     assert not watch.update()
     (tmp_path / "run").mkdir()
+    progress = tmp_path / "run" / "progress.json"
+    progress.write_text('{"running": {"stage": "lr_find", "tables": ["lr_trials.csv", "lr_finder.csv"]}}')
     (tmp_path / "run" / "lr_finder.csv").write_text("step,lr,loss\n1,0.1,5.5\n")
     assert (watch.update(), watch.stage, watch.loss) == (False, "lr_find", 5.5)
+    progress.write_text('{"running": {"stage": "fit", "tables": ["metrics.csv"]}}')
     path = tmp_path / "run" / "metrics.csv"
     path.write_text("step,train_loss,valid_loss\n10,4.5,\n20,4.25,4.")
     assert (watch.update(), watch.stage, watch.step, watch.loss) == (False, "fit", 10, 4.5)

@@ -7,12 +7,6 @@ import pytest
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.trainer import (
-    CheckSettings,
-    GridSettings,
-    LRFindSettings,
-    OverfitSettings,
-    SampleSettings,
-    ScoreSettings,
     TrainerSettings,
 )
 from torch_linguist.trainer.budget import progress, remaining_seconds
@@ -61,18 +55,6 @@ def test_time_left() -> None:
         (TrainerSettings, {"max_minutes": math.nan}, "trainer.max_minutes=nan"),
         (TrainerSettings, {"max_steps": 1, "precision": "fp16"}, "trainer.precision=fp16: .*bf16"),
         (TrainerSettings, {"max_steps": 1, "batches": "window"}, "trainer.batches=window: .*windows"),
-        (CheckSettings, {"batches": 0}, "check.batches=0"),
-        (OverfitSettings, {"target": 0}, "overfit.target=0"),
-        (LRFindSettings, {"start": 1.0, "end": 0.1}, "lr_find.end=0.1"),
-        (LRFindSettings, {"steps": 9}, "lr_find.steps=9"),
-        (LRFindSettings, {"trial_factors": [1.0, 0.0]}, "lr_find.trial_factors=0.0"),
-        (LRFindSettings, {"smoothing": 1.0}, "lr_find.smoothing=1.0"),
-        (LRFindSettings, {"suggestion": "vally"}, "lr_find.suggestion=vally: .*valley"),
-        (GridSettings, {"weight_decay": []}, "grid.weight_decay="),
-        (GridSettings, {"weight_decay": [-1.0]}, "grid.weight_decay=-1.0"),
-        (SampleSettings, {"temperature": 0}, "sample.temperature=0"),
-        (SampleSettings, {"top_k": -1}, "sample.top_k=-1"),
-        (ScoreSettings, {"stride": 0}, "score.stride=0"),
     ],
 )
 def test_wrong_settings_are_named(kind: Any, options: dict[str, Any], names: str) -> None:

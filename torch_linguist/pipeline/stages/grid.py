@@ -1,54 +1,32 @@
-"""Stage `grid`: weight decay x the best learning rates, a short training each, a row in `grid.csv` as each ends.
+"""Stage `grid`: weight decay x the best learning rates, a short training each."""
 
-Losing points can be stopped early by successive halving, in its form for points that come one after the other (Li et
-al. 2020, "A system for massively parallel hyperparameter tuning"): at each rung a point goes on only if its validation
-loss is among the best share of those that have come so far. The paper promotes points later, too; here a point that is
-stopped stays so, since nothing of its training is kept.
-"""
-
-import csv
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch_linguist.errors import LinguistError
+from torch_linguist.errors import require, require_positive
 from torch_linguist.model import LanguageModel
+from torch_linguist.pipeline.grid_table import COLUMNS, read_points, row_of
+from torch_linguist.pipeline.halving import Halving
 from torch_linguist.pipeline.short_training import Trial, run_trial
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer.context import TrainingContext
-from torch_linguist.trainer.settings import GridSettings
 
-COLUMNS = (
-    "point",
-    "lr",
-    "weight_decay",
-    "parameters",
-    "steps",
-    "train_loss",
-    "train_perplexity",
-    "valid_loss",
-    "valid_perplexity",
-    "seconds",
-    "status",
-    "error",
-    "rungs",
-)
-LARGEST_LOSS = 700.0
-"""Nats whose exponential float64 still holds."""
-LEAST_RUNG = 10
-"""Updates before the first look at a point."""
+if TYPE_CHECKING:
+    from torch_linguist.pipeline.run_context import RunContext
 
 
 @dataclass(frozen=True)
 class GridResult:
-    """What the grid came to.
+    """Result of a grid.
 
     Attributes:
-        best: the point with the lowest validation loss; None where no point finished.
-        points: all of them, in the order of the grid.
-        resumed: how many of them an earlier start had done.
+        best: the point with the lowest validation loss; None if no point finished.
+        points: all points, in the order of the grid.
+        resumed: number of points that an earlier part of the run trained.
     """
 
     best: Trial | None
@@ -56,165 +34,129 @@ class GridResult:
     resumed: int = 0
 
 
-class Halving:
-    """Decides at each rung whether a point goes on.
+@dataclass(frozen=True)
+class Grid(Stage):
+    """Tries weight decay x the best learning rates, with a short training for each point.
 
-    Args:
-        factor: of so many points that come to a rung, one goes on.
-        steps: updates of a whole point.
+    Attributes:
+        weight_decay: values to try.
+        learning_rates: how many of the best learning rates take part.
+        steps: updates per point.
+        eval_tokens: validation tokens that judge a point; None for all.
+        halving: one in so many points continues after each part of its training (`steps` / halving, and so on down);
+            the others are stopped. None trains every point to its end. See `Halving`.
     """
 
-    def __init__(self, factor: int, steps: int) -> None:
-        self.factor = factor
-        rungs: list[int] = []
-        while (rung := steps // factor ** (len(rungs) + 1)) >= LEAST_RUNG:
-            rungs.append(rung)
-        self.losses: dict[int, list[float]] = {rung: [] for rung in reversed(rungs)}
+    name = "grid"
+    title = "short trainings: weight decay x learning rate"
+    requires = ("initialize",)
+    artifacts: ClassVar = {"grid": "grid.csv", "grid_plot": "grid.png"}
+    tables = ("grid.csv",)
 
-    def goes_on(self, step: int, loss: float) -> bool:
-        """Notes a loss and says whether it is among the best share of those at its rung."""
-        losses = self.losses[step]
-        losses.append(loss)
-        return loss <= sorted(losses)[math.ceil(len(losses) / self.factor) - 1]
+    weight_decay: Sequence[float] = field(default_factory=lambda: [0.0, 0.01, 0.1])
+    learning_rates: int = 2
+    steps: int = 120
+    eval_tokens: int | None = 20_000
+    halving: int | None = None
 
-    def note(self, looks: Iterable[tuple[int, float]]) -> None:
-        """Takes up the looks of a point that an earlier start has done."""
-        for step, loss in looks:
-            if step in self.losses:
-                self.losses[step].append(loss)
+    def __post_init__(self) -> None:
+        require(self.halving is None or self.halving > 1, f"grid.halving={self.halving}: must be null or at least 2")
+        require_positive("grid", self, "learning_rates", "steps", "eval_tokens")
+        require(len(self.weight_decay) > 0, "grid.weight_decay=[]: must hold at least one value")
+        for value in self.weight_decay:
+            require(value >= 0, f"grid.weight_decay={value}: must be at least 0")
 
+    def is_needed(self, context: "RunContext") -> bool:
+        return context.plan.weight_decay is None
 
-def run_grid(
-    model: LanguageModel,
-    context: TrainingContext,
-    settings: GridSettings,
-    learning_rates: Sequence[float],
-    table: Path,
-    progressed: Callable[[float, float], None] = lambda fraction, loss: None,
-    resume: bool = False,
-) -> GridResult:
-    """Trains a copy of the model at every point, from the same weights, seed and data order.
+    def prepare(self, context: "RunContext") -> None:
+        context.candidate_rates()
 
-    Args:
-        model: untrained; is not changed.
-        context: corpus and settings.
-        settings: the weight decays, and the length of each training.
-        learning_rates: best first; the first `settings.learning_rates` of them take part.
-        table: a CSV file, a row a point.
-        progressed: told the share of the stage done and the loss.
-        resume: whether the rows that the file holds count, so that only the missing points are trained. Half a row at
-            its end is dropped. Without it the file begins anew.
+    def about(self, context: "RunContext") -> str:
+        return f"{len(self._pairs(context.candidate_rates()))} {self.title}"
 
-    Returns:
-        The points and the best of them; a point that diverges is a row like any other.
+    def _pairs(self, rates: Sequence[float]) -> list[tuple[float, float]]:
+        return [(lr, decay) for lr in rates[: self.learning_rates] for decay in self.weight_decay]
 
-    Raises:
-        LinguistError: with `resume`, a row is not one of this grid.
-    """
-    pairs = [(lr, decay) for lr in learning_rates[: settings.learning_rates] for decay in settings.weight_decay]
-    earlier = read_points(table, pairs, settings.steps) if resume else {}
-    halving = Halving(settings.halving, settings.steps) if settings.halving else None
-    rows = Table(table, COLUMNS, append=bool(earlier))
-    points: list[Trial] = []
-    for index, (lr, decay) in enumerate(pairs):
+    def search(
+        self,
+        model: LanguageModel,
+        training: TrainingContext,
+        rates: Sequence[float],
+        table: Path,
+        progressed: Callable[[float, float], None] = lambda fraction, loss: None,
+        resume: bool = False,
+    ) -> GridResult:
+        """Train a copy of the model at every point, from the same weights, seed and data order.
 
-        def stretch(fraction: float, loss: float, index: int = index) -> None:
-            progressed((index + fraction) / len(pairs), loss)
+        Args:
+            model: untrained model, left unchanged.
+            training: corpus and settings.
+            rates: learning rates, best first; the first `learning_rates` of them take part.
+            table: path of the CSV file, one row per point.
+            progressed: called with the share of the stage done and the loss.
+            resume: whether the points in the file count, so that only the missing ones are trained. Otherwise the
+                file is replaced.
 
-        if index in earlier:
-            points.append(earlier[index])
-            if halving:
-                halving.note(earlier[index].rungs)
-            continue
-        looks = {"rungs": tuple(halving.losses), "satisfied": halving.goes_on} if halving else {}
-        point = run_trial(model, context, lr, decay, settings.steps, settings.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
-        points.append(point)
-        rows.add(_row(index, point, model.num_parameters()))
-    finished = [point for point in points if point.status == "finished"]
-    return GridResult(min(finished, key=lambda point: point.valid_loss, default=None), points, len(earlier))
+        Returns:
+            The points and the best of them. A point that diverges is a row like any other.
 
+        Raises:
+            LinguistError: with `resume`, a row does not belong to this grid.
+        """
+        pairs = self._pairs(rates)
+        earlier = read_points(table, pairs, self.steps) if resume else {}
+        halving = Halving(self.halving, self.steps) if self.halving else None
+        rows = Table(table, COLUMNS, append=bool(earlier))
+        points: list[Trial] = []
+        for index, (lr, decay) in enumerate(pairs):
 
-def read_points(table: Path, pairs: Sequence[tuple[float, float]], steps: int) -> dict[int, Trial]:
-    """The points that the file of an earlier start holds; it is left with their whole rows alone.
+            def stretch(fraction: float, loss: float, index: int = index) -> None:
+                progressed((index + fraction) / len(pairs), loss)
 
-    Args:
-        table: the CSV file; may be absent.
-        pairs: learning rate and weight decay of each point.
-        steps: updates of a whole point.
+            if index in earlier:
+                points.append(earlier[index])
+                if halving:
+                    halving.record(earlier[index].rungs)
+                continue
+            looks = {"rungs": tuple(halving.losses), "satisfied": halving.goes_on} if halving else {}
+            point = run_trial(model, training, lr, decay, self.steps, self.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
+            points.append(point)
+            rows.add(row_of(index, point, model.num_parameters()))
+        finished = [point for point in points if point.status == "finished"]
+        return GridResult(min(finished, key=lambda point: point.valid_loss, default=None), points, len(earlier))
 
-    Returns:
-        Number of the point to what it came to.
-
-    Raises:
-        LinguistError: a row is not one of this grid.
-    """
-    if not table.is_file():
-        return {}
-    content = table.read_bytes()
-    lines = content[: content.rfind(b"\n") + 1].decode("utf-8", errors="replace").splitlines()
-    rows = list(csv.reader(lines))
-    if not rows:
-        return {}
-    points: dict[int, Trial] = {}
-    for number, cells in enumerate(rows[1:], start=2):
-        row = dict(zip(COLUMNS, cells, strict=False))
-        try:
-            index, point = int(row["point"]), _trial(row)
-            fits = rows[0] == list(COLUMNS) and len(cells) == len(COLUMNS) and index not in points
-            fits = fits and pairs[index] == (point.lr, point.weight_decay) and index >= 0
-            fits = fits and (point.steps == steps or point.status != "finished")
-        except (ValueError, KeyError, IndexError):
-            fits = False
-        if not fits:
-            raise LinguistError(
-                f"{table}, line {number}: is no row of this grid; remove the file, and its points are trained again"
+    def run(self, context: "RunContext") -> StageResult:
+        table, rates = context.folder / "grid.csv", context.candidate_rates()
+        result = self.search(
+            context.model, context.training, rates, table, context.report(self), resume=context.plan.resume
+        )
+        best, count = result.best, len(result.points)
+        if best is None:
+            return StageResult(
+                f"all {count} points diverged",
+                {"lr": None, "weight_decay": None},
+                done=False,
+                error="grid: every point diverged (grid.csv); lower optim.lr or trainer.gradient_clip",
             )
-        points[index] = point
-    with whole_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    return points
+        facts = {"lr": best.lr, "weight_decay": best.weight_decay, "points": count}
+        self.restore(context, facts)
+        notes = []
+        if context.plan.config_text:
+            line = shlex.join(["tl-train", "--config-dir", str(context.folder)])
+            point = f"optim.lr={best.lr!r} optim.weight_decay={best.weight_decay!r}"
+            notes.append(f"grid: the best point by itself: {line} {point}")
+        verdict = f"best: optim.lr={best.lr:.3g} optim.weight_decay={best.weight_decay:g}"
+        return StageResult(f"{verdict}, valid loss {best.valid_loss:.4f}", facts, notes)
 
+    def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
+        if facts.get("lr") is None:
+            return
+        plan, results = context.plan, context.results
+        results.learning_rate = float(facts["lr"]) if plan.lr is None else plan.lr
+        results.weight_decay = float(facts["weight_decay"]) if plan.weight_decay is None else plan.weight_decay
 
-def _row(index: int, point: Trial, parameters: int) -> dict[str, object]:
-    diverged = point.status == "diverged"
-    return {
-        "point": index,
-        "lr": point.lr,
-        "weight_decay": float(point.weight_decay),
-        "parameters": parameters,
-        "steps": point.steps,
-        "train_loss": point.train_loss,
-        "train_perplexity": _perplexity(point.train_loss),
-        "valid_loss": point.valid_loss,
-        "valid_perplexity": math.inf if diverged else _perplexity(point.valid_loss),
-        "seconds": point.seconds,
-        "status": point.status,
-        "error": point.error,
-        "rungs": " ".join(f"{step}:{loss!r}" for step, loss in point.rungs),
-    }
+    def plot(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        from torch_linguist.report.plots import plot_grid  # matplotlib: no update waits for it
 
-
-def _trial(row: Mapping[str, str]) -> Trial:
-    """The point of a row.
-
-    Raises:
-        ValueError: a cell is not what belongs there.
-    """
-    if row["status"] not in ("finished", "diverged", "stopped"):
-        raise ValueError(row["status"])
-    looks = [look.partition(":") for look in row["rungs"].split()]
-    return Trial(
-        lr=float(row["lr"]),
-        weight_decay=float(row["weight_decay"]),
-        steps=int(row["steps"]),
-        train_loss=float(row["train_loss"]),
-        valid_loss=float(row["valid_loss"]),
-        seconds=float(row["seconds"]),
-        status=row["status"],
-        error=row["error"],
-        rungs=tuple((int(step), float(loss)) for step, _, loss in looks),
-    )
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, LARGEST_LOSS)) if math.isfinite(loss) else math.inf
+        plot_grid(folder / "grid.csv", folder / "grid.png")

@@ -1,60 +1,38 @@
-"""Stage `lr_find`: an exponential range test, then short trials around its suggestion.
-
-Smith 2017, "Cyclical learning rates for training neural networks". The test runs on a copy of the model with data
-and random state of its own, so the model, the optimizer, the data and every random state stay bit for bit.
-"""
+"""Stage `lr_find`: a range test, then short trials around its suggestion."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from torch_linguist.errors import require, require_one_of, require_positive
 from torch_linguist.model import LanguageModel
-from torch_linguist.optim.optimizers import set_learning_rate
-from torch_linguist.pipeline.lr_suggestions import suggest
+from torch_linguist.pipeline.lr_suggestions import METHODS
+from torch_linguist.pipeline.range_test import RangeTest, range_test
 from torch_linguist.pipeline.short_training import Trial, run_trial
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer.context import TrainingContext, untrained_copy
-from torch_linguist.trainer.randomness import own_randomness
-from torch_linguist.trainer.settings import LRFindSettings
+from torch_linguist.trainer.context import TrainingContext
 
-MOST_SKIPPED = 5
-"""Updates that a test may skip for a loss or gradient that is not finite before it takes the model for diverged."""
+if TYPE_CHECKING:
+    from torch_linguist.pipeline.run_context import RunContext
 
 MOST_EXTRA_TRIALS = 3
-"""How far the trials may walk on when the best lies at the edge of those tried."""
+"""Trials that may be added outward when the best one lies at the edge of those tried."""
+
+TRIAL_COLUMNS = ("lr", "train_loss", "valid_loss", "steps", "seconds", "status")
 
 
 @dataclass(frozen=True)
-class RangeTest:
-    """The curve of a range test.
+class FoundRate:
+    """Result of the search.
 
     Attributes:
-        rates: learning rates, ascending [n].
-        losses: of the training, nats per token [n].
-        smoothed: exponential moving average with bias correction [n].
-        suggestion: the learning rate picked, or None.
-        reason: why there is no suggestion; empty where there is one.
-    """
-
-    rates: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
-    suggestion: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class LRFindResult:
-    """What the stage came to.
-
-    Attributes:
-        lr: the learning rate to train with.
+        lr: learning rate to train with.
         test: the range test.
-        trials: short trainings, in the order they ran; empty where none were asked for.
-        ranked: the learning rates tried, best first.
+        trials: short trainings, in the order in which they ran; empty if there were none.
+        ranked: learning rates tried, best first.
     """
 
     lr: float
@@ -63,155 +41,157 @@ class LRFindResult:
     ranked: list[float]
 
 
-def range_test(
-    model: LanguageModel,
-    context: TrainingContext,
-    settings: LRFindSettings,
-    table: Path | None = None,
-    progressed: Callable[[float, float], None] = lambda fraction, loss: None,
-) -> RangeTest:
-    """Raises the learning rate from `start` to `end` by a constant factor an update, and watches the loss.
+@dataclass(frozen=True)
+class LRFind(Stage):
+    """Finds the learning rate: an exponential range test, then short trials around its suggestion.
 
-    The loss at each point is that of the batch (of all `accumulate` batches) before its update; an update that is
-    skipped is no point. The test ends early where the smoothed loss exceeds
-    its best by `diverged`, or is not finite. Data shorter than the test are cycled.
-
-    Args:
-        model: untrained; is not changed.
-        context: corpus and settings.
-        settings: ends, number of steps, smoothing, method.
-        table: a CSV file, a row an update; None for none.
-        progressed: told the share of the steps done and the loss.
-
-    Returns:
-        The curve and its suggestion.
+    Attributes:
+        start: first learning rate of the range test.
+        end: last learning rate.
+        steps: updates from the first to the last.
+        smoothing: weight of the past in the moving average of the loss.
+        diverged: factor above the lowest smoothed loss at which the test stops.
+        suggestion: `valley`, `steep`, `minimum` or `slide`.
+        trial_factors: learning rates of the trials as multiples of the suggestion.
+        trial_steps: updates per trial; 0 takes the suggestion as it is.
+        default: learning rate where the test suggests nothing.
+        eval_tokens: validation tokens that judge a trial; None for all.
     """
-    rows = Table(table, ["step", "lr", "loss", "smoothed"]) if table else None
-    rates: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
-    average, best, skipped = 0.0, math.inf, 0
-    with own_randomness(context.seed):
-        loop = context.prepare_training(untrained_copy(model), settings.start, 0.0)
-        while len(rates) < settings.steps and skipped < MOST_SKIPPED:
-            step = len(rates)
-            lr = settings.start * (settings.end / settings.start) ** (step / (settings.steps - 1))
-            set_learning_rate(loop.optimizer, lr)
-            loss = float(loop.update())
-            if loop.state.skipped:
-                # The weights did not move: the next update is tried at the same learning rate.
-                skipped += 1
-                continue
-            if not math.isfinite(loss):
+
+    name = "lr_find"
+    title = "range test and short trials"
+    requires = ("initialize",)
+    artifacts: ClassVar = {
+        "lr_finder": "lr_finder.csv",
+        "lr_finder_plot": "lr_finder.png",
+        "lr_trials": "lr_trials.csv",
+    }
+    tables = ("lr_trials.csv", "lr_finder.csv")
+
+    start: float = 1e-5
+    end: float = 1.0
+    steps: int = 80
+    smoothing: float = 0.9
+    diverged: float = 4.0
+    suggestion: str = "valley"
+    trial_factors: Sequence[float] = field(default_factory=lambda: [1 / 3, 1.0, 3.0])
+    trial_steps: int = 200
+    default: float = 3e-3
+    eval_tokens: int | None = 20_000
+
+    def __post_init__(self) -> None:
+        require_positive("lr_find", self, "start", "end", "diverged", "default", "eval_tokens")
+        for factor in self.trial_factors:
+            require(factor > 0, f"lr_find.trial_factors={factor}: must be greater than 0")
+        require(self.end > self.start, f"lr_find.end={self.end}: must be greater than lr_find.start={self.start}")
+        require(self.steps >= 10, f"lr_find.steps={self.steps}: must be at least 10")
+        require(self.trial_steps >= 0, f"lr_find.trial_steps={self.trial_steps}: must be at least 0")
+        require(0 <= self.smoothing < 1, f"lr_find.smoothing={self.smoothing}: must be at least 0 and less than 1")
+        require_one_of("lr_find.suggestion", self.suggestion, METHODS)
+
+    def is_needed(self, context: "RunContext") -> bool:
+        return context.plan.lr is None
+
+    def range_test(
+        self,
+        model: LanguageModel,
+        training: TrainingContext,
+        table: Path | None = None,
+        progressed: Callable[[float, float], None] = lambda fraction, loss: None,
+    ) -> RangeTest:
+        """Run the range test with the settings of the stage; see `torch_linguist.pipeline.range_test`."""
+        test = range_test(
+            model, training, self.start, self.end, self.steps, self.smoothing, self.diverged, table, progressed
+        )
+        return test.with_suggestion(self.suggestion)
+
+    def find(
+        self,
+        model: LanguageModel,
+        training: TrainingContext,
+        folder: Path,
+        progressed: Callable[[float, float], None] = lambda fraction, loss: None,
+        test: RangeTest | None = None,
+    ) -> FoundRate:
+        """Run the range test and trials around its suggestion; if the best lies at an edge, further ones beyond it.
+
+        Args:
+            model: untrained model, left unchanged.
+            training: corpus and settings.
+            folder: folder for `lr_finder.csv` and `lr_trials.csv`.
+            progressed: called with the share of the stage done and the loss.
+            test: an existing range test with these settings; None to run one.
+
+        Returns:
+            The learning rate with the lowest validation loss; the suggestion itself without trials; `default` if the
+            test suggests nothing or no trial converges.
+        """
+        planned = len(self.trial_factors) if self.trial_steps else 0
+        whole = self.steps + planned * self.trial_steps
+        done = 0
+
+        def stretch(part: int) -> Callable[[float, float], None]:
+            return lambda fraction, loss: progressed(min(1.0, (done + fraction * part) / whole), loss)
+
+        test = test or self.range_test(model, training, folder / "lr_finder.csv", stretch(self.steps))
+        done += self.steps
+        center = test.suggestion
+        if center is None or not planned:
+            chosen = self.default if center is None else center
+            return FoundRate(chosen, test, [], [chosen])
+
+        rows = Table(folder / "lr_trials.csv", TRIAL_COLUMNS)
+        trials: list[Trial] = []
+
+        def attempt(lr: float) -> None:
+            nonlocal done
+            part = self.trial_steps
+            trial = run_trial(model, training, lr, 0.0, part, self.eval_tokens, stretch(part))
+            done += part
+            trials.append(trial)
+            rows.add({column: getattr(trial, column) for column in TRIAL_COLUMNS})
+
+        for factor in sorted(self.trial_factors):
+            attempt(center * factor)
+        for _ in range(MOST_EXTRA_TRIALS):
+            further = beyond_the_edge(trials)
+            if further is None:
                 break
-            average = settings.smoothing * average + (1 - settings.smoothing) * loss
-            corrected = average / (1 - settings.smoothing ** (step + 1))
-            rates.append(lr)
-            losses.append(loss)
-            smoothed.append(corrected)
-            if rows:
-                rows.add({"step": step + 1, "lr": lr, "loss": loss, "smoothed": corrected})
-            progressed((step + 1) / settings.steps, loss)
-            best = min(best, corrected)
-            if step > settings.steps // 10 and corrected > settings.diverged * best:
-                break
-    test = RangeTest(np.array(rates), np.array(losses), np.array(smoothed), None, "")
-    suggestion = suggestion_of(test, settings, settings.suggestion)
-    return replace(test, suggestion=suggestion, reason="" if suggestion else _reason(test, settings))
+            attempt(further)
+        converged = sorted((one for one in trials if one.status == "finished"), key=lambda one: one.valid_loss)
+        if not converged:
+            return FoundRate(self.default, test, trials, [self.default])
+        return FoundRate(converged[0].lr, test, trials, [trial.lr for trial in converged])
+
+    def run(self, context: "RunContext") -> StageResult:
+        found = self.find(context.model, context.training, context.folder, context.report(self))
+        suggestion = found.test.suggestion
+        facts = {"lr": found.lr, "suggestion": suggestion, "ranked": found.ranked}
+        self.restore(context, facts)
+        notes = []
+        if suggestion is None:
+            notes.append(
+                f"lr_find: the range test suggests nothing ({found.test.reason}); "
+                f"taking lr_find.default={self.default:g}, which comes from optim.fallback_lr"
+            )
+        suggested = f"{suggestion:.2g}" if suggestion else "nothing"
+        verdict = f"learning rate {found.lr:.2g} (suggested {suggested}, {len(found.trials)} trials)"
+        return StageResult(verdict, facts, notes)
+
+    def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
+        if context.plan.lr is None and facts.get("lr") is not None:
+            context.results.learning_rate = float(facts["lr"])
+            context.results.ranked_rates = [float(lr) for lr in facts["ranked"]]
+
+    def plot(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        from torch_linguist.report.plots import plot_lr_finder  # matplotlib: no update waits for it
+
+        curve, trials = folder / "lr_finder.csv", folder / "lr_trials.csv"
+        plot_lr_finder(curve, folder / "lr_finder.png", facts["suggestion"], facts["lr"], trials)
 
 
-def suggestion_of(test: RangeTest, settings: LRFindSettings, method: str) -> float | None:
-    """What a method picks on the curve of a range test, its first tenth left out; None where it picks nothing.
-
-    Args:
-        test: the curve.
-        settings: of the test.
-        method: `valley`, `steep`, `minimum` or `slide`.
-    """
-    skipped = _skipped(test, settings)
-    return suggest(method, test.rates[skipped:], test.smoothed[skipped:]) if len(test.rates) else None
-
-
-def _skipped(test: RangeTest, settings: LRFindSettings) -> int:
-    """How many points at the beginning say nothing: the average has hardly begun there."""
-    return min(settings.steps // 10, max(0, len(test.rates) - 5))
-
-
-def _reason(test: RangeTest, settings: LRFindSettings) -> str:
-    """Why there is no suggestion."""
-    curve = test.smoothed[_skipped(test, settings) :]
-    if len(test.rates) < 5:
-        return f"the loss was not finite after {len(test.rates)} steps"
-    if curve.min() >= curve[0]:
-        return "the loss never fell"
-    return f"the method {settings.suggestion} finds no point on its curve"
-
-
-def find_learning_rate(
-    model: LanguageModel,
-    context: TrainingContext,
-    settings: LRFindSettings,
-    folder: Path,
-    progressed: Callable[[float, float], None] = lambda fraction, loss: None,
-    test: RangeTest | None = None,
-) -> LRFindResult:
-    """Range test, then trials around its suggestion; where the best trial lies at an edge, further ones beyond it.
-
-    Args:
-        model: untrained; is not changed.
-        context: corpus and settings.
-        settings: of the test and of the trials.
-        folder: gets `lr_finder.csv` and `lr_trials.csv`.
-        progressed: told the share of the stage done and the loss.
-        test: a range test with these settings that is there already; None makes one.
-
-    Returns:
-        The learning rate, by the lowest validation loss; the suggestion itself without trials; `settings.default`
-        where the test suggests nothing or no trial converges.
-    """
-    planned = len(settings.trial_factors) if settings.trial_steps else 0
-    whole = settings.steps + planned * settings.trial_steps
-    done = 0
-
-    def stretch(part: int) -> Callable[[float, float], None]:
-        return lambda fraction, loss: progressed(min(1.0, (done + fraction * part) / whole), loss)
-
-    test = test or range_test(model, context, settings, folder / "lr_finder.csv", stretch(settings.steps))
-    done += settings.steps
-    center = test.suggestion
-    if center is None or not planned:
-        chosen = settings.default if center is None else center
-        return LRFindResult(chosen, test, [], [chosen])
-
-    rows = Table(folder / "lr_trials.csv", ROW_COLUMNS)
-    trials: list[Trial] = []
-
-    def attempt(lr: float) -> None:
-        nonlocal done
-        part = settings.trial_steps
-        trial = run_trial(model, context, lr, 0.0, part, settings.eval_tokens, stretch(part))
-        done += part
-        trials.append(trial)
-        rows.add({column: getattr(trial, column) for column in ROW_COLUMNS})
-
-    for factor in sorted(settings.trial_factors):
-        attempt(center * factor)
-    for _ in range(MOST_EXTRA_TRIALS):
-        further = _beyond_the_edge(trials)
-        if further is None:
-            break
-        attempt(further)
-    converged = sorted((trial for trial in trials if trial.status == "finished"), key=lambda trial: trial.valid_loss)
-    if not converged:
-        return LRFindResult(settings.default, test, trials, [settings.default])
-    return LRFindResult(converged[0].lr, test, trials, [trial.lr for trial in converged])
-
-
-ROW_COLUMNS = ("lr", "train_loss", "valid_loss", "steps", "seconds", "status")
-
-
-def _beyond_the_edge(trials: list[Trial]) -> float | None:
-    """The next learning rate outward where the best trial is the first or the last of those tried."""
+def beyond_the_edge(trials: Sequence[Trial]) -> float | None:
+    """Return the next learning rate outward if the best trial is the lowest or the highest of those tried."""
     ordered = sorted(trials, key=lambda trial: trial.lr)
     if len(ordered) < 2:
         return None

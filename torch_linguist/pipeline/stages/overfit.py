@@ -1,26 +1,30 @@
-"""Stage `overfit`: a model that cannot learn a few batches by heart will not learn a corpus."""
+"""Stage `overfit`: a model that cannot memorize a few batches will not learn a corpus."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from torch_linguist.data import Batch
+from torch_linguist.errors import require_positive
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.trainer.context import TrainingContext, make_batches, untrained_copy
 from torch_linguist.trainer.randomness import own_randomness
-from torch_linguist.trainer.settings import OverfitSettings
+
+if TYPE_CHECKING:
+    from torch_linguist.pipeline.run_context import RunContext
 
 
 class RepeatedBatches:
     """The same few batches over and over, each from a fresh state; a `BatchSource`.
 
     Args:
-        batches: what is repeated.
+        batches: batches to repeat.
     """
 
     def __init__(self, batches: Sequence[Batch]) -> None:
@@ -44,14 +48,16 @@ class RepeatedBatches:
 
 
 @dataclass(frozen=True)
-class OverfitResult:
-    """Attributes:
-    loss: of the last pass, nats per token.
-    first_loss: before the first update.
-    steps: updates it took.
-    tokens: tokens that were learned by heart.
-    passed: whether the target was reached.
-    """  # noqa: D205
+class MemorizedLoss:
+    """Result of memorizing a few batches.
+
+    Attributes:
+        loss: mean loss of the last pass, nats per token.
+        first_loss: loss before the first update.
+        steps: number of updates.
+        tokens: number of tokens memorized.
+        passed: whether the target was reached.
+    """
 
     loss: float
     first_loss: float
@@ -60,49 +66,90 @@ class OverfitResult:
     passed: bool
 
 
-def overfit(
-    model: LanguageModel,
-    context: TrainingContext,
-    settings: OverfitSettings,
-    table: Path,
-    progressed: Callable[[float, float], None] = lambda fraction, loss: None,
-) -> OverfitResult:
-    """Trains a copy of the model, without dropout, on a few batches until it knows them by heart.
+@dataclass(frozen=True)
+class Overfit(Stage):
+    """Trains a copy of the model, without dropout, on a few batches until it has memorized them.
 
-    Args:
-        model: untrained; is not changed.
-        context: corpus and settings.
-        settings: how many batches, for how long, to which loss.
-        table: a CSV file, a row an update.
-        progressed: told the share of `max_steps` done and the loss.
-
-    Returns:
-        How far the loss came down.
+    Attributes:
+        batches: number of batches to repeat.
+        batch_size: streams per batch.
+        sequence_length: tokens per stream.
+        max_steps: largest number of updates.
+        target: loss in nats per token at which the stage succeeds.
+        lr: learning rate of AdamW.
     """
-    small = replace(context.settings, batch_size=settings.batch_size, sequence_length=settings.sequence_length)
-    source = make_batches(context.corpus.train, small, bool(model.context_length), context.seed)
-    learned = [source.next() for _ in range(settings.batches)]
-    batches = RepeatedBatches(learned)
-    rows = Table(table, ["step", "loss"])
-    losses: list[float] = []
-    with own_randomness(context.seed):
-        pupil = untrained_copy(model, dropout=False)
-        # The learning rate is one of AdamW, whatever optimizer the long training takes.
-        loop = replace(context, make_optimizer=torch.optim.AdamW).prepare_training(pupil, settings.lr, 0.0, batches)
-        for step in range(settings.max_steps):
-            # A short warm-up keeps the first updates of Adam, whose moments are still empty, from overshooting.
-            set_learning_rate(loop.optimizer, settings.lr * min(1.0, (step + 1) / 10))
-            losses.append(float(loop.update()))
-            rows.add({"step": loop.state.step, "loss": losses[-1]})
-            progressed((step + 1) / settings.max_steps, losses[-1])
-            recent = losses[-settings.batches :]
-            if len(recent) == settings.batches and max(recent) <= settings.target:
-                break
-    recent = losses[-settings.batches :]
-    return OverfitResult(
-        loss=sum(recent) / len(recent),
-        first_loss=losses[0],
-        steps=len(losses),
-        tokens=sum(batch.targets.numel() for batch in learned),
-        passed=max(recent) <= settings.target,
-    )
+
+    name = "overfit"
+    title = "memorizing a few batches"
+    requires = ("initialize",)
+    artifacts: ClassVar = {"overfit": "overfit.csv", "overfit_plot": "overfit.png"}
+    tables = ("overfit.csv",)
+
+    batches: int = 1
+    batch_size: int = 8
+    sequence_length: int = 16
+    max_steps: int = 200
+    target: float = 0.1
+    lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        require_positive("overfit", self, "batches", "batch_size", "sequence_length", "max_steps", "target", "lr")
+
+    def memorize(
+        self,
+        model: LanguageModel,
+        training: TrainingContext,
+        table: Path,
+        progressed: Callable[[float, float], None] = lambda fraction, loss: None,
+    ) -> MemorizedLoss:
+        """Train a copy of the model until the target or `max_steps` is reached.
+
+        Args:
+            model: untrained model, left unchanged.
+            training: corpus and settings.
+            table: path of the CSV file, one row per update.
+            progressed: called with the share of `max_steps` done and the loss.
+        """
+        small = replace(training.settings, batch_size=self.batch_size, sequence_length=self.sequence_length)
+        source = make_batches(training.corpus.train, small, bool(model.context_length), training.seed)
+        memorized = [source.next() for _ in range(self.batches)]
+        rows = Table(table, ["step", "loss"])
+        losses: list[float] = []
+        with own_randomness(training.seed):
+            pupil = untrained_copy(model, dropout=False)
+            # `lr` is a rate for AdamW, whatever optimizer the long training uses.
+            adamw = replace(training, make_optimizer=torch.optim.AdamW)
+            loop = adamw.prepare_training(pupil, self.lr, 0.0, RepeatedBatches(memorized))
+            for step in range(self.max_steps):
+                # A short warm-up: Adam's moments are empty at first, and its first updates would overshoot.
+                set_learning_rate(loop.optimizer, self.lr * min(1.0, (step + 1) / 10))
+                losses.append(float(loop.update()))
+                rows.add({"step": loop.state.step, "loss": losses[-1]})
+                progressed((step + 1) / self.max_steps, losses[-1])
+                recent = losses[-self.batches :]
+                if len(recent) == self.batches and max(recent) <= self.target:
+                    break
+        recent = losses[-self.batches :]
+        return MemorizedLoss(
+            loss=sum(recent) / len(recent),
+            first_loss=losses[0],
+            steps=len(losses),
+            tokens=sum(batch.targets.numel() for batch in memorized),
+            passed=max(recent) <= self.target,
+        )
+
+    def run(self, context: "RunContext") -> StageResult:
+        result = self.memorize(context.model, context.training, context.folder / "overfit.csv", context.report(self))
+        notes = []
+        if not result.passed:
+            notes.append(
+                f"overfit: the loss stayed above {self.target:g}; allow more updates (overfit.max_steps), try another "
+                "overfit.lr, or look for a fault in the model"
+            )
+        verdict = f"loss {result.first_loss:.2f} → {result.loss:.3f} in {result.steps} updates"
+        return StageResult(f"{verdict} on {result.tokens} tokens", asdict(result), notes)
+
+    def plot(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        from torch_linguist.report.plots import plot_overfit  # matplotlib: no update waits for it
+
+        plot_overfit(folder / "overfit.csv", folder / "overfit.png", self.target)

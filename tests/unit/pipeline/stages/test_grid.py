@@ -13,15 +13,16 @@ import torch
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import optimizers
+from torch_linguist.pipeline.grid_table import COLUMNS
+from torch_linguist.pipeline.halving import Halving
 from torch_linguist.pipeline.short_training import Trial, run_trial
-from torch_linguist.pipeline.stages.grid import COLUMNS, Halving, run_grid
-from torch_linguist.pipeline.stages.lr_find import find_learning_rate, range_test
+from torch_linguist.pipeline.stages import Grid, LRFind
 from torch_linguist.report.plots import plot_grid
-from torch_linguist.trainer import GridSettings, LRFindSettings, TrainingContext, loop
+from torch_linguist.trainer import TrainingContext, loop
 
 ModelBuilder = Callable[..., LanguageModel]
 ContextBuilder = Callable[..., TrainingContext]
-GRID = GridSettings(steps=4, weight_decay=[0.0, 0.1], eval_tokens=40)
+GRID = Grid(steps=4, weight_decay=[0.0, 0.1], eval_tokens=40)
 RATES = [0.01, 0.03]
 
 
@@ -43,17 +44,17 @@ def test_wherever_it_was_cut_the_grid_goes_on_to_the_same_end(
     make_context: ContextBuilder, model: LanguageModel, tmp_path: Path
 ) -> None:
     context, table = make_context(), tmp_path / "grid.csv"
-    whole = run_grid(model, context, GRID, RATES, table)
+    whole = GRID.search(model, context, RATES, table)
     content = table.read_bytes()
     assert [row["parameters"] for row in rows_of(table)] == [str(model.num_parameters())] * 4
     ends = [index for index, byte in enumerate(content) if byte == ord("\n")]
     for cut, kept in ((0, 0), (ends[0] - 5, 0), (ends[1] + 1, 1), (ends[3] - 4, 2), (len(content), 4)):
         table.write_bytes(content[:cut])
-        again = run_grid(model, context, GRID, RATES, table, resume=True)
+        again = GRID.search(model, context, RATES, table, resume=True)
         assert again.resumed == kept
         assert timeless(again.points) == timeless(whole.points)
         assert [row["point"] for row in rows_of(table)] == ["0", "1", "2", "3"]
-    assert run_grid(model, context, GRID, RATES, table).resumed == 0
+    assert GRID.search(model, context, RATES, table).resumed == 0
 
 
 @pytest.mark.parametrize(
@@ -63,10 +64,10 @@ def test_rows_of_another_grid_are_refused(
     old: str, new: str, make_context: ContextBuilder, model: LanguageModel, tmp_path: Path
 ) -> None:
     table = tmp_path / "grid.csv"
-    run_grid(model, make_context(), GRID, RATES, table)
+    GRID.search(model, make_context(), RATES, table)
     table.write_text(table.read_text().replace(old, new, 1))
-    with pytest.raises(LinguistError, match=r"grid.csv, line \d: is no row of this grid; remove the file"):
-        run_grid(model, make_context(), GRID, RATES, table, resume=True)
+    with pytest.raises(LinguistError, match=r"grid.csv, line \d: does not belong to this grid; remove the file"):
+        GRID.search(model, make_context(), RATES, table, resume=True)
 
 
 def test_a_look_on_the_way_changes_nothing_in_the_training(make_context: ContextBuilder, model: LanguageModel) -> None:
@@ -99,8 +100,8 @@ def test_losing_points_are_rows_that_were_stopped_and_never_the_best(
     make_context: ContextBuilder, model: LanguageModel, tmp_path: Path
 ) -> None:
     context, table = make_context(), tmp_path / "grid.csv"
-    settings = GridSettings(steps=20, weight_decay=[0.0, 0.1], learning_rates=3, eval_tokens=60, halving=2)
-    whole = run_grid(model, context, settings, [0.02, 1e-5, 1e-6], table)
+    settings = Grid(steps=20, weight_decay=[0.0, 0.1], learning_rates=3, eval_tokens=60, halving=2)
+    whole = settings.search(model, context, [0.02, 1e-5, 1e-6], table)
     assert [point.status for point in whole.points] == ["finished", "finished", *["stopped"] * 4]
     assert whole.best is not None
     assert whole.best.lr == 0.02
@@ -108,12 +109,12 @@ def test_losing_points_are_rows_that_were_stopped_and_never_the_best(
     # Gone on with after three points, the rungs that were seen before decide as they would have.
     lines = table.read_bytes().splitlines(keepends=True)
     table.write_bytes(b"".join(lines[:4]))
-    again = run_grid(model, context, settings, [0.02, 1e-5, 1e-6], table, resume=True)
+    again = settings.search(model, context, [0.02, 1e-5, 1e-6], table, resume=True)
     assert timeless(again.points) == timeless(whole.points)
     plot_grid(table, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 10_000
     with pytest.raises(ConfigError, match=r"grid.halving=1: must be null or at least 2"):
-        GridSettings(halving=1)
+        Grid(halving=1)
 
 
 def test_a_point_that_diverges_says_where(
@@ -121,8 +122,8 @@ def test_a_point_that_diverges_says_where(
 ) -> None:
     context = make_context(gradient_clip=None, make_optimizer=torch.optim.SGD)
     model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
-    settings = GridSettings(steps=20, weight_decay=[0.0], eval_tokens=40)
-    run_grid(model, context, settings, [1e15], tmp_path / "grid.csv")
+    settings = Grid(steps=20, weight_decay=[0.0], eval_tokens=40)
+    settings.search(model, context, [1e15], tmp_path / "grid.csv")
     (row,) = rows_of(tmp_path / "grid.csv")
     assert tuple(row) == COLUMNS
     assert row["status"] == "diverged"
@@ -135,10 +136,10 @@ def test_a_point_of_the_test_is_an_update_of_all_its_batches(
     make_context: ContextBuilder, model: LanguageModel
 ) -> None:
     # The same tokens an update, divided otherwise: the same curve, though four times as many batches were read.
-    settings = LRFindSettings(steps=12)
-    whole = range_test(model_without_dropout(model), make_context(batch_size=4, batches="windows"), settings)
-    parts = range_test(
-        model_without_dropout(model), make_context(batch_size=1, accumulate=4, batches="windows"), settings
+    settings = LRFind(steps=12)
+    whole = settings.range_test(model_without_dropout(model), make_context(batch_size=4, batches="windows"))
+    parts = settings.range_test(
+        model_without_dropout(model), make_context(batch_size=1, accumulate=4, batches="windows")
     )
     assert len(parts.rates) == len(whole.rates) == 12
     np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-4)
@@ -155,7 +156,7 @@ def test_an_update_that_is_skipped_is_no_point(
     make_context: ContextBuilder, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = make_context(on_nan="skip")
-    settings = LRFindSettings(start=1e-4, end=1e-2, steps=10)
+    settings = LRFind(start=1e-4, end=1e-2, steps=10)
     calls = [0]
     real = optimizers.clip_gradients
 
@@ -164,7 +165,7 @@ def test_an_update_that_is_skipped_is_no_point(
         return torch.tensor(math.nan) if calls[0] in (3, 4) else real(parameters, limit)
 
     monkeypatch.setattr(loop, "clip_gradients", spoilt)
-    test = range_test(model, context, settings)
+    test = settings.range_test(model, context)
     assert calls[0] == 12
     np.testing.assert_allclose(test.rates, np.geomspace(1e-4, 1e-2, 10))
 
@@ -172,7 +173,7 @@ def test_an_update_that_is_skipped_is_no_point(
 def test_data_shorter_than_the_test_are_cycled(make_context: ContextBuilder, model: LanguageModel) -> None:
     context = make_context(batch_size=16, sequence_length=64)
     batches = len(context.corpus.train) // (16 * 64)
-    test = range_test(model, context, LRFindSettings(start=1e-5, end=1e-4, steps=60))
+    test = LRFind(start=1e-5, end=1e-4, steps=60).range_test(model, context)
     assert batches < 10
     assert len(test.rates) == 60
 
@@ -182,8 +183,8 @@ def test_without_a_suggestion_the_default_is_taken_and_nothing_tried(
 ) -> None:
     context = make_context(gradient_clip=None, make_optimizer=torch.optim.SGD)
     model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
-    settings = LRFindSettings(start=1e9, end=1e12, steps=20, default=0.123)
-    result = find_learning_rate(model, context, settings, tmp_path)
+    settings = LRFind(start=1e9, end=1e12, steps=20, default=0.123)
+    result = settings.find(model, context, tmp_path)
     assert (result.lr, result.ranked, result.trials) == (0.123, [0.123], [])
     assert result.test.suggestion is None
     assert result.test.reason

@@ -15,11 +15,8 @@ import torch
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.pipeline.stages.check import check_untrained
-from torch_linguist.pipeline.stages.grid import run_grid
-from torch_linguist.pipeline.stages.lr_find import find_learning_rate, range_test
-from torch_linguist.pipeline.stages.overfit import overfit
-from torch_linguist.trainer import CheckSettings, Fit, GridSettings, LRFindSettings, OverfitSettings, TrainingContext
+from torch_linguist.pipeline.stages import Check, Grid, LRFind, Overfit
+from torch_linguist.trainer import Fit, TrainingContext
 from torch_linguist.trainer.randomness import own_randomness, random_state, restore_random_state, seed_everything
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -42,15 +39,15 @@ def fingerprint(model: LanguageModel) -> list[Any]:
     ]
 
 
-FIND = LRFindSettings(steps=12, trial_steps=3, eval_tokens=40)
+FIND = LRFind(steps=12, trial_steps=3, eval_tokens=40)
 STAGES: dict[str, Callable[[LanguageModel, TrainingContext, Path], object]] = {
-    "check": lambda model, context, folder: check_untrained(model, context, CheckSettings()),
-    "overfit": lambda model, context, folder: overfit(model, context, OverfitSettings(max_steps=3), folder / "o.csv"),
-    "range_test": lambda model, context, folder: range_test(model, context, FIND),
-    "lr_find": lambda model, context, folder: find_learning_rate(model, context, FIND, folder),
+    "check": lambda model, context, folder: Check().measure(model, context),
+    "overfit": lambda model, context, folder: Overfit(max_steps=3).memorize(model, context, folder / "o.csv"),
+    "range_test": lambda model, context, folder: FIND.range_test(model, context),
+    "lr_find": lambda model, context, folder: FIND.find(model, context, folder),
     "trial": lambda model, context, folder: run_trial(model, context, 0.01, 0.1, 3, 40),
-    "grid": lambda model, context, folder: run_grid(
-        model, context, GridSettings(weight_decay=[0.0, 0.1], steps=2, eval_tokens=40), [0.01], folder / "grid.csv"
+    "grid": lambda model, context, folder: Grid(weight_decay=[0.0, 0.1], steps=2, eval_tokens=40).search(
+        model, context, [0.01], folder / "grid.csv"
     ),
 }
 
@@ -117,8 +114,8 @@ def test_finding_a_rate_first_gives_bit_equal_weights(
         seed_everything(8)
         model = build_model(family, context.corpus.tokenizer.vocab_size, dropout=0.2)
         if name == "found":
-            result = find_learning_rate(model, context, FIND, folder)
-            run_grid(model, context, GridSettings(steps=2, eval_tokens=40), result.ranked, folder / "grid.csv")
+            result = FIND.find(model, context, folder)
+            Grid(steps=2, eval_tokens=40).search(model, context, result.ranked, folder / "grid.csv")
         Fit(model, context, 0.01, 0.0, folder).run()
         models.append(model)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -142,7 +139,7 @@ def test_a_trial_that_diverges_is_a_result(
     model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
     trial = run_trial(model, context, 1e15, 0.0, 20, 40)
     assert (trial.status, trial.valid_loss) == ("diverged", math.inf)
-    result = run_grid(model, context, GridSettings(steps=20, weight_decay=[0.0]), [1e15, 1e-3], tmp_path / "grid.csv")
+    result = Grid(steps=20, weight_decay=[0.0]).search(model, context, [1e15, 1e-3], tmp_path / "grid.csv")
     assert [point.status for point in result.points] == ["diverged", "finished"]
     assert result.best is not None
     assert result.best.lr == 1e-3
@@ -157,8 +154,8 @@ def test_the_grid_tries_every_point_of_the_best_rates(
 ) -> None:
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
-    settings = GridSettings(steps=3, learning_rates=2, weight_decay=[0.0, 0.1, 0.2], eval_tokens=60)
-    result = run_grid(model, context, settings, [0.02, 0.01, 0.5], tmp_path / "grid.csv")
+    settings = Grid(steps=3, learning_rates=2, weight_decay=[0.0, 0.1, 0.2], eval_tokens=60)
+    result = settings.search(model, context, [0.02, 0.01, 0.5], tmp_path / "grid.csv")
     assert [(point.lr, point.weight_decay) for point in result.points] == [
         (lr, decay) for lr in (0.02, 0.01) for decay in (0.0, 0.1, 0.2)
     ]
@@ -170,8 +167,8 @@ def test_the_range_test_raises_the_rate_by_a_constant_factor(
 ) -> None:
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
-    settings = LRFindSettings(start=1e-4, end=0.1, steps=31, smoothing=0.8)
-    test = range_test(model, context, settings, tmp_path / "curve.csv")
+    settings = LRFind(start=1e-4, end=0.1, steps=31, smoothing=0.8)
+    test = settings.range_test(model, context, tmp_path / "curve.csv")
     np.testing.assert_allclose(test.rates, np.geomspace(1e-4, 0.1, 31))
     weights = 0.8 ** np.arange(31)
     for count in (1, 2, 17, 31):  # An exponential mean over what there is so far.
@@ -188,7 +185,7 @@ def test_the_range_test_raises_the_rate_by_a_constant_factor(
 def test_a_rate_that_explodes_ends_the_range_test(make_context: ContextBuilder, build_model: ModelBuilder) -> None:
     context = make_context(gradient_clip=None, make_optimizer=torch.optim.SGD)
     model = build_model("rnn", context.corpus.tokenizer.vocab_size, nonlinearity="relu")
-    test = range_test(model, context, LRFindSettings(start=1e9, end=1e12, steps=20))
+    test = LRFind(start=1e9, end=1e12, steps=20).range_test(model, context)
     assert len(test.rates) < 20
     assert test.suggestion is None
     assert test.reason
@@ -200,8 +197,8 @@ def test_the_finder_walks_on_where_the_best_trial_lies_at_an_edge(
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
     # The suggestion of so low a range is far too low, so the best of the trials is always the highest.
-    settings = LRFindSettings(start=1e-7, end=1e-6, steps=10, trial_steps=10, trial_factors=[1.0, 10.0])
-    result = find_learning_rate(model, context, settings, tmp_path)
+    settings = LRFind(start=1e-7, end=1e-6, steps=10, trial_steps=10, trial_factors=[1.0, 10.0])
+    result = settings.find(model, context, tmp_path)
     rates = [trial.lr for trial in result.trials]
     assert len(rates) == 5
     assert rates[2:] == pytest.approx([rates[1] * 10, rates[1] * 100, rates[1] * 1000])
@@ -215,12 +212,12 @@ def test_check_passes_the_untrained_and_catches_the_trained(
 ) -> None:
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
-    result = check_untrained(model, context, CheckSettings(batches=3))
+    result = Check(batches=3).measure(model, context)
     assert (result.passed, result.tokens) == (True, 96)
     assert result.expected == pytest.approx(math.log(model.vocab_size))
     with torch.no_grad():
         model.get_parameter("output.bias")[: model.vocab_size // 2] = 30.0
-    assert not check_untrained(model, context, CheckSettings()).passed
+    assert not Check().measure(model, context).passed
 
 
 @pytest.mark.parametrize("family", ["rnn", "lstm", "gru", "transformer"])
@@ -230,9 +227,7 @@ def test_overfit_learns_a_batch_by_heart(
     context = make_context()
     # Dropout would keep it from learning anything by heart, so the stage turns it off.
     model = build_model(family, context.corpus.tokenizer.vocab_size, dropout=0.6, embedding_dim=32)
-    result = overfit(
-        model, context, OverfitSettings(max_steps=300, target=0.2, lr=0.01, batch_size=2), tmp_path / "o.csv"
-    )
+    result = Overfit(max_steps=300, target=0.2, lr=0.01, batch_size=2).memorize(model, context, tmp_path / "o.csv")
     assert result.passed
     assert result.loss <= 0.2
     assert result.tokens == 32
@@ -246,5 +241,5 @@ def test_overfit_has_an_optimizer_of_its_own(
     # Its learning rate is one of AdamW; plain SGD would not move at it, and say that the model cannot learn.
     context = make_context(make_optimizer=functools.partial(torch.optim.SGD, momentum=0.0))
     model = build_model("lstm", context.corpus.tokenizer.vocab_size, embedding_dim=32)
-    settings = OverfitSettings(max_steps=300, target=0.3, lr=0.01, batch_size=2)
-    assert overfit(model, context, settings, tmp_path / "o.csv").passed
+    settings = Overfit(max_steps=300, target=0.3, lr=0.01, batch_size=2)
+    assert settings.memorize(model, context, tmp_path / "o.csv").passed

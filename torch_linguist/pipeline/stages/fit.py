@@ -1,0 +1,146 @@
+"""Stage `fit`: the long training with the chosen rates (one pass of counting for an n-gram), then the final scores."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch_linguist.checkpoint import save_checkpoint
+from torch_linguist.distributed import processes
+from torch_linguist.pipeline.final_scores import hyperparameters, score_baselines, score_splits
+from torch_linguist.pipeline.run_summary import counting_facts, training_facts
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
+from torch_linguist.report import TensorBoardObserver
+from torch_linguist.trainer import Fit, FitResult
+from torch_linguist.trainer.callbacks.checkpointing import newest_state
+
+if TYPE_CHECKING:
+    from torch_linguist.pipeline.run_context import RunContext
+
+
+@dataclass(frozen=True)
+class FitStage(Stage):
+    """Trains the model and scores its best checkpoint, beside the baselines, on the validation and test splits.
+
+    A resumed run continues from its newest checkpoint. A model that is fitted by counting is counted in one pass.
+    """
+
+    name = "fit"
+    title = "the long training"
+    requires = ("initialize",)
+    artifacts: ClassVar = {
+        "metrics": "metrics.csv",
+        "pace": "pace.csv",
+        "curves": "curves.png",
+        "profile": "profile.csv",
+        "profile_plot": "profile.png",
+        "trace": "profile/trace.json",
+        "tensorboard": "tensorboard",
+        "best": "checkpoints/best.pt",
+        "last": "checkpoints/last.pt",
+    }
+    tables = ("metrics.csv",)
+    for_counted = True
+
+    def is_done(self, context: "RunContext", facts: Mapping[str, Any]) -> bool:
+        # A training that is done may still continue: its limits can be raised.
+        return context.counted
+
+    def prepare(self, context: "RunContext") -> None:
+        if context.counted:
+            return
+        found = newest_state(context.folder / "checkpoints") if context.plan.resume else None
+        if found is not None:
+            path, content = found
+            saved, plan, results = content["progress"], context.plan, context.results
+            results.checkpoint, results.steps = path, int(saved["step"])
+            results.learning_rate = plan.lr or float(saved["lr"])
+            results.weight_decay = float(saved["weight_decay"]) if plan.weight_decay is None else plan.weight_decay
+        context.learning_rate()
+        context.weight_decay()
+
+    def about(self, context: "RunContext") -> str:
+        if context.counted:
+            return "counting"
+        about = f"optim.lr={context.learning_rate():.3g} optim.weight_decay={context.weight_decay():g}"
+        return f"{about}, from step {context.results.steps}" if context.results.checkpoint else about
+
+    def run(self, context: "RunContext") -> StageResult:
+        if context.counted:
+            return self._count(context)
+        result = self._train(context)
+        context.results.steps = result.steps
+        context.summary.update(
+            {
+                "lr": context.learning_rate(),
+                "weight_decay": context.weight_decay(),
+                "compile": result.compiled,
+                "train": training_facts(result, context.training.settings.device),
+            }
+        )
+        best = f"valid perplexity {math.exp(min(result.best_loss, 700)):.2f} at update {result.best_step:,}"
+        speed = f"{result.tokens:,} tokens at {result.tokens_per_second:,.0f} per second"
+        share = result.checkpoint_seconds / max(result.seconds, 1e-9)
+        verdict = f"{best} of {result.steps:,}; {speed}; checkpoints {share:.1%} of the time; {result.reason}"
+        return StageResult(verdict, {"reason": result.reason}, done=result.status == "finished")
+
+    def _train(self, context: "RunContext") -> FitResult:
+        corpus, results, main = context.training.corpus, context.results, processes.is_main_process()
+        if main:
+            step = results.steps if results.checkpoint else None
+            context.callbacks.add(TensorBoardObserver(context.folder / "tensorboard", step))
+        if results.checkpoint is None:
+            context.callbacks.model_ready(context.model, corpus.tokenizer.tokens)
+        sample = context.plan.sample
+        result = Fit(
+            context.model,
+            context.training,
+            context.learning_rate(),
+            context.weight_decay(),
+            context.folder,
+            context.callbacks,
+            (lambda model: sample.draw(model, corpus.tokenizer)) if main else None,
+            context.stop,
+            results.checkpoint,
+            context.plan.recorded_progress,
+        ).run()
+        processes.leave_process_group()
+        return result
+
+    def _count(self, context: "RunContext") -> StageResult:
+        model, corpus = context.model, context.training.corpus
+        begin = time.perf_counter()
+        model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)
+        seconds = time.perf_counter() - begin
+        save_checkpoint(context.folder / "checkpoints" / "best.pt", model, {"tokens": len(corpus.train)})
+        facts = {"parameters": model.num_parameters(), "train": counting_facts(len(corpus.train), seconds)}
+        context.summary.update(facts)
+        context.callbacks.sampled(context.plan.sample.draw(model, corpus.tokenizer), 0)
+        return StageResult(f"{facts['parameters']:,} n-grams of {len(corpus.train):,} tokens", facts)
+
+    def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
+        context.summary.update({"parameters": facts["parameters"], "train": facts["train"]})
+
+    def plot(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        from torch_linguist.report.plots import plot_curves  # matplotlib: no update waits for it
+
+        if (folder / "metrics.csv").is_file():
+            plot_curves(folder / "metrics.csv", folder / "curves.png")
+
+    def conclude(self, context: "RunContext") -> None:
+        """Score the best model on the validation and test splits, and the baselines unless the run is to stop."""
+        if not processes.is_main_process():
+            return
+        best, corpus, plan = context.best_model(), context.training.corpus, context.plan
+        scores = score_splits(best, corpus, plan.score)
+        baselines = {} if context.stop() else score_baselines(corpus, plan.score, best)
+        context.results.scores = {plan.names.get("model", type(best).__name__): scores, **baselines}
+        context.summary.update({split: score.as_dict() for split, score in scores.items()})
+        context.summary["baselines"] = {
+            name: {split: score.as_dict() for split, score in splits.items()} for name, splits in baselines.items()
+        }
+        metrics = {f"final/{split}_perplexity": score.perplexity for split, score in scores.items()}
+        chosen = hyperparameters(context.summary, best)
+        context.callbacks.finished(best, corpus.tokenizer.tokens, chosen, metrics, context.results.steps)

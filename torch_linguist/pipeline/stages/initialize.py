@@ -1,0 +1,40 @@
+"""Stage `initialize`: what the counts of the training split tell the model before its first update."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch_linguist.distributed.data_parallel import broadcast_weights
+from torch_linguist.pipeline.stages.stage import Stage, StageResult
+from torch_linguist.trainer.initialization import start_from_counts
+
+if TYPE_CHECKING:
+    from torch_linguist.pipeline.run_context import RunContext
+
+
+@dataclass(frozen=True)
+class Initialize(Stage):
+    """Initializes the model from counts, as `trainer.unigram_start` and `trainer.cooccurrence_start` say.
+
+    The stage runs where another stage requires it, in every part of a run that is resumed: `check` sees a model that
+    knows nothing, all later stages one that knows the token frequencies.
+    """
+
+    name = "initialize"
+    title = "starting values from the counts of the training split"
+    for_counted = True
+    announced = False
+
+    def run(self, context: "RunContext") -> StageResult:
+        begin = time.perf_counter()
+        settings = context.training.settings
+        start_from_counts(context.model, context.training.corpus, settings)
+        if not context.counted:
+            # Another process may have summed in another order, which would give another embedding.
+            broadcast_weights(context.model)
+        notes = []
+        if settings.unigram_start and not context.counted:
+            notes.append("initialize: the output biases now hold the token frequencies (trainer.unigram_start)")
+        if settings.cooccurrence_start:
+            notes.append(f"initialize: embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
+        return StageResult("", notes=notes)

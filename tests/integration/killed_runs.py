@@ -52,15 +52,20 @@ TIMED = {"seconds", "training_seconds", "checkpoint_seconds", "tokens_per_second
 
 
 class Events:
-    """Counts what happens, and pulls the plug at one of them."""
+    """Counts what happens, and pulls the plug at one of them.
 
-    def __init__(self, deadly: int | None) -> None:
+    Args:
+        deadly: stage and number, within the stage, of the event at which the process is killed; None for never. How
+            many checkpoints `fit` writes depends on the time, so that numbers across stages would not repeat.
+    """
+
+    def __init__(self, deadly: tuple[str, int] | None) -> None:
         self.deadly, self.stage = deadly, "prepare"
         self.seen: list[tuple[str, str]] = []
 
     def happened(self, name: str) -> None:
         self.seen.append((self.stage, name))
-        if len(self.seen) - 1 == self.deadly:
+        if self.deadly == (self.stage, sum(stage == self.stage for stage, _ in self.seen) - 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, owner: Any, name: str) -> None:
@@ -154,7 +159,7 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def carry_out(folder: Path, corpus: InMemoryCorpus, deadly: int | None) -> None:
+def carry_out(folder: Path, corpus: InMemoryCorpus, deadly: tuple[str, int] | None) -> None:
     folder.mkdir(exist_ok=True)
     events = Events(deadly)
     with (folder.parent / "console.txt").open("a") as console:
@@ -227,7 +232,9 @@ def main(folder: Path, points: int, seed: int) -> int:
     failures = 0
     for deadly in choose(events, points, seed):
         place, killed = f"{events[deadly][0]}: {events[deadly][1]}", folder / f"killed-{deadly}"
-        status = in_child(lambda killed=killed, deadly=deadly: carry_out(killed, corpus, deadly))  # type: ignore[misc]
+        stage = events[deadly][0]
+        number = sum(one[0] == stage for one in events[:deadly])
+        status = in_child(lambda killed=killed, at=(stage, number): carry_out(killed, corpus, at))  # type: ignore[misc]
         assert os.WIFSIGNALED(status), f"{place}: was not killed"
         assert os.WTERMSIG(status) == signal.SIGKILL
         status = in_child(lambda killed=killed: carry_out(killed, corpus, None))  # type: ignore[misc]

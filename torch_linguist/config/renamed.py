@@ -11,6 +11,18 @@ MOVED_CLASSES: dict[str, str] = {
     "torch_linguist.trainer.schedules.Linear": "torch_linguist.optim.schedules.Linear",
     "torch_linguist.trainer.schedules.OneCycle": "torch_linguist.optim.schedules.OneCycle",
     "torch_linguist.trainer.schedules.Plateau": "torch_linguist.optim.schedules.Plateau",
+    "torch_linguist.trainer.CheckSettings": "torch_linguist.pipeline.stages.Check",
+    "torch_linguist.trainer.OverfitSettings": "torch_linguist.pipeline.stages.Overfit",
+    "torch_linguist.trainer.LRFindSettings": "torch_linguist.pipeline.stages.LRFind",
+    "torch_linguist.trainer.GridSettings": "torch_linguist.pipeline.stages.Grid",
+    "torch_linguist.trainer.ScoreSettings": "torch_linguist.evaluation.score_settings.ScoreSettings",
+    "torch_linguist.trainer.SampleSettings": "torch_linguist.generation.sample_settings.SampleSettings",
+    "torch_linguist.trainer.settings.CheckSettings": "torch_linguist.pipeline.stages.Check",
+    "torch_linguist.trainer.settings.OverfitSettings": "torch_linguist.pipeline.stages.Overfit",
+    "torch_linguist.trainer.settings.LRFindSettings": "torch_linguist.pipeline.stages.LRFind",
+    "torch_linguist.trainer.settings.GridSettings": "torch_linguist.pipeline.stages.Grid",
+    "torch_linguist.trainer.settings.ScoreSettings": "torch_linguist.evaluation.score_settings.ScoreSettings",
+    "torch_linguist.trainer.settings.SampleSettings": "torch_linguist.generation.sample_settings.SampleSettings",
 }
 """Old `_target_` to new one; the `config.yaml` of an older run is read as if it named the new class."""
 

@@ -63,8 +63,7 @@ class RunProgress:
 
     def _take_row(self, row: dict[str, str]) -> None:
         self.step = int(_number(row.get("step")) or self.step)
-        except (OSError, ValueError, KeyError, RecursionError):
-            # The file does not exist yet, or is being replaced.
+        for column in LOSS_COLUMNS:
             loss = _number(row.get(column))
             if loss is not None:
                 self.loss = loss

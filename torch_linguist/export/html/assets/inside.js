@@ -1,0 +1,99 @@
+"use strict";
+// What a model does on the way: gates and hidden units, attention, orders of the n-gram that were used.
+
+function heatmap(rows, names, columns, label, low, high) {
+  const table = make("table", {class: "heat"}, make("caption", {}, label));
+  const head = make("tr", {}, make("th", {scope: "col"}, ""));
+  columns.forEach((column) => head.append(make("th", {scope: "col"}, column)));
+  table.append(head);
+  rows.forEach((values, r) => {
+    const line = make("tr", {}, make("th", {scope: "row"}, names[r]));
+    Array.from(values).forEach((value) => {
+      const cell = make("td", {title: `${names[r]}: ${Number(value).toFixed(3)}`});
+      const share = (value - low) / (high - low);
+      cell.style.setProperty(share >= 0.5 ? "--warm" : "--cool", Math.min(1, Math.abs(2 * share - 1)));
+      line.append(cell);
+    });
+    table.append(line);
+  });
+  return make("div", {class: "scroll"}, table);
+}
+
+const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+
+// The units that change most over the text.
+function liveliest(vectors, count) {
+  const size = vectors[0].length;
+  const spread = Array.from({length: size}, (_, k) => {
+    const values = vectors.map((vector) => vector[k]), middle = mean(values);
+    return {k, value: mean(values.map((value) => (value - middle) ** 2))};
+  });
+  return spread.sort((a, b) => b.value - a.value).slice(0, count).map((one) => one.k);
+}
+
+function recurrentViews(steps, names) {
+  const views = [], insides = steps.map((step) => step.inside);
+  const gates = ["input", "forget", "output", "reset", "update"].filter((gate) => insides[0][gate]);
+  if (gates.length) {
+    views.push(heatmap(gates.map((gate) => insides.map((one) => mean(Array.from(one[gate])))), gates.map((gate) => `${gate} gate`), names, "Gates of the last layer, mean over the units (0 closed, 1 open)", 0, 1));
+  }
+  for (const part of ["cell", "hidden"]) {
+    const vectors = insides.map((one) => one[part]).filter(Boolean);
+    if (!vectors.length) continue;
+    const units = liveliest(vectors, 24);
+    views.push(heatmap(units.map((k) => vectors.map((vector) => Math.tanh(vector[k]))), units.map((k) => `unit ${k}`), names, `${part === "cell" ? "Cell" : "Hidden vector"} of the last layer, the 24 units that change most`, -1, 1));
+  }
+  return views;
+}
+
+function attentionViews(model, steps, names, choice) {
+  const [layer, head] = choice.split(".").map(Number);
+  const rows = steps.map((step) => {
+    const weights = step.inside.attention[layer][head], row = new Array(steps.length).fill(0);
+    // The first position is <eos>, which stands before the text.
+    weights.forEach((weight, place) => { const at = step.state.position - weights.length + place - 1; if (at >= 0) row[at] = weight; });
+    return row;
+  });
+  return [heatmap(rows, names, names, `Attention, layer ${layer + 1}, head ${head + 1}: each row's word looks at the columns`, -1, 1)];
+}
+
+function ngramViews(steps, names, tokens) {
+  const list = make("ol", {class: "orders"});
+  steps.slice(0, -1).forEach((step, n) => {
+    const order = step.inside.orders[tokens[n + 1]];
+    list.append(make("li", {}, make("strong", {}, names[n + 1]), ` predicted by the ${order}-gram; words seen after the contexts of 1, 2, … words: ${step.inside.contexts.join(", ")}`));
+  });
+  return [make("p", {}, "Which order each word's probability comes from, and how many words were seen after each context in training:"), list];
+}
+
+function insideViews(model, steps, names, choice) {
+  if (model instanceof Mixture) {
+    return model.parts.flatMap((part, i) => insideViews(part, steps.map((step) => ({...step, inside: step.inside.parts[i], state: step.state[i]})), names, choice));
+  }
+  if (model instanceof Transformer) {
+    const select = byId("inside-unit");
+    if (!select.options.length) {
+      for (let l = 0; l < model.spec.layers; l++) for (let h = 0; h < model.spec.heads; h++) select.append(make("option", {value: `${l}.${h}`}, `layer ${l + 1}, head ${h + 1}`));
+    }
+    byId("inside-choice").hidden = false;
+    return attentionViews(model, steps, names, choice || "0.0");
+  }
+  if (model instanceof NGram) return ngramViews(steps, names, page.encoded.map((piece) => piece.id));
+  return recurrentViews(steps, names);
+}
+
+let page;
+// Tests of the page reach the models by this.
+const ready = (async () => {
+  const data = JSON.parse(byId("data").textContent);
+  const runs = [];
+  for (const run of data.runs) {
+    const buffer = await unpacked(byId(run.weights).textContent);
+    byId(run.weights).remove();
+    runs.push({label: run.label, model: modelOf(run.model, buffer), tokenizer: new Tokenizer(run.tokenizer)});
+  }
+  page = new Page(runs);
+  byId("loading").hidden = true;
+  byId("app").hidden = false;
+  return page;
+})().catch((error) => { byId("loading").textContent = `This browser cannot run the model: ${error.message}`; throw error; });

@@ -1,0 +1,158 @@
+"""A trained model in one HTML file that runs by itself: `tl-export --html`."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import LinguistError
+from torch_linguist.export.html.packing import Blob, pack
+from torch_linguist.model import LanguageModel
+from torch_linguist.runs.files import write_text
+
+SCRIPTS = ("tensors.js", "tokenizer.js", "networks.js", "ngram.js", "session.js", "app.js", "inside.js")
+
+FACTS = ("model", "data", "tokenizer", "vocab_size", "parameters", "seed", "lr", "weight_decay")
+"""What of a run's summary the page shows."""
+
+
+@dataclass(frozen=True, eq=False)
+class PageModel:
+    """A model for a page.
+
+    Attributes:
+        label: name of the model on the page.
+        model: any of the package's families.
+        tokenizer: the tokenizer that it was trained with.
+        summary: content of the run's `summary.json`.
+        curves: its `curves.png`, if it has one.
+    """
+
+    label: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    summary: Mapping[str, Any]
+    curves: Path | None = None
+
+
+def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int:
+    """Write a page in which models run.
+
+    Args:
+        models: at least one; two or more are compared on the same text.
+        path: of the file.
+        prompt: text that the page begins with.
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        LinguistError: there is no model, or one that a page has no code for.
+    """
+    if not models:
+        raise LinguistError("--html: needs at least one model")
+    assets = files("torch_linguist.export.html") / "assets"
+    data: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    for index, one in enumerate(models):
+        blob, weights_id = Blob(), f"weights-{index}"
+        description = pack(one.model, blob)
+        packed = base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode()
+        tokenizer = tokenizer_description(one.tokenizer)
+        data.append({"label": one.label, "model": description, "tokenizer": tokenizer, "weights": weights_id})
+        shown.append(
+            {
+                "label": one.label,
+                "scores": _scores(one.summary),
+                "facts": [(name, one.summary[name]) for name in FACTS if one.summary.get(name) is not None],
+                "curves": _picture(one.curves),
+                "weights_id": weights_id,
+                # Letters, digits and + / = alone.
+                "weights": Markup(packed),
+            }
+        )
+    template = Environment(autoescape=True).from_string((assets / "page.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        title=" and ".join(one.label for one in models),
+        style=Markup((assets / "style.css").read_text(encoding="utf-8")),
+        script=Markup("\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+        data=_script_json({"runs": data}),
+        prompt=prompt,
+        runs=shown,
+    )
+    write_text(path, page)
+    return path.stat().st_size
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON inside a script element, where `<` must not begin a tag."""
+    return Markup(json.dumps(value, ensure_ascii=False).replace("<", "\\u003c"))
+
+
+def _scores(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    found = []
+    for split in ("valid", "test"):
+        score = summary.get(split)
+        if isinstance(score, Mapping) and all(isinstance(score.get(key), int | float) for key in ("tokens", "loss")):
+            found.append(
+                {
+                    "split": split,
+                    "tokens": f"{score['tokens']:,}",
+                    "perplexity": _number(score.get("perplexity"), 2),
+                    "bits_per_byte": _number(score.get("bits_per_byte"), 4),
+                }
+            )
+    return found
+
+
+def _number(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "–"
+
+
+def _picture(path: Path | None) -> str:
+    if path is None or not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def tokenizer_description(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the page's tokenizer needs: tokens, how text is cut, merges or scores, changes of the text."""
+    backend = json.loads(tokenizer.to_json())
+    model = backend["model"]
+    is_whitespace = (backend.get("pre_tokenizer") or {}).get("type") == "WhitespaceSplit"
+    description: dict[str, Any] = {
+        "kind": tokenizer.kind,
+        "tokens": list(tokenizer.tokens),
+        "eos_id": tokenizer.eos_id,
+        "unk_id": tokenizer.unk_id,
+        "split": "whitespace" if is_whitespace else "punctuation",
+        "normalizers": _normalizers(backend.get("normalizer")),
+    }
+    if merges := model.get("merges"):
+        description["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    if model["type"] == "Unigram":
+        scores = dict(model["vocab"])
+        description["scores"] = [scores.get(token, -100.0) for token in tokenizer.tokens]
+        description["longest"] = max(map(len, tokenizer.tokens))
+    return description
+
+
+def _normalizers(normalizer: Mapping[str, Any] | None) -> list[list[str]]:
+    """[type, pattern, replacement] of each change of the text, in order."""
+    if normalizer is None:
+        return []
+    if normalizer["type"] == "Sequence":
+        return [one for inner in normalizer["normalizers"] for one in _normalizers(inner)]
+    pattern = normalizer.get("pattern") or {}
+    return [[normalizer["type"], pattern.get("Regex") or pattern.get("String") or "", normalizer.get("content", "")]]
+
+
+__all__ = ["PageModel", "tokenizer_description", "write_html"]

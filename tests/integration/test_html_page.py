@@ -1,0 +1,168 @@
+"""The page's own models in a real browser, held to ours: the same ids, the same probabilities."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_linguist.data import (
+    BPETokenizerTrainer,
+    ByteTokenizerTrainer,
+    CharTokenizerTrainer,
+    Corpus,
+    Tokenizer,
+    TokenizerTrainer,
+    UnigramTokenizerTrainer,
+    WordTokenizerTrainer,
+    prepare,
+)
+from torch_linguist.evaluation.texts.line_scores import read_line_tokens
+from torch_linguist.export.html import PageModel, write_html
+from torch_linguist.export.html.packing import rounded_copy, rounded_ngrams
+from torch_linguist.model import LanguageModel, Mixture, NGramModel
+
+ModelBuilder = Callable[..., LanguageModel]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TEXTS = [
+    "the king sees the river .",
+    "My sister's two ships, today: 1,234.5 (or U.S.)!",
+    "İstanbul naïve café 😀 x",
+    "a <unk> b",
+    "every sailor remembers an answer in the morning .",
+    "  the   judge -- don't ... ",
+]
+TRAINERS: dict[str, TokenizerTrainer] = {
+    "word": WordTokenizerTrainer(min_frequency=1),
+    "lower": WordTokenizerTrainer(min_frequency=1, lowercase=True, split="punctuation"),
+    "bpe": BPETokenizerTrainer(vocab_size=300),
+    "unigram": UnigramTokenizerTrainer(vocab_size=300),
+    "char": CharTokenizerTrainer(),
+    "byte": ByteTokenizerTrainer(),
+}
+KINDS = [
+    ("lstm", "word", {}),
+    ("lstm", "lower", {"output": "adaptive", "cutoffs": [10, 30]}),
+    ("gru", "bpe", {"output": "sampled", "tied": True}),
+    ("rnn", "char", {"output": "adaptive", "tied": True, "cutoffs": [5]}),
+    ("transformer", "unigram", {"context_length": 200}),
+    ("transformer", "byte", {"context_length": 200, "activation": "gelu", "tied": True}),
+    ("ngram", "word", {}),
+    ("mixture", "word", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("needs chromium to run the page")
+    return found
+
+
+def built(family: str, corpus: "object", build_model: ModelBuilder, options: dict[str, object]) -> LanguageModel:
+    tokenizer = corpus.tokenizer  # type: ignore[attr-defined]
+    if family == "ngram":
+        counted = NGramModel(tokenizer.vocab_size, order=3)
+        counted.fit_counts(corpus.train.ids, tokenizer.eos_id)  # type: ignore[attr-defined]
+        return counted
+    if family == "mixture":
+        parts = [built(one, corpus, build_model, {}) for one in ("ngram", "lstm")]
+        return Mixture(parts, [0.25, 0.75]).eval()
+    torch.manual_seed(1)
+    model = build_model(family, tokenizer.vocab_size, **options)
+    with torch.no_grad():  # Far from the uniform distribution, so that mistakes show.
+        for parameter in model.parameters():
+            parameter.mul_(2 if parameter.dim() == 2 else 1)
+    return model
+
+
+def reference(model: LanguageModel) -> LanguageModel:
+    """The model with the weights as they are in the page."""
+    if isinstance(model, Mixture):
+        return Mixture([reference(component) for component in model.components], model.weights).eval()
+    if isinstance(model, NGramModel):
+        rounded = NGramModel(model.vocab_size, order=model.order)
+        rounded.assign(rounded_ngrams(model.backoff_model()))
+        return rounded
+    return rounded_copy(model)
+
+
+def run_page(browser: str, page: Path, expression: str) -> object:
+    """The value of a JavaScript expression over `page`, once its models are unpacked."""
+    probe = (
+        f"<script>ready.then((page) => {{ document.body.textContent = JSON.stringify({expression}); }})"
+        ".catch((error) => { document.body.textContent = JSON.stringify('failed: ' + error.stack); });</script></body>"
+    )
+    probed = page.with_name("probed.html")
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000", "--dump-dom"]
+    shown = subprocess.run([browser, *flags, probed.as_uri()], capture_output=True, text=True, timeout=200, check=True)
+    (body,) = re.findall(r"<body>(.*)</body>", shown.stdout, re.DOTALL)
+    return json.loads(unescape(body))
+
+
+@pytest.mark.parametrize(("family", "kind", "options"), KINDS)
+def test_the_browser_computes_what_we_compute(
+    browser: str,
+    build_model: ModelBuilder,
+    source_corpus: Corpus,
+    tmp_path: Path,
+    family: str,
+    kind: str,
+    options: dict[str, object],
+) -> None:
+    corpus = prepare(source_corpus, TRAINERS[kind], tmp_path)
+    tokenizer: Tokenizer = corpus.tokenizer
+    model = built(family, corpus, build_model, options)
+    write_html([PageModel("m", model, tokenizer, {})], tmp_path / "page.html")
+    scored = (
+        f"{json.dumps(TEXTS)}.map((text) => {{ const session = page.sessions[0];"
+        " const pieces = session.tokenizer.encode(session.tokenizer.normalized(text));"
+        " return {ids: pieces.map((piece) => piece.id), bits: session.surprisals(pieces.map((piece) => piece.id))};})"
+    )
+    found = run_page(browser, tmp_path / "page.html", scored)
+    assert isinstance(found, list), found
+    for text, theirs in zip(TEXTS, found, strict=True):
+        (ours,) = read_line_tokens(reference(model), tokenizer, [text], closed=False)
+        assert theirs["ids"] == ours.ids.tolist(), text
+        np.testing.assert_allclose(np.exp2(-np.array(theirs["bits"])), np.exp(-ours.nll), rtol=1e-3)
+
+
+def test_a_seed_repeats_a_generation_and_the_tabs_open(
+    browser: str, build_model: ModelBuilder, source_corpus: Corpus, tmp_path: Path
+) -> None:
+    corpus = prepare(source_corpus, TRAINERS["word"], tmp_path)
+    models = [
+        PageModel(family, build_model(family, corpus.tokenizer.vocab_size), corpus.tokenizer, {"test": {}})
+        for family in ("lstm", "transformer")
+    ]
+    write_html(models, tmp_path / "page.html", "the king")
+    drawing = (
+        "((session) => { const random = randomOf(7), logs = session.last().logs; return Array.from({length: 400},"
+        " () => drawn(logs, {temperature: 1, topK: 2, topP: 1}, random, session.tokenizer.unk)); })(page.sessions[0])"
+    )
+    one, other = (run_page(browser, tmp_path / "page.html", drawing) for _ in range(2))
+    assert one == other
+    assert isinstance(one, list)
+    model = rounded_copy(models[0].model)
+    logits, _ = model(torch.tensor([[0, *corpus.tokenizer.encode("the king")]]), model.initial_state(1))
+    best = torch.softmax(logits[0, -1], 0)
+    best[corpus.tokenizer.unk_id] = 0
+    shares, ids = best.topk(2)
+    assert set(one) <= set(ids.tolist())
+    expected = float(shares[0] / shares.sum())
+    assert one.count(int(ids[0])) / 400 == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 400))
+    opened = (
+        "['generate', 'inside', 'compare', 'about'].map((name) => { document.getElementById('tab-' + name).click();"
+        " return [...document.querySelectorAll('[role=tabpanel]')].filter((panel) => !panel.hidden).length +"
+        " document.querySelectorAll('#inside-area table, #compare-area section').length; })"
+    )
+    assert run_page(browser, tmp_path / "page.html", opened) == [1, 4, 6, 6]

@@ -166,3 +166,29 @@ def test_a_seed_repeats_a_generation_and_the_tabs_open(
         " document.querySelectorAll('#inside-area table, #compare-area section').length; })"
     )
     assert run_page(browser, tmp_path / "page.html", opened) == [1, 4, 6, 6]
+
+
+def test_the_command_writes_runs_and_their_mixture(
+    browser: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch_linguist.cli import export, train
+
+    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(200)]
+    (tmp_path / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = ["data=text", f"data.path={tmp_path / 'tale.txt'}", f"output_dir={tmp_path}"]
+    assert train.main([*text, "model=ngram", "model.order=3", "name=counted"]) == 0
+    small = ["model.hidden_size=16", "optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]
+    assert train.main([*text, "experiment=debug", "model=lstm", *small, "name=trained"]) == 0
+    runs = [str(tmp_path / name) for name in ("counted", "trained")]
+    page = tmp_path / "both.html"
+    assert export.main([*runs, "--html", "--weights", "0.5", "0.5", "--output", str(page), "--prompt", "line 3"]) == 0
+    assert "open it in a browser" in capsys.readouterr().out
+    shares = (
+        "page.sessions.map((one) => [one.run.label, Math.exp(one.last().logs[one.tokenizer.encode('tells')[0].id])])"
+    )
+    settled = f"(page.compare(), {shares})"
+    found = run_page(browser, page, settled)
+    assert isinstance(found, list)
+    assert [label for label, _ in found] == ["counted", "trained", "mixture"]
+    assert found[2][1] == pytest.approx((found[0][1] + found[1][1]) / 2, rel=1e-5)
+    assert export.main([*runs, "--html", "--jit", "--output", str(page)]) == 2

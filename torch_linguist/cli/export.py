@@ -26,6 +26,8 @@ examples:
   tl-export outputs/my-run --jit --output my-model.jit
   tl-export outputs/my-run --quantize int8   eight-bit weights: size, speed and perplexity before and after
   tl-export outputs/lstm outputs/ngram --jit the mixture of both, weights fitted on valid
+  tl-export outputs/lstm outputs/ngram --html
+                                             a page in which both work side by side, without a network
 
 A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
 vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
@@ -54,6 +56,10 @@ def _parser() -> ArgumentParser:
         if one.is_exact:
             parser.add_argument(f"--{one.name}", action="store_true", help=f"{one.help} (RUN/{one.file_name})")
     inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
+    parser.add_argument(
+        "--html", action="store_true", help="a page in which the models of the runs work side by side (RUN/model.html)"
+    )
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="with --html: the text that the page begins with")
     parser.add_argument("--quantize", choices=list(inexact), help="; ".join(inexact.values()))
     parser.add_argument(
         "--weights", nargs="+", type=float, metavar="X", help="weights of a mixture (default: fitted on valid by EM)"
@@ -77,11 +83,12 @@ def _export(argv: list[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     known = export_formats()
     formats = [one for one in known if one.name == arguments.quantize or getattr(arguments, one.name, False)]
-    if not formats:
+    if not formats and not arguments.html:
         options = ", ".join(f"--{one.name}" for one in known if one.is_exact)
         parser.error(f"choose a format: {options} or --quantize int8")
-    if arguments.output is not None and len(formats) > 1:
-        parser.error(f"--output={arguments.output}: names one file, but {len(formats)} formats are requested")
+    requested = len(formats) + arguments.html
+    if arguments.output is not None and requested > 1:
+        parser.error(f"--output={arguments.output}: names one file, but {requested} formats are requested")
     if arguments.check_tokens < 0:
         parser.error(f"--check-tokens={arguments.check_tokens}: must be at least 0")
     if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
@@ -91,8 +98,21 @@ def _export(argv: list[str]) -> int:
     folders = [find_run(named, arguments.output_dir) for named in arguments.runs or [None]]
     if not arguments.runs:
         print(f"run: {folders[0]} (the newest)")
-    _write(folders, formats, arguments, shlex.join(["tl-export", *argv]))
+    if arguments.html:
+        _write_page(folders, arguments)
+    if formats:
+        _write(folders, formats, arguments, shlex.join(["tl-export", *argv]))
     return SUCCESS
+
+
+def _write_page(folders: Sequence[Path], arguments: Namespace) -> None:
+    from torch_linguist.checkpoint.loaded_run import load_run
+    from torch_linguist.export.html import write_runs_page
+
+    path = arguments.output or folders[0] / "model.html"
+    runs = [load_run(folder) for folder in folders]
+    size = write_runs_page(runs, path, arguments.prompt, arguments.weights)
+    print(f"{path}: {size / 2**20:.1f} MiB; open it in a browser, it needs nothing else")
 
 
 def _write(folders: Sequence[Path], formats: Sequence[ExportFormat], arguments: Namespace, command: str) -> None:

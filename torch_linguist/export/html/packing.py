@@ -7,6 +7,7 @@ Shape legend: V vocabulary, M[k] n-grams of order k.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,18 +88,22 @@ def rounded_copy(model: LanguageModel) -> LanguageModel:
     return duplicate
 
 
-def pack(model: LanguageModel, blob: Blob) -> dict[str, Any]:
+def pack(model: LanguageModel, blob: Blob, earlier: Sequence[LanguageModel] = ()) -> dict[str, Any]:
     """Append a model's weights and return the description that `modelOf` in the page takes.
 
     Args:
         model: any of the package's families.
         blob: takes the weights.
+        earlier: models that the page holds already; a mixture of them refers to them.
 
     Raises:
         LinguistError: the page has no code for this model.
     """
     if isinstance(model, Mixture):
-        components = [pack(component, blob) for component in model.components]
+        components = [
+            {"family": "earlier", "run": earlier.index(component)} if component in earlier else pack(component, blob)
+            for component in model.components
+        ]
         return {"family": "mixture", "components": components, "weights": model.weights}
     if model.is_counted:
         return _pack_ngrams(model, blob)

@@ -64,7 +64,7 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
     shown: list[dict[str, Any]] = []
     for index, one in enumerate(models):
         blob, weights_id = Blob(), f"weights-{index}"
-        description = pack(one.model, blob)
+        description = pack(one.model, blob, [other.model for other in models[:index]])
         packed = base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode()
         tokenizer = tokenizer_description(one.tokenizer)
         data.append({"label": one.label, "model": description, "tokenizer": tokenizer, "weights": weights_id})

@@ -90,7 +90,7 @@ const ready = (async () => {
   for (const run of data.runs) {
     const buffer = await unpacked(byId(run.weights).textContent);
     byId(run.weights).remove();
-    runs.push({label: run.label, model: modelOf(run.model, buffer), tokenizer: new Tokenizer(run.tokenizer)});
+    runs.push({label: run.label, model: modelOf(run.model, buffer, runs), tokenizer: new Tokenizer(run.tokenizer)});
   }
   page = new Page(runs);
   byId("loading").hidden = true;

@@ -87,8 +87,9 @@ class Mixture {
   }
 }
 
-function modelOf(spec, buffer) {
-  if (spec.family === "mixture") return new Mixture(spec.components.map((part) => modelOf(part, buffer)), spec.weights);
+function modelOf(spec, buffer, earlier) {
+  if (spec.family === "earlier") return earlier[spec.run].model;
+  if (spec.family === "mixture") return new Mixture(spec.components.map((part) => modelOf(part, buffer, earlier)), spec.weights);
   const tensors = tensorsOf(spec.tensors, buffer);
   // Tied weights stand in the file once.
   for (const [name, other] of Object.entries(spec.shared || {})) tensors[name] = tensors[other];

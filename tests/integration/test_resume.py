@@ -187,7 +187,7 @@ def test_what_cannot_be_resumed_is_named(
     with pytest.raises(LinguistError, match="batch_size=4"):
         Fit(model, context, 0.02, 0.1, folder, resume=checkpoints / "last.pt")
     content = read_checkpoint(checkpoints / "last.pt")
-    save_checkpoint(checkpoints / "last.pt", model, content["progress"] | {"batches": {}})
+    save_checkpoint(checkpoints / "last.pt", model, content["progress"] | {"optimizer": {}})
     with pytest.raises(LinguistError, match=r"last\.pt"):
         fit("lstm", folder, make_context, build_model, resume=checkpoints / "last.pt")
     # A refusal leaves the curves alone.

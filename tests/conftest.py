@@ -1,4 +1,4 @@
-"""What the tests share: a made corpus, small models of every family, a cache of their own."""
+"""Fixtures of all tests: a small generated corpus, small models of every family, short trainings, a private cache."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, WordTokenizerTr
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
 from torch_linguist.optim import Constant
-from torch_linguist.trainer import TrainerSettings, TrainingContext
+from torch_linguist.trainer import CheckpointSettings, Fit, TrainerSettings, TrainingContext
 
 FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
 
@@ -117,5 +117,22 @@ def make_context(tiny_corpus: TokenizedCorpus) -> ContextBuilder:
             seed=3,
         )
         return replace(context, **own)
+
+    return make
+
+
+@pytest.fixture
+def fit_of(
+    make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel]
+) -> Callable[..., Fit]:
+    """`fit_of(folder, every_steps=2, **options)`: twelve updates of an LSTM with a checkpoint every `every_steps`."""
+
+    def make(folder: Path, every_steps: int | None = 2, **options: Any) -> Fit:
+        own = {key: options.pop(key) for key in ("callbacks", "resume", "stop") if key in options}
+        context = make_context(**({"max_steps": 12, "eval_every": 4, "log_every": 3, "eval_tokens": 60} | options))
+        context = replace(context, checkpoint=CheckpointSettings(every_steps=every_steps))
+        folder.mkdir(exist_ok=True)
+        model = build_model("lstm", context.corpus.tokenizer.vocab_size, dropout=0.2)
+        return Fit(model, context, 0.02, 0.1, folder, **own)
 
     return make

@@ -155,5 +155,5 @@ def test_a_state_that_a_checkpoint_cannot_hold_is_refused() -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"folder": [Path("here")]}
 
-    with pytest.raises(TrainingError, match="callback Odd: .*plain types"):
+    with pytest.raises(TrainingError, match=r"callback Odd: .*plain types"):
         CallbackList([Odd()]).state_dict()

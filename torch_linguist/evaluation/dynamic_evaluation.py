@@ -1,9 +1,14 @@
-"""Dynamic evaluation: a model goes on learning from the text that it is scored on, each token scored before.
+"""Dynamic evaluation: the model keeps learning from the text it is scored on; each token is scored before it is used.
 
-Krause et al. 2018, "Dynamic Evaluation of Neural Sequence Models": after each segment has been scored, one step of
-gradient descent on its loss, divided by the root mean square of the gradients in training, with a pull back to the
-trained weights. It differs from the paper in that the divisor is raised by its own mean in each tensor instead of a
-tiny constant, which keeps words that the sample of the training text lacks from taking huge steps.
+Krause et al. 2018, "Dynamic Evaluation of Neural Sequence Models", in its RMS form. After a segment has been scored,
+each weight moves by
+
+    decay * min(d, 1 / decay) * (trained - weight) - learning_rate * gradient / (m + e)
+
+where m is the root mean square of its gradients on the training split, and d is m divided by the mean over all tensors
+of their mean m. Both terms use the weight before the step, as in the authors' code. Differences from that code: e is
+the mean of m in each tensor instead of a small constant, which keeps words absent from the sample of the training text
+from taking huge steps; and m is measured on single segments read in order instead of batches of 100.
 
 Shape legend: T time, N tokens of the stream.
 """
@@ -30,12 +35,13 @@ SEGMENT = 64
 
 @dataclass(frozen=True)
 class DynamicSettings:
-    """How a model learns from what it was scored on.
+    """Settings of dynamic evaluation.
 
     Attributes:
-        learning_rate: length of a step, where the gradient is as large as it was in training.
-        decay: share of the way back to the trained weights that a typical weight goes at each step.
-        segment: tokens that are scored before each step.
+        learning_rate: step size of a weight whose gradient is as large as in training.
+        decay: share of the distance to its trained value that a typical weight moves back at each step.
+        segment: tokens scored before each step. Models with a bounded context use at most half of it, so that every
+            token sees at least half a context.
     """
 
     learning_rate: float
@@ -46,16 +52,16 @@ class DynamicSettings:
 def gradient_scale(
     model: LanguageModel, train: TokenStream, *, segment: int = SEGMENT, max_tokens: int = 20_000
 ) -> list[Tensor]:
-    """Root mean square of the gradients over segments of the training split, one tensor a parameter.
+    """Return the root mean square of the gradients over segments of the training split, one tensor per parameter.
 
     Args:
-        model: has parameters; it is left as it was.
+        model: a model with trainable weights, which are not changed.
         train: the training split.
-        segment: tokens a gradient.
-        max_tokens: only so many of the split.
+        segment: tokens per gradient.
+        max_tokens: number of tokens to use from the start of the split.
 
     Raises:
-        LinguistError: the model has nothing to train.
+        LinguistError: the model has no trainable weights.
     """
     learner = _Learner(model, segment)
     squares = [torch.zeros_like(parameter) for parameter in learner.parameters]
@@ -64,7 +70,7 @@ def gradient_scale(
         torch._foreach_addcmul_(squares, list(gradients), list(gradients))
 
     nll = learner.read(train, max_tokens, collect)
-    steps = -(-len(nll) // segment)
+    steps = -(-len(nll) // learner.segment)
     return [(square / steps).sqrt() for square in squares]
 
 
@@ -76,32 +82,32 @@ def dynamic_nll(
     *,
     max_tokens: int | None = None,
 ) -> NDArray[np.float64]:
-    """The nll [N] of every token of a stream under a model that learns as it goes.
+    """Return the nll [N] of every token of a stream under a model that keeps learning.
 
     Args:
-        model: any with parameters; a copy of it learns, it is left as it was.
+        model: a model with trainable weights. A copy learns; the model itself is not changed.
         stream: one split.
-        settings: of the learning.
-        scale: from `gradient_scale`.
-        max_tokens: only so many of the stream; None for all.
+        settings: learning rate, decay and segment length.
+        scale: result of `gradient_scale`.
+        max_tokens: number of tokens to score from the start; None for all.
 
     Raises:
-        LinguistError: the model has nothing to train, the stream is empty, or a setting is out of its range.
+        LinguistError: the model has no trainable weights, the stream is empty, or a setting is out of range.
     """
     if settings.learning_rate < 0 or settings.decay < 0:
         raise LinguistError(f"{settings}: neither the learning rate nor the decay may be negative")
     learner = _Learner(model, settings.segment)
     with torch.no_grad():
         trained = [parameter.clone() for parameter in learner.parameters]
-        overall = sum(float(rms.sum()) for rms in scale) / sum(rms.numel() for rms in scale)
+        typical = sum(float(rms.mean()) for rms in scale) / len(scale)
         steps = [-settings.learning_rate / (rms + rms.mean()).clamp(min=1e-12) for rms in scale]
-        # Never past the trained weight.
-        pulls = [(settings.decay * rms / max(overall, 1e-12)).clamp(max=1.0) for rms in scale]
+        # At most 1: never past the trained value.
+        pulls = [(settings.decay * rms / max(typical, 1e-12)).clamp(max=1.0) for rms in scale]
 
     @torch.no_grad()
     def learn(gradients: Sequence[Tensor]) -> None:
-        torch._foreach_addcmul_(learner.parameters, list(gradients), steps)
         away = torch._foreach_sub(trained, learner.parameters)
+        torch._foreach_addcmul_(learner.parameters, list(gradients), steps)
         torch._foreach_addcmul_(learner.parameters, away, pulls)
 
     return learner.read(stream, max_tokens, learn)
@@ -117,19 +123,19 @@ def tune_dynamic(
     learning_rates: Sequence[float] = LEARNING_RATES,
     decays: Sequence[float] = DECAYS,
 ) -> tuple[DynamicSettings, list[tuple[DynamicSettings, float]]]:
-    """The learning rate and the decay with the least loss on the validation split, by trying all.
+    """Try all pairs of learning rate and decay on the validation split.
 
     Args:
         model: see `dynamic_nll`.
         valid: the validation split.
-        scale: from `gradient_scale`.
-        segment: tokens a step.
-        max_tokens: only so many of the split.
-        learning_rates: tried.
-        decays: tried.
+        scale: result of `gradient_scale`.
+        segment: tokens per step.
+        max_tokens: number of tokens to use from the start of the split; None for all.
+        learning_rates: learning rates to try.
+        decays: decays to try.
 
     Returns:
-        The best settings, and every one with its loss in nats per token.
+        The settings with the lowest loss, and all settings with their loss in nats per token.
     """
     tried = []
     for rate, decay in itertools.product(learning_rates, decays):
@@ -139,7 +145,7 @@ def tune_dynamic(
 
 
 class _Learner:
-    """A copy of a model that reads a stream segment by segment and hands out the gradient of each."""
+    """A copy of a model that reads a stream segment by segment and passes on the gradient of each segment."""
 
     def __init__(self, model: LanguageModel, segment: int) -> None:
         if segment < 1:
@@ -147,15 +153,15 @@ class _Learner:
         self.model = copy.deepcopy(model).eval()
         self.parameters: list[Tensor] = [weight for weight in self.model.parameters() if weight.requires_grad]
         if not self.parameters:
-            raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights that could go on learning")
-        self.segment = min(segment, model.context_length) if model.context_length else segment
+            raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights to train")
+        self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
 
     def read(
         self, stream: TokenStream, max_tokens: int | None, use: Callable[[Sequence[Tensor]], None]
     ) -> NDArray[np.float64]:
-        """The nll [N] of a stream; `use` is given the gradients after each segment."""
+        """Return the nll [N] of a stream; `use` is called with the gradients after each segment."""
         if len(stream) == 0:
-            raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
+            raise LinguistError(f"{stream.split}: the split is empty; there is nothing to score")
         length = len(stream) if max_tokens is None else min(max_tokens, len(stream))
         parts: list[Tensor] = []
         state = self.model.initial_state(1)
@@ -171,7 +177,7 @@ class _Learner:
         return torch.cat(parts).double().cpu().numpy()
 
     def _segment_nll(self, stream: TokenStream, start: int, end: int, state: State) -> tuple[Tensor, State]:
-        """The nll of tokens start..end, [T]: by the state carried, or by the window that ends there."""
+        """Return the nll of tokens start..end [T], from the carried state or from the window that ends there."""
         device = device_of(self.model)
         window = self.model.context_length
         begin = max(0, end - window) if window else start
@@ -180,6 +186,3 @@ class _Learner:
             state = self.model.initial_state(1)
         nll, new_state = self.model.nll(tokens[None].to(device), targets[None].to(device), state)
         return nll[0, start - begin :], state if window else detach_state(new_state)
-
-
-__all__ = ["DynamicSettings", "dynamic_nll", "gradient_scale", "tune_dynamic"]

@@ -78,7 +78,7 @@ def draw_colored(path: Path, text: ColoredText) -> None:
         top = 0.5
         for row, cells, height in blocks:
             if row.label:
-                _write(figure, top, 0, row.label, size=8.5, color="#5b6472", mono=False)
+                _write(figure, top, 0, _clean(row.label), size=8.5, color="#5b6472", mono=False)
                 top += 1.1
             for line, column, piece, value in cells:
                 _paint(figure, top + line, column, piece, shade(value, row.limit, row.signed))

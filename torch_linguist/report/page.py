@@ -56,7 +56,7 @@ def write_page(folder: Path, page: Page) -> Path:
         findings=_findings(page.sections),
         glyph_note=missing_glyph_note(glyphs),
     )
-    write_text(folder / PAGE, _encodable(text))
+    write_text(folder / PAGE, _storable(text))
     return folder / PAGE
 
 
@@ -126,9 +126,7 @@ def _drawn_sections(folder: Path, sections: Sequence[Section]) -> list[dict[str,
                 "title": section.title,
                 "text": section.text,
                 "notes": section.notes,
-                "excerpts": [
-                    {"source": _visible(entry.source), "text": _visible(entry.text)} for entry in section.excerpts
-                ],
+                "excerpts": section.excerpts,
                 "figures": figures,
                 "colored_texts": colored,
                 "tables": [_table(table, file) for table, file in named if table.rows],
@@ -159,10 +157,7 @@ def _table(table: PageTable, file: str) -> dict[str, Any]:
     more = f"First {len(frame):,} of {len(table.frame):,} rows; all in" if len(frame) < len(table.frame) else "Also in"
     return {
         "title": table.title,
-        "head": [
-            {"text": _visible(name.replace("_", " ")), "is_text": text}
-            for name, text in zip(names, is_text, strict=True)
-        ],
+        "head": [{"text": name.replace("_", " "), "is_text": text} for name, text in zip(names, is_text, strict=True)],
         "rows": [
             [
                 {"text": _cell(table, name, value), "is_text": text}
@@ -176,7 +171,7 @@ def _table(table: PageTable, file: str) -> dict[str, Any]:
 
 
 def _cell(table: PageTable, name: str, value: object) -> str:
-    return _visible(str(value)) if name in table.plain and value is not None else cell_text(value, name in table.shares)
+    return str(value) if name in table.plain and value is not None else cell_text(value, name in table.shares)
 
 
 def cell_text(value: object, share: bool = False) -> str:
@@ -195,15 +190,11 @@ def cell_text(value: object, share: bool = False) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    text = _visible(str(value))
+    text = str(value)
     return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
-def _visible(text: str) -> str:
-    """Replace control characters, which HTML cannot hold."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t " or ord(sign) > 0xA0 else "·" for sign in text)
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _storable(text: str) -> str:
+    """Replace control characters, which HTML cannot hold, and lone surrogates, which UTF-8 cannot."""
+    visible = "".join(sign if sign.isprintable() or sign in "\n\t " or ord(sign) > 0xA0 else "·" for sign in text)
+    return visible.encode("utf-8", "replace").decode("utf-8")

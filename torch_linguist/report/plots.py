@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.report.figure_style import ACCENT, MUTED, TRAIN, VALID, log_axis, new_figure
 
 CURVES = ["step", "lr", "train_loss", "gradient_norm", "valid_loss"]
 
-SMOOTHING = 0.9
-"""Weight of the past in the exponential moving average of the training loss, per logged row."""
+SMOOTHING = 1 / 20
+"""Width of the centered moving average of the training loss, as a share of the training."""
 
 
 @contextmanager
@@ -181,7 +180,8 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
     train, valid = frame.dropna(subset=["train_loss"]), frame.dropna(subset=["valid_loss"])
     measured = f", with dropout {dropout:g}" if dropout else ""
     axes.plot(train["step"], train["train_loss"], color=TRAIN, linewidth=0.8, alpha=0.35)
-    smooth = train["train_loss"].ewm(alpha=1 - SMOOTHING).mean()
+    width = max(3, round(SMOOTHING * len(train)))
+    smooth = train["train_loss"].rolling(width, center=True, min_periods=1).mean()
     axes.plot(train["step"], smooth, color=TRAIN, linewidth=1.8, label=f"train (smoothed{measured})")
     axes.plot(valid["step"], valid["valid_loss"], "o-", color=VALID, markersize=4, label="valid")
     shown = [smooth.iloc[len(train) // 20 :], valid["valid_loss"]]
@@ -202,8 +202,11 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
         margin = 0.06 * (limits.max() - limits.min()) + 1e-3
         axes.set_ylim(limits.min() - margin, limits.max() + margin)
     axes.legend()
+    low, high = (np.exp(np.clip(edge, -20, 700)) for edge in axes.get_ylim())
+    nice = [digit * 10.0**power for power in range(-2, 16) for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+    shown_ticks = [value for value in nice if low <= value <= high]
     second = axes.secondary_yaxis("right")
-    second.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{np.exp(min(value, 700)):.3g}"))
+    second.set_yticks([float(np.log(value)) for value in shown_ticks], [f"{value:,.4g}" for value in shown_ticks])
     second.set_ylabel("perplexity")
 
 

@@ -86,22 +86,33 @@ def test_dynamic_evaluation_scores_before_it_learns(family: str, build_model: Mo
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def test_one_step_by_hand(build_model: ModelBuilder) -> None:
-    model, stream = build_model("rnn", V), random_stream(6)
+def test_two_steps_by_hand(build_model: ModelBuilder) -> None:
+    model, stream = build_model("rnn", V), random_stream(9)
     scale = [torch.rand_like(weight) + 0.1 for weight in model.parameters()]
     found = dynamic_nll(model, stream, DynamicSettings(0.03, 0.2, segment=3), scale)
     learner = copy.deepcopy(model)
     ids = torch.tensor([[0, *stream.ids.tolist()]])
-    nll, state = learner.nll(ids[:, :3], ids[:, 1:4], learner.initial_state(1))
-    gradients = torch.autograd.grad(nll.mean(), list(learner.parameters()))
-    overall = torch.cat([rms.flatten() for rms in scale]).mean()
-    with torch.no_grad():
-        every = zip(learner.parameters(), model.parameters(), gradients, scale, strict=True)
-        for weight, trained, gradient, rms in every:
-            weight.sub_(0.03 * gradient / (rms + rms.mean()))
-            weight.add_((trained - weight) * (0.2 * rms / overall).clamp(max=1))
-        expected, _ = learner.nll(ids[:, 3:6], ids[:, 4:7], [tensor.detach() for tensor in state])
-    np.testing.assert_allclose(found[3:], expected[0].numpy(), atol=1e-5)
+    typical = torch.stack([rms.mean() for rms in scale]).mean()
+    state = learner.initial_state(1)
+    for start in (0, 3, 6):
+        nll, state = learner.nll(ids[:, start : start + 3], ids[:, start + 1 : start + 4], state)
+        state = [tensor.detach() for tensor in state]
+        np.testing.assert_allclose(found[start : start + 3], nll[0].detach().numpy(), atol=1e-5)
+        gradients = torch.autograd.grad(nll.mean(), list(learner.parameters()))
+        with torch.no_grad():
+            every = zip(learner.parameters(), model.parameters(), gradients, scale, strict=True)
+            for weight, trained, gradient, rms in every:
+                share = (0.2 * rms / typical).clamp(max=1)
+                weight.add_(share * (trained - weight) - 0.03 * gradient / (rms + rms.mean()))
+
+
+def test_a_transformer_reads_overlapping_segments(build_model: ModelBuilder) -> None:
+    model, stream = build_model("transformer", V, context_length=16), random_stream(70)
+    scale = gradient_scale(model, random_stream(64, seed=1), segment=64)
+    still = dynamic_nll(model, stream, DynamicSettings(0.0, 0.0, segment=64), scale)
+    # Half a context of new tokens at a time, as plain scoring reads.
+    plain = np.concatenate(list(stream_nll(model, stream, stride=8)))
+    np.testing.assert_allclose(still, plain, atol=1e-5)
 
 
 def test_learning_from_a_text_that_repeats_pays(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:

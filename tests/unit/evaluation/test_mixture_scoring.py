@@ -1,10 +1,10 @@
-"""Mixtures of scored models, and the n-gram baseline."""
+"""Mixtures of scored models."""
 
 import pytest
 import torch
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.evaluation import baseline, ngram_baseline, score, score_mixture
+from torch_linguist.evaluation import score, score_mixture
 from torch_linguist.model import LSTM, Mixture, NGramModel
 
 
@@ -37,21 +37,3 @@ def test_on_the_split_it_was_fitted_on_it_beats_both(models: list[NGramModel], t
     found = score_mixture(models, tiny_corpus.valid, tiny_corpus.valid)
     assert sum(found.weights) == pytest.approx(1)
     assert found.mixed.loss <= min(single.loss for single in found.single) + 1e-9
-
-
-def test_the_baseline_is_the_model_and_is_counted_once(
-    models: list[NGramModel], tiny_corpus: TokenizedCorpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = ngram_baseline(tiny_corpus, order=3)
-    assert first["test"].loss == pytest.approx(score(models[1], tiny_corpus.test).loss, rel=1e-12)
-
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("counted again")
-
-    monkeypatch.setattr(NGramModel, "fit_counts", refuse)
-    assert ngram_baseline(tiny_corpus, order=3) == first
-    kept = tiny_corpus.folder / "baseline-3gram.json"
-    kept.write_text("{ half a file", encoding="utf-8")
-    with pytest.raises(AssertionError, match="counted again"):
-        baseline.ngram_baseline(tiny_corpus, order=3)
-    kept.unlink()

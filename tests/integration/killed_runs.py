@@ -85,7 +85,7 @@ class Events:
         """Puts the hooks in place."""
         for owner, name in ((Loop, "update"), (Path, "replace"), (Table, "add"), (Progress, "begin")):
             self.around(owner, name)
-        self.around(fit_module, "score_splits")
+        self.around(fit_module, "final_comparison")
         self.around(export_module, "export_jit")
         save, run_stage = torch.save, Progress.run
 

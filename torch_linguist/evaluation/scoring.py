@@ -4,7 +4,7 @@ Shape legend: B batch, T time, N tokens of the stream.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -73,6 +73,11 @@ class Score:
     def as_dict(self) -> dict[str, int | float]:
         """Plain types, for JSON."""
         return asdict(self)
+
+
+def as_dicts(scores: Mapping[str, Score]) -> dict[str, dict[str, int | float]]:
+    """Return scores by split as plain types, for JSON."""
+    return {split: score.as_dict() for split, score in scores.items()}
 
 
 def exp(nats: float) -> float:

@@ -76,7 +76,13 @@ class Run:
                 raise
             finally:
                 self._close(failed)
-        closing_table(self.terminal.console, self.results.scores, self.summary["artifacts"], self.folder)
+        closing_table(
+            self.terminal.console,
+            self.results.scores,
+            self.summary["artifacts"],
+            self.folder,
+            self.results.verdict,
+        )
         return self.summary
 
     def _execute(self, stop: StopRequest) -> None:

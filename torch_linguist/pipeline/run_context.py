@@ -28,6 +28,7 @@ class RunResults:
         checkpoint: checkpoint that the long training continues from; None if it starts anew.
         steps: updates of the long training so far.
         scores: scores by model, then by split: those of the best model first, then those of the baselines.
+        verdict: sentence that compares the best model with its baselines; None before the scores.
     """
 
     learning_rate: float | None = None
@@ -36,6 +37,7 @@ class RunResults:
     checkpoint: Path | None = None
     steps: int = 0
     scores: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def line(axes: Axes, label: str) -> list[tuple[float, float]]:
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in line.get_xydata()]  # type: ignore[attr-defined]
+    xs, ys = (np.asarray(data, np.float64).tolist() for data in (line.get_xdata(), line.get_ydata()))
+    return list(zip(xs, ys, strict=True))
 
 
 def tick_labels(figure: Figure) -> str:
@@ -111,7 +112,7 @@ def test_lr_finder_of_a_short_test(
 def test_grid(table: Callable[..., Path], tmp_path: Path, drawn: Callable[[], Figure]) -> None:
     plot_grid(table("grid"), tmp_path / "p.png")
     axes = drawn().axes[0]
-    values = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    values: np.ndarray = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
     np.testing.assert_array_equal(values, [[3.1, 2.9], [3.0, np.nan]])
     assert [text.get_text() for text in axes.texts] == ["3.1000", "2.9000", "3.0000", "diverged"]
     (frame,) = axes.patches

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch_linguist.checkpoint import save_checkpoint
 from torch_linguist.distributed import processes
-from torch_linguist.pipeline.final_scores import hyperparameters, score_baselines, score_splits
+from torch_linguist.evaluation import BaselineComparison
+from torch_linguist.evaluation.scoring import as_dicts
+from torch_linguist.pipeline.final_scores import final_comparison, hyperparameters
 from torch_linguist.pipeline.run_summary import counting_facts, training_facts
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.report import TensorBoardObserver
@@ -123,24 +124,30 @@ class FitStage(Stage):
     def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
         context.summary.update({"parameters": facts["parameters"], "train": facts["train"]})
 
-    def plot(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        from torch_linguist.report.plots import plot_curves  # matplotlib: no update waits for it
-
-        if (folder / "metrics.csv").is_file():
-            plot_curves(folder / "metrics.csv", folder / "curves.png")
-
     def conclude(self, context: "RunContext") -> None:
         """Score the best model on the validation and test splits, and the baselines unless the run is to stop."""
         if not processes.is_main_process():
             return
-        best, corpus, plan = context.best_model(), context.training.corpus, context.plan
-        scores = score_splits(best, corpus, plan.score)
-        baselines = {} if context.stop() else score_baselines(corpus, plan.score, best)
-        context.results.scores = {plan.names.get("model", type(best).__name__): scores, **baselines}
-        context.summary.update({split: score.as_dict() for split, score in scores.items()})
-        context.summary["baselines"] = {
-            name: {split: score.as_dict() for split, score in splits.items()} for name, splits in baselines.items()
-        }
-        metrics = {f"final/{split}_perplexity": score.perplexity for split, score in scores.items()}
-        chosen = hyperparameters(context.summary, best)
+        best, corpus, plan, summary = context.best_model(), context.training.corpus, context.plan, context.summary
+        name = plan.names.get("model", type(best).__name__)
+        found = final_comparison(best, corpus, plan.score, name, baselines=not context.stop())
+        context.results.scores, context.results.verdict = found.rows(name), found.verdict
+        summary.update(as_dicts(found.own))
+        summary["baselines"] = {baseline: as_dicts(scores) for baseline, scores in found.baselines.items()}
+        if found.mixture:
+            summary["mixture"] = {"weight": found.weight, **as_dicts(found.mixture)}
+        self._draw_curves(context, found)
+        metrics = {f"final/{split}_perplexity": score.perplexity for split, score in found.own.items()}
+        chosen = hyperparameters(summary, best)
         context.callbacks.finished(best, corpus.tokenizer.tokens, chosen, metrics, context.results.steps)
+
+    def _draw_curves(self, context: "RunContext", found: BaselineComparison) -> None:
+        from torch_linguist.report.plots import plot_curves  # matplotlib: no update waits for it
+
+        table = context.folder / "metrics.csv"
+        if not table.is_file():
+            return
+        named = next(iter(found.baselines.items()), None)
+        baseline = (named[0], named[1]["valid"].loss) if named else None
+        dropout = context.model.arguments.get("dropout")
+        plot_curves(table, context.folder / "curves.png", baseline, dropout if isinstance(dropout, float) else None)

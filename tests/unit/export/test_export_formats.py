@@ -111,19 +111,6 @@ def test_eight_bits_are_smaller_and_nearly_as_good(
     assert loaded.module.generate("the king", 4).startswith("the king")
 
 
-def test_integers_round_and_nothing_else(build_model: ModelBuilder) -> None:
-    model = build_model("lstm", 50, **ADAPTIVE)
-    with torch.no_grad():
-        quantized = model.quantized()
-        tokens = torch.randint(50, (2, 6))
-        logits, state = quantized(tokens, model.initial_state(2))
-        expected, expected_state = model(tokens, model.initial_state(2))
-        # Every distribution is still normalized, and near the one that it stands for.
-        torch.testing.assert_close(torch.logsumexp(logits, -1), torch.zeros(2, 6), atol=1e-5, rtol=0)
-    assert (torch.log_softmax(expected, -1) - logits).abs().max() < 0.1
-    assert (expected_state[0] - state[0]).abs().max() < 0.05
-
-
 def test_what_cannot_be_exported_is_named(
     build_model: ModelBuilder, tiny_corpus: TokenizedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

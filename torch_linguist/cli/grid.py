@@ -8,7 +8,7 @@ from pathlib import Path
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, run_command
 from torch_linguist.config.catalog import GROUPS
-from torch_linguist.config.composition import parse_overrides, quoted
+from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.resume import is_resumable
 from torch_linguist.config.signatures import check_arguments
 from torch_linguist.config.sweep_expansion import plan_sweep, split_own

@@ -12,7 +12,8 @@ from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command
 from torch_linguist.config.build_plan import make_plan
 from torch_linguist.config.catalog import GROUPS
-from torch_linguist.config.composition import Composition, compose_config, to_yaml
+from torch_linguist.config.composition import Composition, compose_config
+from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.repeat import Repetition, repetition, split_config_dirs
 from torch_linguist.config.resume import changed_values, find_resumed, resumed_composition
 from torch_linguist.distributed.torchrun import (

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.config.composition import compose_config, instantiate
+from torch_linguist.config.composition import compose_config
+from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.stored_config import read_run_config
 
 if TYPE_CHECKING:

@@ -1,29 +1,52 @@
-"""Names that have changed: old configurations and command lines get the new name in their error message."""
+"""Names that have changed, for old run folders, configurations and command lines."""
 
-RENAMED_KEYS: dict[str, str] = {"data.tokenized": "data.tokenized"}
-"""Old configuration key to new one, such as `data.old_name` to `data.new_name`."""
+from typing import Any
+
+RENAMED_KEYS: dict[str, str] = {"data.tokenised": "data.tokenized"}
+"""Old configuration key to new one. Old run folders are read with the new key; elsewhere the error names it."""
+
+_STAGES = "torch_linguist.pipeline.stages"
+_SETTINGS = {
+    "CheckSettings": f"{_STAGES}.Check",
+    "OverfitSettings": f"{_STAGES}.Overfit",
+    "LRFindSettings": f"{_STAGES}.LRFind",
+    "GridSettings": f"{_STAGES}.Grid",
+    "ScoreSettings": "torch_linguist.evaluation.score_settings.ScoreSettings",
+    "SampleSettings": "torch_linguist.generation.sample_settings.SampleSettings",
+}
+_SCHEDULES = ("Constant", "Cosine", "Linear", "OneCycle", "Plateau")
 
 MOVED_CLASSES: dict[str, str] = {
     "torch_linguist.trainer.SGD": "torch_linguist.optim.SGD",
     "torch_linguist.trainer.LazyAdamW": "torch_linguist.optim.LazyAdamW",
-    "torch_linguist.trainer.schedules.Constant": "torch_linguist.optim.schedules.Constant",
-    "torch_linguist.trainer.schedules.Cosine": "torch_linguist.optim.schedules.Cosine",
-    "torch_linguist.trainer.schedules.Linear": "torch_linguist.optim.schedules.Linear",
-    "torch_linguist.trainer.schedules.OneCycle": "torch_linguist.optim.schedules.OneCycle",
-    "torch_linguist.trainer.schedules.Plateau": "torch_linguist.optim.schedules.Plateau",
-    "torch_linguist.trainer.CheckSettings": "torch_linguist.pipeline.stages.Check",
-    "torch_linguist.trainer.OverfitSettings": "torch_linguist.pipeline.stages.Overfit",
-    "torch_linguist.trainer.LRFindSettings": "torch_linguist.pipeline.stages.LRFind",
-    "torch_linguist.trainer.GridSettings": "torch_linguist.pipeline.stages.Grid",
-    "torch_linguist.trainer.ScoreSettings": "torch_linguist.evaluation.score_settings.ScoreSettings",
-    "torch_linguist.trainer.SampleSettings": "torch_linguist.generation.sample_settings.SampleSettings",
-    "torch_linguist.trainer.settings.CheckSettings": "torch_linguist.pipeline.stages.Check",
-    "torch_linguist.trainer.settings.OverfitSettings": "torch_linguist.pipeline.stages.Overfit",
-    "torch_linguist.trainer.settings.LRFindSettings": "torch_linguist.pipeline.stages.LRFind",
-    "torch_linguist.trainer.settings.GridSettings": "torch_linguist.pipeline.stages.Grid",
-    "torch_linguist.trainer.settings.ScoreSettings": "torch_linguist.evaluation.score_settings.ScoreSettings",
-    "torch_linguist.trainer.settings.SampleSettings": "torch_linguist.generation.sample_settings.SampleSettings",
+    **{f"torch_linguist.trainer.schedules.{name}": f"torch_linguist.optim.schedules.{name}" for name in _SCHEDULES},
+    **{f"torch_linguist.trainer.{name}": now for name, now in _SETTINGS.items()},
+    **{f"torch_linguist.trainer.settings.{name}": now for name, now in _SETTINGS.items()},
 }
-"""Old `_target_` to new one; the `config.yaml` of an older run is read as if it named the new class."""
+"""Old `_target_` to new one. Old run folders are read with the new name; elsewhere the error names it."""
 
-__all__ = ["MOVED_CLASSES", "RENAMED_KEYS"]
+
+def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of an old run with today's keys and classes."""
+    renamed = {key: _with_new_targets(value) for key, value in config.items()}
+    for old, new in RENAMED_KEYS.items():
+        (parent, _, leaf), (new_parent, _, new_leaf) = old.rpartition("."), new.rpartition(".")
+        node = renamed.get(parent) if parent else renamed
+        home = renamed.get(new_parent) if new_parent else renamed
+        if isinstance(node, dict) and isinstance(home, dict) and leaf in node:
+            home.setdefault(new_leaf, node.pop(leaf))
+    return renamed
+
+
+def _with_new_targets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_new_targets(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _with_new_targets(item) for name, item in value.items()}
+    if isinstance(target := inner.get("_target_"), str):
+        inner["_target_"] = MOVED_CLASSES.get(target, target)
+    return inner
+
+
+__all__ = ["MOVED_CLASSES", "RENAMED_KEYS", "with_new_names"]

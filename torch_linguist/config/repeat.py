@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from torch_linguist.config.composition import Composition, parse_overrides
+from torch_linguist.config.composition import Composition
+from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.resume import resumed_composition
 from torch_linguist.errors import ConfigError
 

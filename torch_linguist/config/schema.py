@@ -40,7 +40,7 @@ class RootConfig:
 
 
 def root_schema(stages: Iterable[str], **further: list[Any]) -> type:
-    """Return `RootConfig` with a node for each stage and the default values of further fields."""
+    """Return `RootConfig` with a node for each stage and further fields with the given defaults."""
     fields: list[Any] = [(name, Any, None) for name in stages]
     fields += [(name, list[Any], field(default_factory=value.copy)) for name, value in further.items()]
     return dataclasses.make_dataclass("RootConfig", fields, bases=(RootConfig,))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from torch_linguist.config.catalog import nearest
+from torch_linguist.config.renamed import RENAMED_KEYS
 from torch_linguist.errors import ConfigError
 
 INTERPRETED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
@@ -76,7 +77,9 @@ def check_arguments(
 
 
 def unknown_key(path: str, value: Any, known: Collection[str]) -> ConfigError:
-    """The error for a key that does not exist, with the nearest ones that do."""
+    """Return the error for a key that does not exist, with its new name or the nearest keys that exist."""
+    if path in RENAMED_KEYS:
+        return ConfigError(f"{path}={show(value)}: is now called {RENAMED_KEYS[path]}; write that")
     parent, _, leaf = path.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
     # Keys of the same node first: a shared prefix such as `trainer.` must not make strangers look alike.

@@ -6,8 +6,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from torch_linguist.config.composition import to_plain
-from torch_linguist.config.nodes import ALLOWED_TARGETS, check_targets
+from torch_linguist.config.plain import to_plain
+from torch_linguist.config.renamed import with_new_names
+from torch_linguist.config.targets import ALLOWED_TARGETS, check_targets
 from torch_linguist.errors import ConfigError
 
 DEPTH_LIMIT = 32
@@ -44,8 +45,9 @@ def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictCo
     if not isinstance(config, DictConfig) or not isinstance(config.get("choices"), DictConfig):
         raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
     choices = {str(group): str(choice) for group, choice in config.pop("choices").items()}
-    check_targets(to_plain(config), allowed=(*ALLOWED_TARGETS, *trusted))
-    return config, choices
+    plain = with_new_names(to_plain(config))
+    check_targets(plain, allowed=(*ALLOWED_TARGETS, *trusted))
+    return OmegaConf.create(plain), choices
 
 
 def _check_plain(path: Path, text: str) -> None:

@@ -9,7 +9,9 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Rang
 from hydra.errors import HydraException
 
 from torch_linguist.config.catalog import Choice, find_groups
-from torch_linguist.config.composition import check_types, compose_config, parse_overrides
+from torch_linguist.config.composition import compose_config
+from torch_linguist.config.node_checks import check_types
+from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.outcomes import Point
 from torch_linguist.sweep.search import Axis, Choices, Interval

@@ -15,19 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.build_plan import make_plan
 from torch_linguist.config.catalog import GROUPS, config_root, find_groups
-from torch_linguist.config.composition import (
-    check_types,
-    compose_config,
-    instantiate,
-    parse_overrides,
-    partial,
-    quoted,
-    to_plain,
-    to_yaml,
-)
-from torch_linguist.config.nodes import AUTO, INJECTED, OWN, SETTINGS_NODES, check_node, check_targets, locate
+from torch_linguist.config.composition import compose_config
+from torch_linguist.config.instantiation import instantiate, partial
+from torch_linguist.config.node_checks import AUTO, INJECTED, OWN, SETTINGS_NODES, check_node, check_types
+from torch_linguist.config.overrides import parse_overrides, quoted
+from torch_linguist.config.plain import to_plain, to_yaml
 from torch_linguist.config.schema import RootConfig
 from torch_linguist.config.signatures import INTERPRETED, parameters_of
+from torch_linguist.config.targets import check_targets, locate
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER
 
@@ -219,7 +214,7 @@ def test_the_debug_recipe_goes_with_every_model_and_tokenizer(model: str, tokeni
         ("check=null", "check=null: is a group of settings"),
         ("model=gru,lstm", "model=gru,lstm: is a list of values for tl-grid"),
         ("seed=range(1,3)", "seed=range(1,3): is a list of values for tl-grid"),
-        ("data.path=a(1).txt", "data.path=a(1).txt: cannot be read; a text with special characters is quoted twice: "),
+        ("data.path=a(1).txt", "data.path=a(1).txt: cannot be read; quote a text with special characters twice: "),
         ("nonsense", "nonsense: not an override; write key=value"),
         ("hydra.run.dir=x", "hydra.run.dir=x: Hydra's own settings have no effect here"),
         ("model.hidden_size=${sed}", "model.hidden_size: Interpolation key 'sed' not found"),
@@ -315,7 +310,7 @@ def test_auto_and_own_keys_belong_to_the_optimizers() -> None:
         "torch.load",
         "torch.optim.adam.torch.load",
         "torch_linguist.cli.sweep.subprocess.Popen",
-        "torch_linguist.config.composition.hydra.utils.instantiate",
+        "torch_linguist.config.instantiation.hydra.utils.instantiate",
         "torch_linguist.config.catalog.Path",
         "torch_linguist.cli.train.main",
         "torch_linguist.nowhere.Class",

@@ -2,7 +2,7 @@
 
 import textwrap
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ WIDTH = 110
 KEYS: Mapping[str, str] = {
     "name": "of the run folder; null makes one up",
     "seed": "of everything that is drawn at random",
-    "stages": "which of the six steps run",
+    "stages": "stages to run; * marks them above",
     "resume": "true, auto (the newest run) or a run folder: go on with an earlier run",
     "output_dir": "where run folders are made",
     "data.path": "a file or folder of your own instead of a download",
@@ -100,7 +100,7 @@ def help_page(text: CommandText, overrides: Sequence[str], config_dirs: Sequence
         f"usage: {text.name} [OVERRIDE ...] [--config-dir DIR] [--cfg] [--debug] [--help]",
         textwrap.fill(text.about, WIDTH),
         "Groups: GROUP=CHOICE takes another choice (* is in force)",
-        "\n".join(_group_lines(name, groups[name], composition.choices.get(name)) for name in shown),
+        "\n".join(_group_lines(name, groups[name], _in_force(composition, name)) for name in shown),
         "Keys: KEY=VALUE sets a value; those used most, with what is in force",
         _key_lines(composition.config),
         *_node_lines(composition, shown),
@@ -119,11 +119,18 @@ _OPTIONS = """\
   -h, --help        this page; overrides beside it are in place in what it shows"""
 
 
-def _group_lines(group: str, choices: Mapping[str, Choice], current: str | None) -> str:
+def _in_force(composition: Composition, group: str) -> list[str]:
+    """Return the choices of a group that are in force: several callbacks, or the stages that run."""
+    if group == "stage":
+        return list(composition.config.get("stages", ()))
+    return composition.choices.get(group, "").split(",")
+
+
+def _group_lines(group: str, choices: Mapping[str, Choice], in_force: Collection[str]) -> str:
     width = max(len(name) for name in choices)
     lines = []
     for index, choice in enumerate(choices.values()):
-        lead = f"  {group if index == 0 else '':<11} {'*' if choice.name == current else ' '} {choice.name:<{width}}  "
+        lead = f"  {group if index == 0 else '':<11} {'*' if choice.name in in_force else ' '} {choice.name:<{width}}  "
         lines.append(lead + textwrap.shorten(choice.summary, max(20, WIDTH - len(lead)), placeholder=" …"))
     return "\n".join(line.rstrip() for line in lines)
 

@@ -26,9 +26,8 @@ from torch_linguist.distributed.torchrun import (
 TEXT = CommandText(
     name="tl-train",
     about=(
-        "Trains a language model in six steps: check (the untrained loss against ln of the vocabulary), overfit (a few "
-        "batches learned by heart), lr_find (learning rate), grid (weight decay x learning rate), fit (the long "
-        "training) and export (TorchScript). Everything lands in a run folder under outputs/."
+        "Trains a language model in stages, from raw text to a trained, measured and exported model (see the group "
+        "stage). Everything is written to a run folder under outputs/."
     ),
     groups=GROUPS,
     notes=[
@@ -39,7 +38,7 @@ TEXT = CommandText(
         )
     ],
     examples=[
-        ("tl-train", "all six steps on the presidential addresses"),
+        ("tl-train", "all stages on the presidential addresses"),
         ("tl-train experiment=debug", "the same in seconds, to see that everything works"),
         ("tl-train data=text data.path=my_book.txt model=gru", "your own text"),
         ("tl-train model=transformer optim.lr=1e-3 optim.weight_decay=0 trainer.max_minutes=10", "no search: train"),

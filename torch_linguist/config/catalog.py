@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch_linguist.errors import ConfigError
+from torch_linguist.pipeline.stages.order import ORDER
 
 GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "stage", "callbacks", "experiment")
 """The configuration groups, in the order in which a person meets them."""
@@ -67,7 +68,14 @@ def find_groups(config_dirs: Sequence[Path] = ()) -> dict[str, dict[str, Choice]
             if name in choices:
                 raise ConfigError(f"{path}: there is a {group}={name} already, {choices[name].path}; rename the file")
             choices[name] = Choice(name, path, _first_comment(path))
-    return {group: dict(sorted(choices.items())) for group, choices in found.items()}
+    ordered = {group: dict(sorted(choices.items())) for group, choices in found.items()}
+    stages = ordered["stage"]
+    return ordered | {"stage": {name: stages[name] for name in sorted(stages, key=_position)}}
+
+
+def _position(stage: str) -> int:
+    """Return the position of a stage in a run; a user's own stages come last."""
+    return ORDER.index(stage) if stage in ORDER else len(ORDER)
 
 
 def _first_comment(path: Path) -> str:

@@ -266,7 +266,7 @@ def damaged(folder: Path, name: str) -> None:
         ("generate", ["outputs/lstm", "--prompts", "empty.txt"], 2, "holds no prompt"),
         ("generate", ["outputs/lstm", "--beams", "0"], 2, "--beams=0: must be at least 1"),
         ("generate", ["tale.txt"], 1, "neither a run folder nor a complete file of tl-export"),
-        ("generate", ["nowhere"], 1, "nowhere: there is no such run folder"),
+        ("generate", ["nowhere"], 1, "nowhere: no such run folder"),
         ("export", ["outputs/lstm"], 2, "choose a format"),
         ("export", ["outputs/ngram", "--onnx"], 1, "is no graph of tensor operations"),
         ("export", ["outputs/ngram", "--pt2"], 1, "is no graph of tensor operations"),

@@ -146,7 +146,7 @@ def test_the_command_knows_every_part() -> None:
         (["outputs/unfinished"], 1, "checkpoint"),
         (["outputs/transformer", "--stride", "99"], 1, "score.stride=99"),
         (["outputs/ngram", "--data", "text:none.txt"], 1, "no such file"),
-        (["outputs/ngram", "--name", "a/b"], 2, "must be the name of a folder"),
+        (["outputs/ngram", "--name", "a/b"], 2, "must be a folder name"),
     ],
 )
 def test_mistakes_are_one_line(

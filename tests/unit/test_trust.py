@@ -100,7 +100,7 @@ def test_the_same_file_unharmed_is_read(folder: Path, config_text: str) -> None:
 def test_a_configuration_of_a_gibibyte_is_not_read(folder: Path) -> None:
     with (folder / "config.yaml").open("r+b") as file:
         file.truncate(2**30)
-    with pytest.raises(LinguistError, match="more than any that tl-train writes"):
+    with pytest.raises(LinguistError, match="more than tl-train ever writes"):
         read_run_config(folder)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.pipeline.short_training import Trial
-from torch_linguist.runs.files import whole_file
+from torch_linguist.runs.csv_table import write_rows
 
 COLUMNS = (
     "point",
@@ -64,8 +64,7 @@ def read_points(table: Path, pairs: Sequence[tuple[float, float]], steps: int) -
                 "again"
             )
         points[index] = point
-    with whole_file(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    write_rows(table, rows)
     return points
 
 

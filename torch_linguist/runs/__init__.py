@@ -1,1 +1,1 @@
-"""Run folders: files written whole, CSV tables, the lock, and links that are refused."""
+"""Run folders: files written as a whole, CSV tables, the lock, and safe reading."""

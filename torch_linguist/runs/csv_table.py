@@ -1,20 +1,20 @@
-"""CSV tables that grow by a row at a time and are whole after each."""
+"""CSV tables: growing row by row, or written as a whole."""
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch_linguist.runs.files import whole_file
 
 
 class Table:
-    """Appends rows to a CSV file; each row is on disk when `add` returns.
+    """A CSV file that grows row by row; each row is in the file when `add` returns.
 
     Args:
-        path: of the file; an old one is replaced unless `append`.
+        path: path of the file; an existing one is replaced unless `append`.
         columns: names of the columns.
-        append: whether rows are added to those that a file already holds.
+        append: whether to keep the rows of an existing file.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], append: bool = False) -> None:
@@ -26,10 +26,10 @@ class Table:
                 csv.writer(file).writerow(self._columns)
 
     def add(self, row: Mapping[str, object]) -> None:
-        """Writes a row; a column it lacks stays empty.
+        """Append a row; missing columns stay empty.
 
         Raises:
-            KeyError: the row has a column that the table has not.
+            KeyError: the row has a column that the table does not have.
         """
         unknown = set(row) - set(self._columns)
         if unknown:
@@ -39,18 +39,18 @@ class Table:
             csv.writer(file).writerow([_cell(row.get(column)) for column in self._columns])
 
     def sync(self) -> None:
-        """Waits until the rows are on the disk: a checkpoint must not outlast them."""
+        """Wait until the rows are on disk, before a checkpoint that relies on them."""
         with self._path.open("ab") as file:
             os.fsync(file.fileno())
 
 
 def drop_rows_after(path: Path, step: int, most: int | None = None) -> None:
-    """Removes the rows of updates that a resumed training will do again, and a row that was cut off.
+    """Remove the rows of updates that a resumed training repeats, and a row that was cut off.
 
     Args:
-        path: of a CSV file whose first column is the update; nothing happens where it is not there.
-        step: the last update that is kept.
-        most: how many rows are kept at most; None for all up to that update.
+        path: path of a CSV file whose first column is the update; it may be missing.
+        step: last update to keep.
+        most: largest number of rows to keep; None for all up to `step`.
     """
     if not path.is_file():
         return
@@ -62,8 +62,19 @@ def drop_rows_after(path: Path, step: int, most: int | None = None) -> None:
         return
     kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step]
     ending = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    write_rows(path, rows[:1] + kept[:most], ending)
+
+
+def write_rows(path: Path, rows: Iterable[Iterable[object]], ending: str = "\r\n") -> None:
+    """Write a CSV file as a whole or not at all.
+
+    Args:
+        path: path of the file.
+        rows: rows, the header included.
+        ending: line ending.
+    """
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator=ending).writerows(rows[:1] + kept[:most])
+        csv.writer(file, lineterminator=ending).writerows(rows)
 
 
 def _cell(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written as a whole or not at all."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from typing import Any
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and goes when it does not.
+    """Yield a temporary file that replaces `path` at the end of the block, or is deleted if the block raises.
 
-    Both its content and its name are on the disk when this returns: a power cut leaves the old file or the new one.
+    Content and name are on disk when the block ends: after a power cut there is the old file or the new one.
 
     Args:
-        path: of the file; an earlier one is replaced only by a whole new one.
+        path: path of the file.
     """
-    # Not by `tempfile`, whose files are their owner's alone: a run folder is read by whom its owner's umask lets.
+    # `tempfile` would ignore the umask: only the owner could read the run.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     temporary.touch(exist_ok=False)
     try:
@@ -31,8 +31,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    # Windows opens no folders; there the names are as lasting as its file system makes them.
+    """Wait until a file, or the names in a folder, are on disk."""
+    # Windows cannot open folders.
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -43,18 +43,18 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all."""
+    """Write a text file as a whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON, whole or not at all; numbers that JSON does not know become null."""
+    """Write a JSON file as a whole or not at all; NaN and infinity become null."""
     write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:
-    """Plain types with None in place of the numbers that JSON does not know."""
+    """Return plain types with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

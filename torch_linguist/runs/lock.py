@@ -1,4 +1,4 @@
-"""One process at a time works in a run folder."""
+"""Lock of a run folder: only one process at a time works in it."""
 
 import json
 import os
@@ -18,26 +18,26 @@ OWNER = ".owner.json"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Holds a run folder for the block.
+    """Lock a run folder for the duration of the block.
 
-    The kernel gives the lock back when its process ends, however it ends: what a killed run leaves bars nobody.
+    The kernel releases the lock when its process ends, so a killed run never blocks a later one.
 
     Args:
-        folder: of the run.
+        folder: run folder.
 
     Raises:
-        LinguistError: another process works in it (the message names it), or nothing can be written there.
+        LinguistError: another process, named in the message, has the lock, or the folder cannot be written.
     """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise LinguistError(
-            f"{folder}: {_owner(folder)} is at work in this run; wait for it, stop it, or start another run"
+            f"{folder}: is in use by {_owner(folder)}; wait for it, stop it, or start another run"
         ) from error
     except OSError as error:
         raise LinguistError(
-            f"{folder}: cannot be written ({error.strerror}); free it, or copy the run elsewhere"
+            f"{folder}: cannot be written ({error.strerror}); change its permissions, or copy the run elsewhere"
         ) from error
     try:
         write_json(folder / OWNER, {"pid": os.getpid(), "host": socket.gethostname()})
@@ -48,10 +48,10 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> str:
-    """Who holds the lock, in words."""
+    """Return a description of the process that has the lock."""
     try:
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         return f"process {int(owner['pid'])} on {str(owner['host'])[:60]}"
     except (OSError, ValueError, KeyError, TypeError):
-        # It has only just taken the lock.
+        # It has the lock, but has not written its name yet.
         return "another process"

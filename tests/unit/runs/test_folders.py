@@ -40,9 +40,9 @@ def test_the_newest_run_is_the_last_to_tell_of_itself(tmp_path: Path) -> None:
 
 
 def test_no_run_is_said_clearly(tmp_path: Path) -> None:
-    with pytest.raises(LinguistError, match="there is no run here; name a run folder, or make one with tl-train"):
+    with pytest.raises(LinguistError, match="holds no run; name a run folder, or create one with tl-train"):
         newest_run(tmp_path)
-    with pytest.raises(LinguistError, match="nope: there is no such run folder"):
+    with pytest.raises(LinguistError, match="nope: no such run folder"):
         find_run(tmp_path / "nope")
     with pytest.raises(LinguistError, match="is not a run folder"):
         find_run(tmp_path)

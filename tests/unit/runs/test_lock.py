@@ -26,7 +26,7 @@ def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
     child = context.Process(target=hold, args=(tmp_path, held, leave))
     child.start()
     assert held.wait(60)
-    with pytest.raises(LinguistError, match=rf"process {child.pid} on \S+ is at work in this run"), run_lock(tmp_path):
+    with pytest.raises(LinguistError, match=rf"is in use by process {child.pid} on \S+;"), run_lock(tmp_path):
         pass
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)  # It cannot give the lock back; the kernel does.

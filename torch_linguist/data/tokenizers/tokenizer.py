@@ -1,8 +1,6 @@
 """Text to token ids and back: a thin face on the `tokenizers` library."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,6 +13,7 @@ from tokenizers import decoders, models
 
 from torch_linguist.data.tokenizers.detokenization import detokenize_words
 from torch_linguist.errors import DataError
+from torch_linguist.runs.files import write_text
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -169,17 +168,8 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: Path) -> None:
-        """Writes `tokenizer.json`: under a temporary name first, so that no half of it is ever found."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.to_json())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        """Write `tokenizer.json`, as a whole or not at all."""
+        write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":

@@ -8,9 +8,7 @@ import gzip
 import io
 import itertools
 import math
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from torch_linguist.errors import ConfigError, DataError
 from torch_linguist.model.ngram.counts import IntArray, word_bits
 from torch_linguist.model.ngram.model import MAX_ORDER, NGramModel
 from torch_linguist.model.ngram.smoothing import BackoffLevel, BackoffModel, FloatArray, spell_out
+from torch_linguist.runs.files import whole_file
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 # What ARPA files write for a word that is never predicted.
@@ -128,21 +127,14 @@ def _check_words(tokens: Sequence[str]) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes its name only when it is whole."""
+    """Open a file, compressed if its name ends in `.gz`, that replaces `path` at the end of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0, filename="") as packed:
-                    yield packed  # type: ignore[misc]
-            else:
-                yield raw
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as temporary, temporary.open("wb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0, filename="") as packed:
+                yield packed  # type: ignore[misc]
+        else:
+            yield raw
 
 
 def _write_section(

@@ -40,6 +40,7 @@ from torch_linguist.pipeline.stages import Check, ExportStage, FitStage, Grid, L
 from torch_linguist.pipeline.stages import export as export_module
 from torch_linguist.pipeline.stages import fit as fit_module
 from torch_linguist.report import plots
+from torch_linguist.report.tensorboard import event_folder
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer import (
@@ -209,7 +210,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     kept = ("status", "lr", "weight_decay", "valid", "test")
     found["summary"] = {key: summary[key] for key in kept} | {"stages": list(summary["stages"])}
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(event_folder(folder)), size_guidance={"scalars": 0})
     events.Reload()
     for tag in events.Tags()["scalars"]:
         if "per_second" not in tag:

@@ -1,6 +1,6 @@
-"""TensorBoard: scalars, the model graph, samples, the embedding with its words, the hyperparameters.
+"""TensorBoard: scalars, model graph, plots, samples, embedding with its words, hyperparameters.
 
-TensorBoard is imported and the graph drawn when there is something to show, not before: no first update waits for it.
+TensorBoard is imported, and the graph drawn, with the first event, so that the first update does not wait for it.
 """
 
 import logging
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch_linguist.trainer.fit import Fit
 
 MOST_WORDS = 2000
-"""The projector shows so many words, the first of the vocabulary: the most frequent ones."""
+"""Words in the projector: the first of the vocabulary, which are the most frequent."""
 
 NAMES = {
     "train_loss": "loss/train",
@@ -34,37 +34,58 @@ NAMES = {
     "epoch": "training/epoch",
 }
 
+CHARTS = {
+    "training": {
+        "loss": ["Multiline", ["loss/train", "loss/valid"]],
+        "perplexity": ["Multiline", ["perplexity/train", "perplexity/valid"]],
+    }
+}
+"""Charts that show train and valid together, on the tab Custom Scalars."""
+
 FINAL = ".final"
-"""How the name of the event file ends that holds the scores of the best model."""
+"""Suffix of the event file with the scores of the best model."""
 
 LOG = logging.getLogger("torch_linguist.report")
 
 
+def event_folder(run_folder: Path) -> Path:
+    """Return the folder for the event files of a run: `tensorboard/NAME`, so that TensorBoard shows the run's name.
+
+    A resumed run with event files in `tensorboard/` itself keeps them there.
+    """
+    folder = run_folder / "tensorboard"
+    return folder if any(folder.glob("events.*")) else folder / run_folder.resolve().name
+
+
 class TensorBoardObserver(Callback):
-    """Writes what happens to event files; the files appear with the first event.
+    """Writes event files. They are created with the first event.
 
     Args:
-        folder: of the event files.
-        resumed_at: the update from which a resumed run goes on; events after it are hidden. None for a new run, which
-            removes those of an earlier one.
+        folder: folder of the event files.
+        resumed_at: update that a resumed run continues from; later events are hidden. None for a new run, which removes
+            event files of an earlier one.
+        plots: PNG files to show under Images, if they exist.
     """
 
-    def __init__(self, folder: Path, resumed_at: int | None = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, resumed_at: int | None = None, plots: Sequence[Path] = ()) -> None:
+        self._folder, self._plots = folder, plots
         self._purge = None if resumed_at is None else resumed_at + 1
         self._writer: SummaryWriter | None = None
         self._undrawn: LanguageModel | None = None
-        # What a training left that comes to nothing, or an end that was none, must not be shown beside what follows.
+        # Events of an abandoned training, or final scores that were not final, must not appear beside new ones.
         for path in folder.glob("events.*" if resumed_at is None else f"events.*{FINAL}"):
             path.unlink()
 
     @property
     def writer(self) -> "SummaryWriter":
-        """The writer, made when it is first needed; what it writes first is the graph of the model."""
+        """The writer, created on first use. It starts with the layout of the charts, the plots, and the graph."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+            self._writer.add_custom_scalars(CHARTS)
+            for path in self._plots:
+                self._add_image(self._writer, f"plots/{path.stem}", path, 0)
         if self._undrawn is not None:
             model, self._undrawn = self._undrawn, None
             self._draw_graph(model, self._writer)
@@ -73,6 +94,12 @@ class TensorBoardObserver(Callback):
     def model_ready(self, model: LanguageModel, tokens: Sequence[str]) -> None:
         self._undrawn = model
 
+    def _add_image(self, writer: "SummaryWriter", tag: str, path: Path, step: int) -> None:
+        if path.is_file():
+            from matplotlib import image
+
+            writer.add_image(tag, image.imread(path)[..., :3], step, dataformats="HWC")
+
     def _draw_graph(self, model: LanguageModel, writer: "SummaryWriter") -> None:
         wrapped = _Traceable(model)
         example = torch.zeros(1, 4, dtype=torch.int64, device=device_of(model))
@@ -80,7 +107,7 @@ class TensorBoardObserver(Callback):
         wrapped.eval()
         try:
             with warnings.catch_warnings():
-                # Tracing specializes shapes, which is all right for a picture.
+                # Tracing fixes the shapes, which does not matter for a picture.
                 warnings.simplefilter("ignore")
                 writer.add_graph(wrapped, example)
         except RuntimeError as error:
@@ -98,14 +125,12 @@ class TensorBoardObserver(Callback):
         self.writer.add_text("samples", text, step)
 
     def profiled(self, table: Path, step: int) -> None:
-        from matplotlib import image
-
         from torch_linguist.report.plots import plot_profile
 
         picture = table.with_suffix(".png")
         plot_profile(table, picture)
         self.writer.add_text("profile/operations", profile_text(table), step)
-        self.writer.add_image("profile/operations", image.imread(picture)[..., :3], step, dataformats="HWC")
+        self._add_image(self.writer, "profile/operations", picture, step)
 
     def before_checkpoint(self, training: "Fit") -> None:
         self.flush()
@@ -126,7 +151,7 @@ class TensorBoardObserver(Callback):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        # The scores are in a file of their own, which a training that goes on later replaces.
+        # The scores go to a file of their own, which is replaced if the training continues later.
         self.flush()
         self.close()
         for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
@@ -135,16 +160,18 @@ class TensorBoardObserver(Callback):
         embedding = model.input_embedding
         if embedding is not None:
             shown = min(MOST_WORDS, len(tokens))
-            # The projector's metadata is tab-separated, a line a word.
+            # The projector's metadata is tab-separated, one word per line.
             words = [
                 token if token.isprintable() and token.strip() == token != "" else repr(token)
                 for token in tokens[:shown]
             ]
             self.writer.add_embedding(embedding.weight.detach()[:shown].cpu().float(), words, tag="embedding")
-        # `SummaryWriter.add_hparams` would open a second run; these three summaries are what it writes.
+        # `SummaryWriter.add_hparams` would create a second run. It writes these three summaries.
         file_writer = self.writer._get_file_writer()  # type: ignore[no-untyped-call]
         for summary in hparams(dict(hyperparameters), dict(metrics)):  # type: ignore[no-untyped-call]
             file_writer.add_summary(summary)
+        for path in self._plots:
+            self._add_image(self.writer, f"plots/{path.stem}", path, step)
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
@@ -155,16 +182,16 @@ class TensorBoardObserver(Callback):
 
 
 def profile_text(table: Path) -> str:
-    """The operations of `profile.csv` that take the most time and the most memory, as Markdown."""
+    """Return the operations of `profile.csv` that take the most time and memory, as Markdown."""
     from torch_linguist.report.plots import largest_operations, read_profile, slowest_operations
 
     frame = read_profile(table)
-    lines = ["**Most time**, of one update", "", "| operation | share | ms | ms with those inside | calls |"]
+    lines = ["**Most time** per update", "", "| operation | share | ms | ms with children | calls |"]
     lines.append("|---|---:|---:|---:|---:|")
     for row in slowest_operations(frame, 20).itertuples():
         name = str(row.operation).replace("|", "\\|")
         lines.append(f"| `{name}` | {row.share:.1%} | {row.self_ms:.3f} | {row.total_ms:.3f} | {row.calls:g} |")
-    lines += ["", "**Most memory**, taken less given back, of one update", "", "| operation | MiB | calls |"]
+    lines += ["", "**Most memory** (allocated minus freed) per update", "", "| operation | MiB | calls |"]
     lines.append("|---|---:|---:|")
     for row in largest_operations(frame, 20).itertuples():
         name = str(row.operation).replace("|", "\\|")
@@ -173,7 +200,7 @@ def profile_text(table: Path) -> str:
 
 
 class _Traceable(nn.Module):
-    """A model without its state, which the tracer cannot follow."""
+    """A model without its state, which cannot be traced."""
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()

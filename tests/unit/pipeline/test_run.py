@@ -104,7 +104,10 @@ def test_all_artifacts_are_there(finished: tuple[Path, dict[str, Any], str]) -> 
     for path in summary["artifacts"].values():
         assert not Path(path).is_absolute()
         assert (folder / path).exists()
-    assert sorted(path.suffix == ".final" for path in (folder / "tensorboard").glob("events.*")) == [False, True]
+    assert sorted(path.suffix == ".final" for path in (folder / "tensorboard" / folder.name).glob("events.*")) == [
+        False,
+        True,
+    ]
     assert (folder / "config.yaml").read_text() == "seed: 1\n"
 
 

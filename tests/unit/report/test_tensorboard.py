@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
 from torch_linguist.model import LanguageModel
 from torch_linguist.report import TensorBoardObserver
+from torch_linguist.report.plots import plot_overfit
+from torch_linguist.report.tensorboard import event_folder
 
 ModelBuilder = Callable[..., LanguageModel]
 WORDS = ["<eos>", "<unk>", *(f"word{index}" for index in range(48))]
@@ -102,3 +105,37 @@ def test_tokens_of_white_space_keep_the_words_apart(build_model: ModelBuilder, t
     assert len(lines) == len(odd)
     assert not any("\t" in line or line == "" for line in lines)
     assert lines[7] == "é"
+
+
+def test_plots_and_charts_of_train_and_valid_together(tmp_path: Path) -> None:
+    (tmp_path / "overfit.csv").write_text("step,loss\n1,4.0\n2,1.0\n")
+    plot_overfit(tmp_path / "overfit.csv", tmp_path / "overfit.png", 0.1)
+    plots = [tmp_path / "overfit.png", tmp_path / "none.png"]
+    observer = TensorBoardObserver(tmp_path / "tb", plots=plots)
+    observer.logged({"train_loss": 3.0}, 1)
+    observer.logged({"valid_loss": 3.0}, 2)
+    observer.close()
+    events = read(tmp_path / "tb")
+    assert events.Tags()["images"] == ["plots/overfit"]
+    layout = layout_pb2.Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert charts["loss"] == sorted(events.Tags()["scalars"]) == ["loss/train", "loss/valid"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_graph_opens_to_the_layers(build_model: ModelBuilder, tmp_path: Path) -> None:
+    observer = TensorBoardObserver(tmp_path)
+    observer.model_ready(build_model("transformer", 50), WORDS)
+    observer.flush()
+    observer.close()
+    scopes = {part for node in read(tmp_path).Graph().node for part in node.name.split("/")}
+    assert {"Transformer[model]", "Block[0]", "Block[1]", "Embedding[embedding]"} <= scopes
+
+
+def test_the_event_folder_names_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "lstm"
+    run.mkdir()
+    assert event_folder(run) == run / "tensorboard" / "lstm"
+    (run / "tensorboard").mkdir()
+    (run / "tensorboard" / "events.out.tfevents.1").touch()
+    assert event_folder(run) == run / "tensorboard"

@@ -89,7 +89,8 @@ def _verdict(model: "LanguageModel", tokenizer: "Tokenizer", context: str, line:
     """How surprising a line was, as a whole and at its least expected token."""
     import torch
 
-    from torch_linguist.generation.continuing import prompt_tokens, shown_token
+    from torch_linguist.generation.continuation import shown_token
+    from torch_linguist.generation.continuing import prompt_tokens
 
     before = prompt_tokens(tokenizer, context)
     ids = tokenizer.encode(line)

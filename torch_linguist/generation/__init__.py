@@ -1,7 +1,8 @@
-"""Continuations of a prompt, token by token, by any language model."""
+"""Generates text with any language model: sampling, beam search, word suggestions."""
 
 from torch_linguist.generation.beam import Hypothesis, beam_search
-from torch_linguist.generation.continuing import Choice, Continuation, continue_prompt, generate
+from torch_linguist.generation.continuation import Choice, Continuation
+from torch_linguist.generation.continuing import continue_prompt, generate
 from torch_linguist.generation.decoding import Step, generate_ids, generation_steps
 from torch_linguist.generation.sampling import Sampling, draw, filtered_logits
 from torch_linguist.generation.streaming import TextStream

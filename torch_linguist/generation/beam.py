@@ -1,4 +1,4 @@
-"""Beam search: the continuations that are most probable as wholes, not token by token.
+"""Beam search: the continuations with the highest total probability.
 
 Shape legend: K beams, V vocabulary.
 """
@@ -7,19 +7,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.generation.decoding import read_prompt
-from torch_linguist.model import LanguageModel, device_of
+from torch_linguist.model import LanguageModel, device_of, evaluating
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A continuation that beam search found.
+    """A continuation found by beam search.
 
     Attributes:
-        ids: its tokens; the stop token, if it ended in one, comes last.
-        log_probability: of all of them together, in nats.
+        ids: its tokens, including the stop token if it ended in one.
+        log_probability: log-probability of all tokens together, in nats.
         ended: whether it ended in a stop token rather than at the limit.
     """
 
@@ -39,59 +40,74 @@ def beam_search(
     banned: Sequence[int] = (),
     length_penalty: float = 1.0,
 ) -> list[Hypothesis]:
-    """The best continuations that a search of limited width finds, the best first.
+    """Return the best continuations found by a search of limited width, the best first.
 
     They are ranked by log-probability / length ** length_penalty.
 
     Args:
-        model: any model; it is left in the mode it was in.
+        model: any model; its mode (train or eval) is restored afterwards.
         prompt: ids, at least one.
-        beams: K, the continuations that are followed side by side, and returned at most.
-        max_tokens: ids that are added at most.
+        beams: number K of continuations that are followed side by side, and the largest number returned.
+        max_tokens: largest number of generated ids.
         stop: ids that end a continuation.
-        banned: ids that are never added.
-        length_penalty: 0 compares whole probabilities, which favors short ones; 1 means per token.
+        banned: ids that are never generated.
+        length_penalty: 0 compares whole probabilities, which favors short continuations; 1 compares means per token.
 
     Raises:
-        LinguistError: a number is out of its range, or the prompt is.
+        LinguistError: a number or the prompt is out of range.
     """
     if beams < 1 or max_tokens < 1:
         raise LinguistError(f"beams={beams}, max_tokens={max_tokens}: must be at least 1")
-    device, mode = device_of(model), model.training
-    model.eval()
-    try:
+    device = device_of(model)
+    finished: list[Hypothesis] = []
+    active = [Hypothesis([], 0.0, ended=False)]
+    with evaluating(model):
         logits, state = read_prompt(model, prompt)
-        rows: list[list[int]] = [[]]
-        totals = torch.zeros(1, dtype=torch.float64)
-        finished: list[Hypothesis] = []
         for _ in range(max_tokens):
-            scores = totals[:, None] + torch.log_softmax(logits.cpu().double(), dim=-1)
-            scores[:, list(banned)] = -torch.inf
-            # So many that `beams` of them go on even if all stop tokens are among the best.
-            count = min(beams * (1 + len(stop)), scores.numel())
-            best = scores.flatten().topk(count)
-            going: list[tuple[int, int, float]] = []
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                row, token = divmod(place, scores.shape[1])
-                if score == -torch.inf:
-                    break
-                if token in stop:
-                    finished.append(Hypothesis([*rows[row], token], score, ended=True))
-                elif len(going) < beams:
-                    going.append((row, token, score))
-            if not going:
-                rows = []
+            rows, extended = _extend(active, logits.cpu().double(), beams, stop, banned)
+            finished += [one for one in extended if one.ended]
+            active = [one for one in extended if not one.ended]
+            if not active:
                 break
-            origin = torch.tensor([row for row, _, _ in going], device=device)
-            tokens = torch.tensor([[token] for _, token, _ in going], device=device)
-            rows = [[*rows[row], token] for row, token, _ in going]
-            totals = torch.tensor([score for _, _, score in going], dtype=torch.float64)
+            origin = torch.tensor(rows, device=device)
+            tokens = torch.tensor([[one.ids[-1]] for one in active], device=device)
             stepped, state = model(tokens, [tensor.index_select(1, origin) for tensor in state])
             logits = stepped[:, -1]
-    finally:
-        model.train(mode)
-    open_ones = [Hypothesis(row, float(total), ended=False) for row, total in zip(rows, totals, strict=False)]
     ranked = sorted(
-        [*finished, *open_ones], key=lambda one: one.log_probability / len(one.ids) ** length_penalty, reverse=True
+        [*finished, *active], key=lambda one: one.log_probability / len(one.ids) ** length_penalty, reverse=True
     )
     return ranked[:beams]
+
+
+def _extend(
+    active: Sequence[Hypothesis], logits: Tensor, beams: int, stop: Collection[int], banned: Sequence[int]
+) -> tuple[list[int], list[Hypothesis]]:
+    """Return the best one-token extensions of the active hypotheses, up to `beams` of them unfinished.
+
+    Args:
+        active: hypotheses that may go on.
+        logits: logits after each, float64 [K, V].
+        beams: see `beam_search`.
+        stop: see `beam_search`.
+        banned: see `beam_search`.
+
+    Returns:
+        For each unfinished extension the row it extends, and all extensions in descending order.
+    """
+    totals = torch.tensor([one.log_probability for one in active], dtype=torch.float64)
+    scores = totals[:, None] + torch.log_softmax(logits, dim=-1)
+    scores[:, list(banned)] = -torch.inf
+    # Enough for `beams` unfinished ones even if all stop tokens are among the best.
+    best = scores.flatten().topk(min(beams * (1 + len(stop)), scores.numel()))
+    rows: list[int] = []
+    extended: list[Hypothesis] = []
+    for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        row, token = divmod(place, scores.shape[1])
+        if score == -torch.inf:
+            break
+        ended = token in stop
+        if ended or len(rows) < beams:
+            extended.append(Hypothesis([*active[row].ids, token], score, ended))
+            if not ended:
+                rows.append(row)
+    return rows, extended

@@ -1,6 +1,6 @@
-"""The loop over tokens: the state is carried, so a token costs the same however many came before.
+"""The loop over tokens. The state is carried, so the cost of a token does not depend on the length of the text.
 
-Shape legend: B batch (samples drawn side by side), T time, V vocabulary, P tokens of the prompt.
+Shape legend: B batch (samples drawn side by side), T time, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.generation.sampling import Sampling, draw
-from torch_linguist.model import LanguageModel, State, device_of
+from torch_linguist.model import LanguageModel, State, device_of, evaluating
 
 PROMPT_CHUNK = 256
-"""Tokens of a prompt that are read at a time: their logits [T, V] take memory, and only the last ones are needed."""
+"""Prompt tokens read at a time: their logits [T, V] take memory, and only the last ones are needed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One more token of each sample.
+    """One new token of each sample.
 
     Attributes:
         tokens: ids, int64 [B].
-        log_probabilities: of every token under the model itself, before any filter, float32 [B, V].
+        log_probabilities: log-probability of every token under the model itself, before any filter, float32 [B, V].
     """
 
     tokens: Tensor
@@ -32,15 +32,15 @@ class Step:
 
 
 def read_prompt(model: LanguageModel, prompt: Sequence[int], batch_size: int = 1) -> tuple[Tensor, State]:
-    """The logits after a prompt [B, V] and the state there, the prompt read once and repeated.
+    """Read a prompt once, and return the logits [B, V] and the state after it, repeated for each sample.
 
     Args:
-        model: any model, in eval mode.
+        model: any model in evaluation mode.
         prompt: ids, at least one.
         batch_size: B.
 
     Raises:
-        LinguistError: the prompt is empty, or holds an id that the model has not.
+        LinguistError: the prompt is empty or contains an invalid id.
     """
     if not prompt:
         raise LinguistError("prompt: holds no token; begin with <eos>, the end of the line before")
@@ -66,46 +66,43 @@ def generation_steps(
     seed: int | None = None,
     banned: Sequence[int] = (),
 ) -> Iterator[Step]:
-    """Tokens without end; whoever asks for them says when it is enough.
+    """Generate tokens without end; the caller decides when to stop.
 
     Args:
-        model: any model; it is left in the mode it was in.
+        model: any model; its mode (train or eval) is restored afterwards.
         prompt: ids, at least one.
         sampling: how each token is chosen.
-        num_samples: B, drawn side by side.
-        seed: of the draws; None for a fresh one. No other random state is touched.
+        num_samples: number B of samples, drawn side by side.
+        seed: seed of the draws; None for a fresh one. No other random state changes.
         banned: ids that are never drawn.
 
     Yields:
         The next token of each sample.
 
     Raises:
-        LinguistError: the prompt is empty or holds an id that the model has not.
+        LinguistError: the prompt is empty or contains an invalid id.
     """
     generator = torch.Generator()
     if seed is None:
         generator.seed()
     else:
         generator.manual_seed(seed)
-    device, mode = device_of(model), model.training
-    model.eval()
-    try:
+    device, penalized = device_of(model), sampling.repetition_penalty != 1
+    with evaluating(model):
         logits, state = read_prompt(model, prompt, num_samples)
         seen = torch.tensor([list(prompt)]).repeat(num_samples, 1)
         while True:
-            log_probabilities = torch.log_softmax(logits.float().cpu(), dim=-1)
-            allowed = log_probabilities
-            if banned:
-                allowed = allowed.clone()
-                allowed[:, list(banned)] = -torch.inf
+            logits = logits.float().cpu()
+            log_probabilities = torch.log_softmax(logits, dim=-1)
+            # The penalty depends on the sign of the logits themselves.
+            allowed = (logits if penalized else log_probabilities).clone()
+            allowed[:, list(banned)] = -torch.inf
             tokens = draw(allowed, sampling, generator, seen)
             yield Step(tokens[:, 0], log_probabilities)
-            if sampling.repetition_penalty != 1:
+            if penalized:
                 seen = torch.cat([seen, tokens], dim=1)
             stepped, state = model(tokens.to(device), state)
             logits = stepped[:, -1]
-    finally:
-        model.train(mode)
 
 
 def generate_ids(
@@ -118,16 +115,16 @@ def generate_ids(
     seed: int | None = None,
     banned: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Continues a prompt of ids.
+    """Continue a prompt of ids.
 
     Args:
-        model: any model.
-        prompt: ids, at least one.
-        max_tokens: ids that are added.
-        sampling: how each is chosen; None draws from the whole distribution.
-        num_samples: continuations B.
-        seed: of the draws; None for a fresh one.
-        banned: ids that are never drawn.
+        model: see `generation_steps`.
+        prompt: see `generation_steps`.
+        max_tokens: number of ids to generate.
+        sampling: how each id is chosen; None draws from the whole distribution.
+        num_samples: see `generation_steps`.
+        seed: see `generation_steps`.
+        banned: see `generation_steps`.
 
     Returns:
         The new ids, B lists of `max_tokens`.

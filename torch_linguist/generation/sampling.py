@@ -1,4 +1,4 @@
-"""Which of the next tokens may be drawn, and the draw.
+"""Chooses the next token: repetition penalty, filters, and the draw.
 
 Shape legend: B batch (samples drawn side by side), V vocabulary, P tokens so far.
 """
@@ -14,23 +14,23 @@ from torch_linguist.errors import LinguistError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. The filters apply in this order, each on what the one before has left.
+    """How the next token is chosen. The filters apply in this order, each to what the previous one has left.
 
     Attributes:
-        repetition_penalty: multiplies the log-probability of every token that occurred already, the prompt's included;
-            1 for none. The idea is Keskar's et al. 2019 (CTRL), who divide or multiply logits by their sign; done on
-            log-probabilities it does not depend on a constant in the logits.
-        temperature: divides the logits; below 1 plays safe, above 1 dares.
-        top_k: only the k most probable tokens; 0 for all (Fan et al. 2018).
-        top_p: only the fewest tokens that together have at least this probability; 1 for all (Holtzman et al. 2020).
-        min_p: only tokens with at least this share of the most probable one's probability; 0 for all (Nguyen et al.
-            2024).
-        typical: only the tokens whose surprisal is nearest to the expected one, the fewest that together have at least
-            this probability; 1 for all (Meister et al. 2023).
-        greedy: the most probable token instead of a draw.
+        repetition_penalty: divisor of the positive logits, and factor of the negative ones, of every token that
+            occurred already, the prompt included (CTRL, Keskar et al. 2019); 1 for none. Some models return
+            log-probabilities as logits (adaptive softmax, n-gram); all of these are negative.
+        temperature: divisor of the logits; below 1 more predictable, above 1 more varied.
+        top_k: number of most probable tokens to keep; 0 keeps all (Fan et al. 2018).
+        top_p: probability mass; the fewest most probable tokens that reach it are kept; 1 keeps all (Holtzman et al.
+            2020).
+        min_p: share of the highest probability that a token needs; 0 keeps all (Nguyen et al. 2024).
+        typical: probability mass; the fewest tokens that reach it, those with a surprisal closest to the entropy first;
+            1 keeps all (Meister et al. 2023).
+        greedy: whether the most probable token is taken instead of a draw.
 
     Raises:
-        LinguistError: a value is out of its range.
+        LinguistError: a value is out of range.
     """
 
     temperature: float = 1.0
@@ -56,16 +56,16 @@ class Sampling:
             raise LinguistError(f"min_p={self.min_p}: must lie between 0 and 1 (0 keeps all)")
 
 
-_HINTS = {"temperature": "; for the most probable token take greedy", "repetition_penalty": " (1 for none)"}
+_HINTS = {"temperature": "; use greedy for the most probable token", "repetition_penalty": " (1 for none)"}
 
 
 def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, seen: Tensor | None = None) -> Tensor:
-    """One id from each row.
+    """Draw one id from each row.
 
     Args:
-        logits: [B, V], on the CPU.
-        sampling: how.
-        generator: of the draws; None for torch's own.
+        logits: logits [B, V], on the CPU.
+        sampling: how the ids are chosen.
+        generator: random generator of the draws; None for torch's default.
         seen: ids so far, int64 [B, P], for the repetition penalty.
 
     Returns:
@@ -78,15 +78,12 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
 
 
 def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Tensor:
-    """The logits that are drawn from, minus infinity where a token may not be drawn.
+    """Return the logits of the sampling distribution: at most 0, and minus infinity for tokens that cannot be drawn.
 
     Args:
-        logits: [B, V].
-        sampling: how.
+        logits: logits [B, V].
+        sampling: penalty and filters.
         seen: see `draw`.
-
-    Returns:
-        Logits [B, V], at most 0.
     """
     return filter_logits(
         logits if seen is None else penalized_logits(logits, sampling.repetition_penalty, seen),
@@ -99,20 +96,19 @@ def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = No
 
 
 def penalized_logits(logits: Tensor, penalty: float, seen: Tensor) -> Tensor:
-    """Log-probabilities [B, V], those of the ids seen [B, P] multiplied by the penalty; TorchScript compiles it."""
+    """Return logits [B, V] with those of the ids seen [B, P] divided by the penalty, or multiplied if negative."""
     if penalty == 1.0:
         return logits
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    return log_probabilities.scatter(1, seen, log_probabilities.gather(1, seen) * penalty)
+    own = logits.gather(1, seen)
+    return logits.scatter(1, seen, torch.where(own > 0, own / penalty, own * penalty))
 
 
 def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float, min_p: float, typical: float) -> Tensor:
-    """The filters of `Sampling` but the penalty, in their order; TorchScript compiles it, so an export draws alike."""
+    """Apply the filters of `Sampling` in their order. TorchScript compiles this function, so exported models agree."""
     if 0 < top_k < logits.size(-1):
         smallest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -math.inf)
-    # The largest at zero, so that no temperature, however low, carries a logit past a float; a number below the
-    # smallest normal one of float32 may count as zero.
+    # With the largest logit at zero, no temperature overflows; below the smallest normal float32 it may count as zero.
     logits = logits - logits.amax(dim=-1, keepdim=True)
     logits = logits / max(temperature, 1.1754943508222875e-38)
     if top_p < 1.0:
@@ -123,13 +119,13 @@ def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float, 
         surprisal = -torch.log_softmax(logits, dim=-1)
         terms = torch.where(surprisal.isinf(), torch.zeros_like(surprisal), surprisal * torch.exp(-surprisal))
         distance = (surprisal - terms.sum(dim=-1, keepdim=True)).abs()
-        # What is excluded already must come last.
+        # Tokens that are excluded already must come last.
         logits = nucleus(logits, distance.masked_fill(surprisal.isinf(), math.inf), typical)
     return logits
 
 
 def nucleus(logits: Tensor, order: Tensor, mass: float) -> Tensor:
-    """Keeps the fewest tokens, by ascending `order`, that together have at least `mass`; one at least."""
+    """Keep the fewest tokens, by ascending `order`, that reach `mass` together; at least one."""
     ranked = torch.argsort(order, dim=-1, stable=True)
     probabilities = torch.softmax(logits, dim=-1).gather(1, ranked)
     before = torch.cumsum(probabilities, dim=-1) - probabilities

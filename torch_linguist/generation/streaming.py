@@ -1,19 +1,19 @@
-"""Text that grows token by token, each piece final when it comes."""
+"""Text that grows token by token; each piece is final when it is returned."""
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.data.tokenizers.detokenization import place_word
 
 LONGEST_CHARACTER = 4
-"""Bytes of a character in UTF-8, and so the byte-level tokens that may hold one together."""
+"""Largest number of bytes of a UTF-8 character, and so of byte-level tokens that form one."""
 
 
 class TextStream:
-    """Turns ids into readable text as they come.
+    """Converts ids to readable text one at a time.
 
-    Words are set together as a person writes them; byte-level tokens wait until their bytes make a character.
+    Words are joined as in written text. Byte-level tokens are held back until their bytes form a character.
 
     Args:
-        tokenizer: of the ids.
+        tokenizer: tokenizer of the ids.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -22,7 +22,7 @@ class TextStream:
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
-        """The text that a token adds; what is not yet certain comes with a later one."""
+        """Return the text that a token adds; text that is not final yet comes with a later token."""
         if token == self._tokenizer.eos_id:
             self._glued, self._quoted = True, False
             return self.finish() + "\n"
@@ -31,13 +31,13 @@ class TextStream:
             return piece
         self._pending.append(token)
         text = self._tokenizer.decode(self._pending)
-        # The replacement character stands for bytes that are no whole character (yet).
+        # The replacement character marks bytes that are no complete character (yet).
         if text.endswith("\ufffd") and len(self._pending) < LONGEST_CHARACTER:
             return ""
         self._pending = []
         return text
 
     def finish(self) -> str:
-        """What is still held back."""
+        """Return the text that is still held back."""
         pending, self._pending = self._pending, []
         return self._tokenizer.decode(pending) if pending else ""

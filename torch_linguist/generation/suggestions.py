@@ -1,4 +1,4 @@
-"""Words that may come next while a person types, whole ones whatever the tokens are.
+"""Suggests whole words while a text is typed, whatever the tokens are.
 
 Shape legend: B beams, V vocabulary.
 """
@@ -16,20 +16,20 @@ from torch_linguist.model import LanguageModel, State, device_of
 
 BEAMS = 12
 LONGEST_WORD = 16
-"""Tokens that a suggested word may have."""
+"""Largest number of tokens of a suggested word."""
 
 BLANK = "Ġ"
-"""How byte-level tokens write a blank."""
+"""A blank in byte-level tokens."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A word that may come next.
+    """A suggested word.
 
     Attributes:
-        word: the whole of it.
-        probability: that it comes next, given what is typed.
-        completion: what is still to be typed, the blank before it included where one is missing.
+        word: the whole word.
+        probability: probability that it comes next, given the typed text.
+        completion: the part that is still to be typed.
     """
 
     word: str
@@ -44,18 +44,18 @@ class _Path:
 
 
 class Suggester:
-    """Suggests the next word, or the rest of the one that is being typed.
+    """Suggests the next word, or the rest of the word being typed.
 
     Args:
-        model: any model.
-        tokenizer: the one it was trained with.
+        model: any model; it is put in evaluation mode.
+        tokenizer: tokenizer that the model was trained with.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
         self._bytes = tokenizer.kind not in ("word", "char")
         self._ids = {token: index for index, token in enumerate(tokenizer.tokens)}
-        # What each token adds to a line: words bring their blank with them.
+        # Text that each token adds to a line; words include the blank before them.
         self._surfaces = [f" {token}" if tokenizer.kind == "word" else token for token in tokenizer.tokens]
         for special in (tokenizer.eos_id, tokenizer.unk_id):
             self._surfaces[special] = ""
@@ -63,12 +63,12 @@ class Suggester:
         self._ends = torch.tensor([not surface or not self._goes_on(surface) for surface in self._surfaces])
 
     def suggest(self, text: str, count: int = 5) -> list[Suggestion]:
-        """The most probable next words, best first.
+        """Return the most probable next words, the best first.
 
         Args:
-            text: what is typed so far. Where it ends in a blank (or is empty) a new word is suggested, else the rest of
+            text: typed text. An empty text, or one that ends in a blank, asks for a new word; any other for the rest of
                 its last word.
-            count: how many at most.
+            count: largest number of suggestions.
         """
         line = text.rpartition("\n")[2]
         typed = "" if line.endswith(" ") or not line else line.split(" ")[-1]
@@ -86,24 +86,24 @@ class Suggester:
 
     @staticmethod
     def _share(typed: str, given: float) -> float:
-        """What probabilities are divided by: a word half typed is certain to begin as it does."""
+        """Return the divisor of the probabilities: that a word begins as typed is certain."""
         return given if typed and given > 0 else 1.0
 
     def _goes_on(self, surface: str) -> bool:
-        """Whether a token goes on with the word before it."""
+        """Return whether a token continues the word before it."""
         if self._tokenizer.kind == "word" or surface.startswith(self._blank):
             return False
         return surface[0].isalnum() or surface[0] in "'_-" or (self._bytes and ord(surface[0]) > 127)
 
     def _written(self, text: str) -> str:
-        """A text as the tokens write it."""
+        """Return a text as the tokens spell it."""
         if not self._bytes or not text:
             return text
         pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
         return "".join(piece for piece, _ in pieces)
 
     def _search(self, context: str, wanted: str, count: int) -> list[tuple[str, float]]:
-        """Whole words that begin as wanted (the blank before them included), with their probabilities."""
+        """Return whole words that begin as wanted, including the blank before them, and their probabilities."""
         logits, state = read_prompt(self._model, prompt_tokens(self._tokenizer, context))
         paths = [_Path("", 0.0)]
         words: dict[str, float] = {}
@@ -127,7 +127,7 @@ class Suggester:
                         grown.append((score, row, token))
             floor = sorted(words.values(), reverse=True)[count - 1 : count]
             grown = sorted(grown, reverse=True)[:BEAMS]
-            # A longer word is never likelier than its beginning.
+            # A longer word is never more probable than its beginning.
             if not grown or (floor and grown[0][0] < float(torch.tensor(floor[0]).log())):
                 break
             paths = [_Path(paths[row].text + self._surfaces[token], score) for score, row, token in grown]
@@ -142,7 +142,7 @@ class Suggester:
         return logits[:, -1], new_state
 
     def _allowed(self, text: str, wanted: str) -> Tensor:
-        """Which tokens may follow a path: those that spell what is wanted, then those that go on with the word."""
+        """Return which tokens may follow a path: those that spell the wanted beginning, then those that continue it."""
         rest = wanted[len(text) :]
         if not rest and text not in ("", self._blank):
             return ~self._ends
@@ -150,7 +150,7 @@ class Suggester:
         return torch.tensor(fits)
 
     def _keep(self, words: dict[str, float], text: str, log_probability: float) -> None:
-        """Notes a word; spelled by other tokens it is the same word."""
+        """Add the probability of a word; several spellings in tokens make the same word."""
         word = text
         if self._bytes:
             word = self._tokenizer.decode([self._ids[character] for character in text])

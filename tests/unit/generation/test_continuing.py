@@ -54,8 +54,11 @@ def test_a_stream_adds_up_to_the_decoded_text(tokenizers: dict[str, Tokenizer], 
 
 def test_pieces_are_told_as_they_come(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
     told: list[list[str]] = [[], [], []]
+    model = build_model("gru", tiny_corpus.tokenizer.vocab_size)
+    with torch.no_grad():
+        model.get_parameter("output.bias")[tiny_corpus.tokenizer.unk_id] += 5  # Probable, and never written.
     found = continue_prompt(
-        build_model("gru", tiny_corpus.tokenizer.vocab_size), tiny_corpus.tokenizer, "the king", Sampling(),
+        model, tiny_corpus.tokenizer, "the king", Sampling(),
         max_tokens=15, num_samples=3, seed=1, alternatives=4, listener=lambda row, piece: told[row].append(piece),
     )  # fmt: skip
     assert ["".join(pieces) for pieces in told] == [one.new_text for one in found]
@@ -67,6 +70,7 @@ def test_pieces_are_told_as_they_come(build_model: ModelBuilder, tiny_corpus: To
             probabilities = [probability for _, probability in choice.alternatives]
             assert probabilities == sorted(probabilities, reverse=True)
             assert len(choice.alternatives) == 4
+            assert "<unk>" not in [choice.token, *(token for token, _ in choice.alternatives)]
             assert choice.probability <= probabilities[0] + 1e-6
 
 

@@ -82,19 +82,28 @@ def test_typical(logits: list[float], mass: float) -> None:
 
 
 @settings(deadline=None)
-@given(
-    logits=LOGITS, penalty=st.floats(0.5, 3), temperature=st.floats(0.1, 3), shift=st.floats(-50, 50), data=st.data()
-)
-def test_penalty_and_temperature(
-    logits: list[float], penalty: float, temperature: float, shift: float, data: st.DataObject
-) -> None:
+@given(logits=LOGITS, penalty=st.floats(0.5, 3), temperature=st.floats(0.1, 3), data=st.data())
+def test_penalty_and_temperature(logits: list[float], penalty: float, temperature: float, data: st.DataObject) -> None:
     seen = data.draw(st.lists(st.integers(0, len(logits) - 1), min_size=1, max_size=5))
-    expected = [math.log(one) * (penalty if index in seen else 1) for index, one in enumerate(softmax(logits))]
-    expected = softmax([logit / temperature for logit in expected])
-    shifted = torch.tensor([[logit + shift for logit in logits]], dtype=torch.float64)
+    expected = [
+        logit if index not in seen else logit / penalty if logit > 0 else logit * penalty
+        for index, logit in enumerate(logits)
+    ]
     sampling = Sampling(temperature=temperature, repetition_penalty=penalty)
-    found = torch.softmax(filtered_logits(shifted, sampling, torch.tensor([seen])), -1)[0]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-9, rtol=1e-7)
+    found = torch.softmax(
+        filtered_logits(torch.tensor([logits], dtype=torch.float64), sampling, torch.tensor([seen])), -1
+    )
+    wanted = torch.tensor(softmax([logit / temperature for logit in expected]), dtype=torch.float64)
+    torch.testing.assert_close(found[0], wanted, atol=1e-9, rtol=1e-7)
+
+
+def test_the_penalty_is_that_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    generator = torch.Generator().manual_seed(0)
+    logits, seen = torch.randn(4, 30, generator=generator) * 5, torch.randint(30, (4, 9), generator=generator)
+    expected = transformers.RepetitionPenaltyLogitsProcessor(penalty=1.7)(seen, logits.clone())
+    found = filtered_logits(logits, Sampling(repetition_penalty=1.7), seen)
+    torch.testing.assert_close(found, expected - expected.amax(dim=-1, keepdim=True))
 
 
 def test_filters_work_on_what_is_left() -> None:

@@ -1,4 +1,4 @@
-.PHONY: help install test lint format check package record
+.PHONY: help install test lint format check package record docs docs-quick
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,3 +30,9 @@ package:  ## build and check wheel and sdist (pip install build twine check-whee
 record:  ## record the default run for the README (five minutes; uses outputs/default)
 	python scripts/record_terminal.py docs/images/default-run.svg --title tl-train -- tl-train name=default
 	python scripts/update_readme.py outputs/default
+
+docs:  ## run the guide and build the documentation: docs/_build/html (pip install -e ".[docs]")
+	sphinx-build -W --keep-going -b html docs docs/_build/html
+
+docs-quick:  ## the same with smaller sizes
+	TORCH_LINGUIST_GUIDE=quick sphinx-build -W --keep-going -b html -d docs/_build/doctrees-quick docs docs/_build/html-quick

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.xdist_group("readme")
 
 def fenced_blocks(text: str, language: str = "") -> list[str]:
     """The fenced code blocks of a Markdown text in one language, "" for those without."""
-    return [body for tag, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if tag == language]
+    return [body for tag, body in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S) if tag == language]
 
 
 def command_lines(text: str) -> list[list[str]]:

@@ -1,0 +1,71 @@
+"""Sphinx configuration of the documentation: `make docs`, or `make docs-quick` with smaller sizes.
+
+Environment variables:
+    TORCH_LINGUIST_GUIDE: `quick` makes the chapters use smaller sizes.
+    GUIDE_EXECUTION: `force` (default) runs every chapter; `cache` runs those whose code or package has changed; `off`.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch_linguist
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fingerprint() -> str:
+    """A hash of the package and its configurations: cached results of another version are not shown."""
+    found = hashlib.sha256(os.environ.get("TORCH_LINGUIST_GUIDE", "").encode())
+    files = [*(ROOT / "torch_linguist").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml"), ROOT / "pyproject.toml"]
+    for path in sorted(files):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+project = "torch-linguist"
+author = copyright = "the torch-linguist authors"
+version = release = torch_linguist.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_exercise",
+    "sphinx-mathjax-offline",
+]
+exclude_patterns = ["_build", "records"]
+highlight_language = "none"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_execution_mode = os.environ.get("GUIDE_EXECUTION", "force")
+nb_execution_cache_path = str(ROOT / "docs" / "_build" / f"jupyter-cache-{fingerprint()}")
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_merge_streams = True
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # Inherited by the kernels: the same sums on every machine.
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "sphinx_book_theme"
+html_title = f"torch-linguist {version}"
+html_static_path = ["_static"]
+html_css_files = ["guide.css"]
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "home_page_in_toc": True,
+    "show_toc_level": 2,
+}
+html_show_sourcelink = False
+copybutton_exclude = ".linenos, .gp, .go"

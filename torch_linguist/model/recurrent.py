@@ -24,7 +24,8 @@ class RecurrentLanguageModel(NeuralLanguageModel):
 
     Args:
         layers: the recurrent modules, time-major, one layer each.
-        projection_size: width of a linear layer between the last hidden vector and the output; None for none.
+        projection_size: width of a linear layer between the last hidden vector and the output; None for the
+            embedding's width where tied weights need it, else for no such layer.
         weight_dropout: share of the recurrent weights that a training pass sets to zero.
         vocab_size, embedding_dim, dropout, tied, output, cutoffs: see `NeuralLanguageModel`.
     """
@@ -44,6 +45,8 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         if not 0 <= weight_dropout < 1:
             raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")
         hidden_size = layers[0].hidden_size
+        if projection_size is None and tied and hidden_size != embedding_dim:
+            projection_size = embedding_dim
         encoded_size = projection_size or hidden_size
         super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
         self.num_layers: int = len(layers)
@@ -87,7 +90,8 @@ class LSTM(RecurrentLanguageModel):
         tied: whether the output shares the embedding's weight.
         output: `full` or `adaptive` softmax.
         cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
-        projection_size: width of a linear layer before the output; None for none.
+        projection_size: width of a linear layer before the output; None for the embedding's width where tied weights
+            need it, else for no such layer.
         weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all its time
             steps (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
 
@@ -98,12 +102,12 @@ class LSTM(RecurrentLanguageModel):
     def __init__(
         self,
         vocab_size: int,
-        embedding_dim: int = 192,
-        hidden_size: int = 384,
+        embedding_dim: int = 400,
+        hidden_size: int = 640,
         num_layers: int = 1,
-        dropout: float = 0.2,
-        tied: bool = False,
-        output: str = "adaptive",
+        dropout: float = 0.1,
+        tied: bool = True,
+        output: str = "sampled",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
@@ -182,12 +186,12 @@ class GRU(_SingleStateModel):
     def __init__(
         self,
         vocab_size: int,
-        embedding_dim: int = 192,
-        hidden_size: int = 384,
+        embedding_dim: int = 400,
+        hidden_size: int = 640,
         num_layers: int = 1,
-        dropout: float = 0.2,
-        tied: bool = False,
-        output: str = "adaptive",
+        dropout: float = 0.1,
+        tied: bool = True,
+        output: str = "sampled",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
@@ -212,12 +216,12 @@ class RNN(_SingleStateModel):
     def __init__(
         self,
         vocab_size: int,
-        embedding_dim: int = 192,
-        hidden_size: int = 384,
+        embedding_dim: int = 400,
+        hidden_size: int = 640,
         num_layers: int = 1,
-        dropout: float = 0.2,
-        tied: bool = False,
-        output: str = "adaptive",
+        dropout: float = 0.1,
+        tied: bool = True,
+        output: str = "sampled",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,

@@ -45,14 +45,14 @@ class Transformer(NeuralLanguageModel):
     def __init__(
         self,
         vocab_size: int,
-        embedding_dim: int = 256,
-        num_layers: int = 2,
+        embedding_dim: int = 320,
+        num_layers: int = 3,
         num_heads: int = 4,
         feed_forward_size: int | None = None,
         activation: str = "swiglu",
-        dropout: float = 0.0,
+        dropout: float = 0.1,
         tied: bool = True,
-        output: str = "adaptive",
+        output: str = "sampled",
         cutoffs: Sequence[int] | None = None,
         context_length: int = 256,
     ) -> None:

@@ -46,8 +46,8 @@ class TrainerSettings:
         noise_rate: how often a token is replaced.
         word_dropout: share of the words that a training batch does not show.
         unigram_start: whether a training starts from the frequencies of the tokens instead of from knowing nothing.
-        cooccurrence_start: whether the embedding starts from which tokens stand next to which. See
-            `cooccurrence_vectors`.
+        cooccurrence_start: whether the embedding starts from word co-occurrences (see `cooccurrence_vectors`); `auto`:
+            in vocabularies larger than the embedding is wide, with at least 100,000 training tokens.
         label_smoothing: share of the target's probability that the training loss spreads over the vocabulary.
         z_loss: factor of the squared logarithm of the softmax's denominator in the training loss. Both need
             `model.output=full`; validation and scores are without them.
@@ -56,8 +56,8 @@ class TrainerSettings:
         profile: whether some updates of the long training are profiled. See `Profiling`.
     """
 
-    batch_size: int = 16
-    sequence_length: int = 64
+    batch_size: int = 20
+    sequence_length: int = 70
     batches: str = "auto"
     gradient_clip: float | None = 1.0
     accumulate: int = 1
@@ -79,7 +79,7 @@ class TrainerSettings:
     noise_rate: float = 0.1
     word_dropout: float = 0.0
     unigram_start: bool = True
-    cooccurrence_start: bool = False
+    cooccurrence_start: Literal["auto", True, False] = "auto"
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     compile: Literal["auto", True, False] = "auto"

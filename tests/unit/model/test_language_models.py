@@ -197,11 +197,15 @@ WRONG: list[tuple[type[LanguageModel], dict[str, Any], str]] = [
     *[(cls, {"vocab_size": 9, "num_layers": -1}, "model.num_layers=-1") for cls in (RNN, LSTM, GRU, Transformer)],
     *[(cls, {"vocab_size": 9, "dropout": 1.0}, "model.dropout=1.0") for cls in (RNN, LSTM, GRU, Transformer)],
     *[(cls, {"vocab_size": 9, "output": "ful"}, "model.output=ful") for cls in (RNN, LSTM, GRU, Transformer)],
+    *[
+        (cls, {"vocab_size": 9, "output": "adaptive", "cutoffs": cutoffs}, "model.cutoffs=")
+        for cls in (RNN, LSTM, GRU, Transformer)
+        for cutoffs in ([5, 5], [9])
+    ],
     *[(cls, {"vocab_size": 9, "cutoffs": [5, 5]}, "model.cutoffs=") for cls in (RNN, LSTM, GRU, Transformer)],
-    *[(cls, {"vocab_size": 9, "cutoffs": [9]}, "model.cutoffs=") for cls in (RNN, LSTM, GRU, Transformer)],
     *[(cls, {"vocab_size": 9, "hidden_size": 0}, "model.hidden_size=0") for cls in (RNN, LSTM, GRU)],
     *[(cls, {"vocab_size": 9, "projection_size": 0}, "model.projection_size=0") for cls in (RNN, LSTM, GRU)],
-    *[(cls, {"vocab_size": 9, "tied": True, "hidden_size": 6}, "model.tied=true") for cls in (RNN, LSTM, GRU)],
+    *[(cls, {"vocab_size": 9, "tied": True, "projection_size": 6}, "model.tied=true") for cls in (RNN, LSTM, GRU)],
     (RNN, {"vocab_size": 9, "nonlinearity": "elu"}, "model.nonlinearity=elu"),
     (Transformer, {"vocab_size": 9, "num_heads": 0}, "model.num_heads=0"),
     (Transformer, {"vocab_size": 9, "embedding_dim": 12, "num_heads": 4}, "model.num_heads=4: .*embedding_dim=12 .*"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
-from torch_linguist.trainer.initialization import start_from_counts
+from torch_linguist.trainer.initialization import start_from_counts, uses_cooccurrences
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline.run_context import RunContext
@@ -35,6 +35,6 @@ class Initialize(Stage):
         notes = []
         if settings.unigram_start and not context.counted:
             notes.append("initialize: the output biases now hold the token frequencies (trainer.unigram_start)")
-        if settings.cooccurrence_start:
+        if uses_cooccurrences(context.model, context.training.corpus, settings):
             notes.append(f"initialize: embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
         return StageResult("", notes=notes)

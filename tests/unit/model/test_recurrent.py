@@ -141,3 +141,16 @@ def test_weight_dropout_is_off_outside_training(build: ModelBuilder) -> None:
 def test_weight_dropout_out_of_range() -> None:
     with pytest.raises(LinguistError, match=r"model\.weight_dropout=1"):
         LSTM(V, weight_dropout=1.0)
+
+
+@pytest.mark.parametrize("cls", [RNN, LSTM, GRU])
+def test_tied_weights_bring_the_projection_they_need(cls: type[LanguageModel]) -> None:
+    shapes = {
+        hidden_size: cls(V, embedding_dim=8, hidden_size=hidden_size, tied=True).state_dict().get("projection.weight")
+        for hidden_size in (8, 12)
+    }
+    assert shapes[8] is None
+    assert shapes[12] is not None
+    assert tuple(shapes[12].shape) == (8, 12)
+    untied = cls(V, embedding_dim=8, hidden_size=12, tied=False)
+    assert "projection.weight" not in untied.state_dict()

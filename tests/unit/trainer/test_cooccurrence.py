@@ -16,7 +16,7 @@ from torch_linguist.model.neural import START_LENGTH
 from torch_linguist.trainer import cooccurrence as module
 from torch_linguist.trainer import train
 from torch_linguist.trainer.cooccurrence import cooccurrence_vectors
-from torch_linguist.trainer.initialization import start_from_counts
+from torch_linguist.trainer.initialization import start_from_counts, uses_cooccurrences
 from torch_linguist.trainer.settings import TrainerSettings
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -144,3 +144,17 @@ def test_a_training_starts_from_them(tiny_corpus: TokenizedCorpus, build_model: 
     vectors = cooccurrence_vectors(tiny_corpus.train.ids, len(weight), weight.shape[1])
     cosines = torch.cosine_similarity(weight, vectors)
     assert float(cosines[vectors.any(dim=1)].min()) > 0.999
+
+
+def test_auto_asks_the_model_and_the_size_of_the_text(
+    tiny_corpus: TokenizedCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TrainerSettings(max_steps=1)
+    size = tiny_corpus.tokenizer.vocab_size
+    narrow = LSTM(size, embedding_dim=8, hidden_size=8)
+    assert not uses_cooccurrences(narrow, tiny_corpus, settings)
+    monkeypatch.setattr("torch_linguist.trainer.initialization.LEAST_TOKENS", 10)
+    assert uses_cooccurrences(narrow, tiny_corpus, settings)
+    assert not uses_cooccurrences(LSTM(size, embedding_dim=size, hidden_size=8), tiny_corpus, settings)
+    assert not uses_cooccurrences(NGramModel(size, order=2), tiny_corpus, settings)
+    assert not uses_cooccurrences(narrow, tiny_corpus, TrainerSettings(max_steps=1, cooccurrence_start=False))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import ConfigError
-from torch_linguist.model import LanguageModel, NGramModel
+from torch_linguist.model import LSTM, LanguageModel, NGramModel
 from torch_linguist.model.neural import START_LENGTH
 from torch_linguist.trainer import cooccurrence as module
 from torch_linguist.trainer import train

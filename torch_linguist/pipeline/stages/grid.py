@@ -55,7 +55,7 @@ class Grid(Stage):
 
     weight_decay: Sequence[float] = field(default_factory=lambda: [0.0, 0.01, 0.1])
     learning_rates: int = 2
-    steps: int = 120
+    steps: int = 60
     eval_tokens: int | None = 20_000
     halving: int | None = None
 

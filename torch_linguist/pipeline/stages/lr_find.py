@@ -75,7 +75,7 @@ class LRFind(Stage):
     diverged: float = 4.0
     suggestion: str = "valley"
     trial_factors: Sequence[float] = field(default_factory=lambda: [1 / 3, 1.0, 3.0])
-    trial_steps: int = 200
+    trial_steps: int = 80
     default: float = 3e-3
     eval_tokens: int | None = 20_000
 

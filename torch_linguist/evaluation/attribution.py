@@ -1,4 +1,4 @@
-"""Which tokens of its context a prediction rests on: by occlusion for every model, by gradients for the neural ones.
+"""Attribution of a prediction to the tokens of its context: occlusion for every model, gradients for neural models.
 
 Shape legend: B batch, T tokens of a context, D embedding, V vocabulary.
 """
@@ -18,21 +18,21 @@ from torch_linguist.evaluation.contexts import Ids, target_nll
 from torch_linguist.model import LanguageModel, device_of, evaluating
 
 STEPS = 64
-"""Points of the path that integrated gradients are computed at."""
+"""Points on the path of integrated gradients."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class GradientAttribution:
-    """What each token of a context adds to the log-probability of the target, in nats.
+    """Contribution of each token of a context to the log-probability of the target, in nats.
 
     Attributes:
         integrated: integrated gradients, float64 [T].
         input_x_gradient: embedding times gradient, float64 [T].
-        difference: log-probability of the target after the context less that after the baseline; what the integrated
-            gradients add up to but for the error of the integral.
-        delta: that error, as captum gives it.
+        difference: log-probability of the target after the context minus that after the baseline. The integrated
+            gradients add up to it, except for the error of the integral.
+        delta: that error, as reported by captum.
     """
 
     integrated: Floats
@@ -42,26 +42,26 @@ class GradientAttribution:
 
 
 def has_captum() -> bool:
-    """Whether the library for attribution by gradients is installed."""
+    """Return whether captum, the library for attribution by gradients, is installed."""
     return importlib.util.find_spec("captum") is not None
 
 
 def occlusion(model: LanguageModel, context: Ids, target: int) -> Floats:
-    """How much less likely the target becomes as each token of its context is left out, in nats.
+    """Measure how much less likely the target becomes when each token of its context is left out, in nats.
 
-    The token is taken away and what stands before it moves up: no token has to stand in for "nothing", which a model
-    may never have seen. What an n-gram model does not look at has exactly 0.
+    The token is removed and the tokens before it move up, so that no placeholder is needed, which a model may never
+    have seen. Tokens outside the window of an n-gram model get exactly 0.
 
     Args:
         model: any model.
-        context: at least two ids [T].
-        target: the id that follows.
+        context: ids of at least two tokens [T].
+        target: id of the next token.
 
     Returns:
         log p(target | context) - log p(target | context without the token), [T].
 
     Raises:
-        LinguistError: the context has less than two tokens.
+        LinguistError: the context has fewer than two tokens.
     """
     size = len(context)
     if size < 2:
@@ -73,18 +73,18 @@ def occlusion(model: LanguageModel, context: Ids, target: int) -> Floats:
 
 @torch.inference_mode()
 def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
-    """Occlusion for every prediction of a passage at once.
+    """Measure occlusion for all predictions of a passage at once.
 
     Args:
         model: any model.
-        ids: the passage, at least two tokens [T]; the first is predicted from `<eos>`.
-        eos_id: of `<eos>`.
+        ids: passage of at least two tokens [T]; the first is predicted from `<eos>`.
+        eos_id: id of `<eos>`.
 
     Returns:
-        [T, T]: in row t, column s < t how many nats token t costs more without token s before it; else not a number.
+        Matrix [T, T]: row t, column s < t holds the nats that token t costs more without token s; NaN elsewhere.
 
     Raises:
-        LinguistError: the passage has less than two tokens.
+        LinguistError: the passage has fewer than two tokens.
     """
     size = len(ids)
     if size < 2:
@@ -96,7 +96,7 @@ def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
         found, _ = model.nll(tokens, wanted, model.initial_state(len(rows)))
         return np.asarray(found.double().cpu().numpy())
 
-    # Without input i (token i - 1) the one before it predicts token i, and all later predictions stay where they are.
+    # Without input i (token i - 1), the input before it predicts token i; later predictions keep their positions.
     rows = np.array([np.delete(inputs, place) for place in range(1, size)])
     targets = np.array([np.delete(ids, place - 1) for place in range(1, size)])
     with evaluating(model):
@@ -109,7 +109,7 @@ def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
 
 
 def log_probability(model: LanguageModel, embedded: Tensor, target: int) -> Tensor:
-    """Log-probability [B] of the target after embedded contexts [B, T, D]."""
+    """Return the log-probability [B] of the target after embedded contexts [B, T, D]."""
     hidden, _ = model.encode(embedded, model.initial_state(len(embedded)))
     targets = torch.full((len(embedded),), target, device=embedded.device)
     return -model.hidden_nll(hidden[:, -1:], targets[:, None])[:, 0]
@@ -127,7 +127,7 @@ def embedding_of(model: LanguageModel) -> nn.Embedding:
 
 
 def mean_embedding(model: LanguageModel, counts: NDArray[np.int64]) -> Tensor:
-    """The embedding of the average token of train [D]: the baseline that integrated gradients start from."""
+    """Return the mean embedding of the tokens of train [D], the baseline of integrated gradients."""
     weight = embedding_of(model).weight.detach()
     shares = torch.from_numpy(counts / counts.sum()).to(weight)
     return shares @ weight
@@ -136,13 +136,13 @@ def mean_embedding(model: LanguageModel, counts: NDArray[np.int64]) -> Tensor:
 def gradient_attribution(
     model: LanguageModel, context: Ids, target: int, baseline: Tensor, steps: int = STEPS
 ) -> GradientAttribution:
-    """Integrated gradients (Sundararajan et al. 2017) and input × gradient, both by captum.
+    """Compute integrated gradients (Sundararajan et al. 2017) and input × gradient, both by captum.
 
     Args:
-        model: a model with embeddings; it is left in the mode it was in.
+        model: a model with embeddings; its mode (train or eval) is preserved.
         context: ids [T].
-        target: the id that follows.
-        baseline: embedding [D] that stands for "no word in particular" at every place.
+        target: id of the next token.
+        baseline: embedding [D] that represents no particular word, used at every position.
         steps: points of the integral (Gauss–Legendre).
 
     Raises:
@@ -158,7 +158,7 @@ def gradient_attribution(
     tokens = torch.from_numpy(np.asarray(context, np.int64))[None].to(device_of(model))
     embedded = embedding_of(model)(tokens).detach()
     start = baseline.to(embedded).expand_as(embedded)
-    # cuDNN's recurrent layers have no backward pass in eval mode, and train mode would switch dropout on.
+    # cuDNN's recurrent layers have no backward pass in eval mode, and train mode would enable dropout.
     with evaluating(model), torch.backends.cudnn.flags(enabled=False), _frozen(model):
         integrated, delta = IntegratedGradients(forward).attribute(
             embedded, start, n_steps=steps, internal_batch_size=steps, return_convergence_delta=True
@@ -169,13 +169,13 @@ def gradient_attribution(
 
 
 def _by_token(attributions: Tensor) -> Floats:
-    """Summed over the features of each token: [1, T, D] to [T]."""
+    """Sum over the features of each token: [1, T, D] to [T]."""
     return np.asarray(attributions.detach().double().sum(-1)[0].cpu().numpy())
 
 
 @contextmanager
 def _frozen(model: LanguageModel) -> Iterator[None]:
-    """The weights take no gradient meanwhile: only the inputs need one."""
+    """Disable gradients of the weights; only the inputs need them."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)

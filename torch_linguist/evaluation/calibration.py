@@ -1,4 +1,4 @@
-"""Whether a model's confidence can be believed: how often its first choice comes true, against what it said.
+"""Calibration: how often the first choice of a model is right, compared with its confidence.
 
 Shape legend: B stretches of a stream, T tokens of each, M predictions, K bins, V vocabulary.
 """
@@ -19,21 +19,21 @@ from torch_linguist.model import LanguageModel, device_of, evaluating
 BINS = 15
 STRETCHES = 16
 WARM_UP = 64
-"""Tokens of each stretch that are read before its predictions count."""
+"""Tokens at the start of each stretch whose predictions do not count."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said at some places of a stream, and what came.
+    """Predictions of a model at some positions of a stream.
 
     Attributes:
-        confidence: probability of its first choice [M].
-        correct: whether that came, bool [M].
-        entropy: of its distribution in nats [M].
-        nll: nats of what came [M].
-        rank: how many words were more probable than what came, plus one, int64 [M].
+        confidence: probability of the first choice [M].
+        correct: whether the first choice was right, bool [M].
+        entropy: entropy of the distribution in nats [M].
+        nll: nats of the target [M].
+        rank: rank of the target, 1 for the first choice, int64 [M].
     """
 
     confidence: Floats
@@ -46,7 +46,7 @@ class Predictions:
         return len(self.confidence)
 
     def summary(self) -> dict[str, float]:
-        """The numbers in a row: accuracies, mean confidence, errors of calibration, entropy and loss."""
+        """Return accuracies, mean confidence, calibration errors, entropy and loss."""
         table = reliability(self.confidence, self.correct)
         return {
             "predictions": len(self),
@@ -62,19 +62,19 @@ class Predictions:
 
 
 def collect_predictions(model: LanguageModel, stream: TokenStream, count: int, seed: int) -> Predictions:
-    """Collects predictions from stretches of the stream that are drawn with a seed and do not overlap.
+    """Collect predictions from random stretches of a stream that do not overlap.
 
     Args:
         model: any model.
         stream: one split.
-        count: predictions wanted; a short stream gives all that it has.
-        seed: of the draw.
+        count: number of predictions; a short stream may have fewer.
+        seed: random seed.
 
     Raises:
-        LinguistError: the stream is empty, or no prediction is wanted.
+        LinguistError: the stream is empty, or `count` is not positive.
     """
     if len(stream) == 0 or count < 1:
-        raise LinguistError(f"{stream.split}: {len(stream)} tokens, {count} predictions wanted; both must be positive")
+        raise LinguistError(f"{stream.split}: {len(stream)} tokens, {count} predictions; both must be positive")
     rows, warm_up = _stretches(stream, count, model.context_length, seed)
     inputs, targets = torch.from_numpy(rows[:, :-1]), torch.from_numpy(rows[:, 1:])
     device, parts = device_of(model), []
@@ -92,9 +92,9 @@ def collect_predictions(model: LanguageModel, stream: TokenStream, count: int, s
 
 
 def _stretches(stream: TokenStream, count: int, context: int, seed: int) -> tuple[NDArray[np.int64], int]:
-    """Stretches of ids [B, T + 1], and how many of their T predictions do not count.
+    """Return stretches of ids [B, T + 1], and how many of their T predictions do not count.
 
-    A model with a bounded context reads no more than that from one start.
+    For a model with a bounded context, T is at most that context.
     """
     ids = np.concatenate([[stream.eos_id], np.asarray(stream.ids)]).astype(np.int64)
     if len(stream) < STRETCHES * (WARM_UP + 1):
@@ -113,7 +113,7 @@ def _stretches(stream: TokenStream, count: int, context: int, seed: int) -> tupl
 
 
 def _measure(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """Confidence, correctness, entropy, nll and rank of predictions [B, T, V], flat."""
+    """Return confidence, correctness, entropy, nll and rank of predictions [B, T, V], each flattened."""
     log_prob = torch.log_softmax(logits.double(), dim=-1).flatten(0, 1)
     wanted = targets.flatten()[:, None]
     nll = -log_prob.gather(1, wanted)[:, 0]
@@ -125,17 +125,17 @@ def _measure(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
 def reliability(
     confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, *, equal_size: bool = False
 ) -> pd.DataFrame:
-    """Accuracy against confidence in bins.
+    """Compute the accuracy in bins of confidence.
 
     Args:
         confidence: probability of each first choice, 0 to 1 [M].
-        correct: whether it came [M].
-        bins: K.
-        equal_size: bins of as many predictions each, instead of as wide.
+        correct: whether it was right [M].
+        bins: number of bins K.
+        equal_size: use bins with equally many predictions instead of equally wide bins.
 
     Returns:
-        A row a bin that is not empty: `low`, `high`, `predictions`, `confidence`, `accuracy` (means), `error` (the
-        standard error of the accuracy).
+        One row per non-empty bin: `low`, `high`, `predictions`, means of `confidence` and `accuracy`, and `error`, the
+        standard error of the accuracy.
     """
     said, came = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     if equal_size:
@@ -159,6 +159,6 @@ def reliability(
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Expected calibration error (Naeini et al. 2015): |accuracy - confidence|, weighted by the bins' sizes."""
+    """Return the expected calibration error (Naeini et al. 2015): |accuracy - confidence|, weighted by bin size."""
     gaps = (table["accuracy"] - table["confidence"]).abs()
     return float((gaps * table["predictions"]).sum() / table["predictions"].sum())

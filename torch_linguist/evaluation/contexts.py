@@ -1,4 +1,4 @@
-"""Predictions from contexts that are given whole: what sensitivity and attribution are measured by.
+"""Predictions after explicit contexts, the basis of sensitivity and attribution.
 
 Shape legend: B contexts, T tokens of each, V vocabulary, N tokens of a stream.
 """
@@ -18,20 +18,20 @@ from torch_linguist.model import LanguageModel, State, device_of, evaluating
 Ids = NDArray[np.int64]
 
 BATCH_TOKENS = 8192
-"""Tokens of contexts that are read at once."""
+"""Tokens of contexts per batch."""
 
 DISTRIBUTIONS = 128
-"""Distributions over the vocabulary that are held at once."""
+"""Distributions over the vocabulary per batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContextSample:
-    """Places of a stream, with what stands before each.
+    """Positions of a stream with their contexts.
 
     Attributes:
-        positions: of the targets in the stream, ascending [B].
-        contexts: the tokens before each target, the nearest last, int64 [B, T].
-        targets: ids [B].
+        positions: positions of the targets in the stream, ascending [B].
+        contexts: tokens before each target, the nearest last, int64 [B, T].
+        targets: target ids [B].
     """
 
     positions: Ids
@@ -43,19 +43,19 @@ class ContextSample:
 
 
 def sample_contexts(stream: TokenStream, count: int, width: int, seed: int) -> ContextSample:
-    """Draws places that have enough tokens before them; the `<eos>` before the stream counts as one.
+    """Draw positions with at least `width` tokens before them, counting the `<eos>` before the stream.
 
     Args:
         stream: one split.
-        count: places wanted; a short stream gives what it has.
-        width: T.
-        seed: of the draw.
+        count: number of positions; a short stream may have fewer.
+        width: length T of the contexts.
+        seed: random seed.
 
     Raises:
-        LinguistError: no place has so many tokens before it.
+        LinguistError: no position has a context of this length.
     """
     if not 1 <= width <= len(stream):
-        raise LinguistError(f"{stream.split}: its {len(stream)} tokens hold no context of {width}")
+        raise LinguistError(f"{stream.split}: a context of {width} tokens does not fit its {len(stream)}")
     candidates = len(stream) - width + 1
     chosen = np.random.default_rng(seed).choice(candidates, min(count, candidates), replace=False)
     positions = np.sort(chosen).astype(np.int64) + width - 1
@@ -63,7 +63,7 @@ def sample_contexts(stream: TokenStream, count: int, width: int, seed: int) -> C
 
 
 def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, Ids]:
-    """The tokens before given positions [B, T], and what stands there [B]."""
+    """Return the tokens before given positions [B, T], and the tokens at the positions [B]."""
     ids = np.concatenate([[stream.eos_id], np.asarray(stream.ids)]).astype(np.int64)
     assert positions.min() >= width - 1
     rows = positions[:, None] + np.arange(1 - width, 1)[None, :]
@@ -71,7 +71,7 @@ def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, I
 
 
 def state_after(model: LanguageModel, tokens: Tensor) -> State:
-    """The state after tokens [B, T]; no output layer is computed where the model lets us do without."""
+    """Return the state after tokens [B, T], without computing the output layer where the model allows it."""
     state = model.initial_state(len(tokens))
     if tokens.shape[1] == 0:
         return state
@@ -82,7 +82,7 @@ def state_after(model: LanguageModel, tokens: Tensor) -> State:
 
 @torch.inference_mode()
 def target_nll(model: LanguageModel, contexts: Ids, targets: Ids) -> NDArray[np.float64]:
-    """Nats of each target [B] after its context [B, T], read from the initial state."""
+    """Return the nats of each target [B] after its context [B, T], read from the initial state."""
     rows = max(1, BATCH_TOKENS // contexts.shape[1])
     device = device_of(model)
     found = []
@@ -97,7 +97,7 @@ def target_nll(model: LanguageModel, contexts: Ids, targets: Ids) -> NDArray[np.
 
 @torch.inference_mode()
 def next_log_probabilities(model: LanguageModel, contexts: Ids) -> Iterator[Tensor]:
-    """The distributions after contexts [B, T], a few at a time.
+    """Predict the next token after contexts [B, T], a few at a time.
 
     Yields:
         Log-probabilities, float64 [some, V], on the CPU.

@@ -1,8 +1,8 @@
-"""The continuous cache: recent words are likelier where the hidden vector resembles those that preceded them.
+"""The continuous cache: recent words become more likely where the hidden vector resembles the one before them.
 
-Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache": the hidden vector after each token is
-kept beside the token that followed; a later prediction mixes the model's distribution with one over the kept tokens,
-weighted by exp(theta * the dot product of the hidden vectors). A token is scored before it enters the cache.
+Grave et al. 2017, "Improving Neural Language Models with a Continuous Cache": the cache stores each hidden vector with
+the token that followed it. Later predictions mix the model's distribution with one over the stored tokens, weighted by
+exp(theta * dot product of the hidden vectors). Each token is scored before it enters the cache.
 
 Shape legend: T time, H hidden, N tokens of the stream, S cached tokens, K values of theta.
 """
@@ -25,17 +25,17 @@ from torch_linguist.model import LanguageModel, State
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 CHUNK = 256
-"""Tokens whose weights over the cache are held at once."""
+"""Tokens whose weights over the cache are computed at once."""
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """A continuous cache.
+    """Settings of a continuous cache.
 
     Attributes:
-        size: tokens it holds, the latest ones.
-        theta: how sharply it prefers similar hidden vectors.
-        share: of the mixture that it has, the model has the rest.
+        size: number of latest tokens in the cache.
+        theta: sharpness of the preference for similar hidden vectors.
+        share: weight of the cache in the mixture with the model.
     """
 
     size: int
@@ -46,16 +46,16 @@ class CacheSettings:
 def cached_nll(
     model: LanguageModel, stream: TokenStream, settings: CacheSettings, *, stride: int | None = None
 ) -> NDArray[np.float64]:
-    """The nll [N] of every token of a stream under a model with a continuous cache.
+    """Return the nll [N] of every token of a stream under a model with a continuous cache.
 
     Args:
-        model: a neural model.
+        model: a model with hidden vectors.
         stream: one split.
-        settings: of the cache.
+        settings: settings of the cache.
         stride: see `score`.
 
     Raises:
-        LinguistError: the model has no hidden vectors, or as `score`.
+        LinguistError: the model has no hidden vectors; or see `score`.
     """
     nll, found = _components(model, stream, settings.size, [settings.theta], None, stride)
     return _mixed(nll, found[0], settings.share).numpy()
@@ -71,19 +71,19 @@ def tune_cache(
     thetas: Sequence[float] = THETAS,
     shares: Sequence[float] = SHARES,
 ) -> tuple[CacheSettings, list[tuple[CacheSettings, float]]]:
-    """The theta and the share with the least loss on the validation split, by trying all.
+    """Try all pairs of theta and share on the validation split.
 
     Args:
-        model: a neural model.
+        model: a model with hidden vectors.
         valid: the validation split.
-        size: tokens that the cache holds.
-        max_tokens: only so many of the split; None for all.
+        size: number of tokens in the cache.
+        max_tokens: number of tokens to use from the start of the split; None for all.
         stride: see `score`.
-        thetas: tried.
-        shares: tried.
+        thetas: values of theta to try.
+        shares: shares to try.
 
     Returns:
-        The best settings, and every one with its loss in nats per token.
+        The settings with the lowest loss, and all settings with their loss in nats per token.
     """
     nll, found = _components(model, valid, size, list(thetas), max_tokens, stride)
     tried = [
@@ -101,7 +101,7 @@ def _components(
     max_tokens: int | None,
     stride: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The model's nll [N], and the cache's probability of each token [K, N], both float64."""
+    """Return the nll of the model [N], and the probability of each token under the cache [K, N], both float64."""
     if not model.has_hidden:
         raise LinguistError(
             f"--cache: a {type(model).__name__} has no hidden vectors to keep; it takes rnn, lstm, gru or transformer"
@@ -132,23 +132,23 @@ def _components(
 def _probabilities(
     hidden: Tensor, targets: Tensor, kept: Tensor, words: Tensor, size: int, thetas: Sequence[float]
 ) -> Tensor:
-    """What the cache gives the targets [T]: [K, T].
+    """Return the probability of the targets under the cache [K, T].
 
     Args:
-        hidden: of the T newest places, [T, H].
-        targets: the token after each, [T].
-        kept: hidden vectors, the newest ones included, [S + T, H].
-        words: the token after each of those, [S + T].
-        size: of the cache.
+        hidden: hidden vectors of the T newest positions [T, H].
+        targets: token after each of them [T].
+        kept: all hidden vectors, the newest included [S + T, H].
+        words: token after each of those [S + T].
+        size: size of the cache.
         thetas: K values.
     """
     own = torch.arange(len(words) - len(targets), len(words))[:, None]
     place = torch.arange(len(words))[None, :]
-    # A place sees those before it, whose following tokens are known by then.
+    # A position sees earlier ones, whose next tokens are already known.
     visible = (place < own) & (place >= own - size)
     products = (hidden @ kept.T).masked_fill(~visible, -torch.inf)
     same = words[None, :] == targets[:, None]
-    # The first token of all finds an empty cache: softmax gives it no number, and `_mixed` leaves it to the model.
+    # For the first token the cache is empty: softmax returns NaN, and `_mixed` uses the model alone.
     return torch.stack([(torch.softmax(theta * products, dim=1) * same).sum(dim=1).double() for theta in thetas])
 
 

@@ -1,4 +1,4 @@
-"""What the embeddings hold: nearest neighbors, analogies, and a map of the most frequent words.
+"""Content of the embeddings: nearest neighbors, analogies, and a map of the most frequent words.
 
 Shape legend: V vocabulary, D embedding, Q queries, K words of the map.
 """
@@ -19,7 +19,7 @@ from torch_linguist.model import LanguageModel
 Floats = NDArray[np.float64]
 
 LEAST_COUNT = 10
-"""Words that are rarer in train are no neighbors: their embeddings have hardly moved from where they began."""
+"""Minimum occurrences in train. Embeddings of rarer words have hardly moved from their initial values."""
 
 ANALOGIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("man and woman", (("he", "she"), ("his", "her"), ("him", "her"), ("man", "woman"), ("king", "queen"),
@@ -33,16 +33,16 @@ ANALOGIES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("opposites", (("first", "last"), ("north", "south"), ("east", "west"), ("before", "after"), ("more", "less"),
                    ("old", "new"), ("up", "down"))),
 )  # fmt: skip
-"""Pairs of words in one relation; two pairs of a row make an analogy: he is to she as man is to woman."""
+"""Pairs of words by relation. Two pairs of a relation make an analogy: he is to she as man is to woman."""
 
 
 def has_sklearn() -> bool:
-    """Whether the library for the map is installed."""
+    """Return whether scikit-learn, which the map needs, is installed."""
     return importlib.util.find_spec("sklearn") is not None
 
 
 class WordVectors:
-    """The embeddings of whole words that occur often enough in train.
+    """Embeddings of whole words that occur often enough in train.
 
     Attributes:
         words: texts of the words, the most frequent first.
@@ -52,18 +52,18 @@ class WordVectors:
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, counts: NDArray[np.int64]) -> None:
-        """Takes the embeddings out of a model.
+        """Extract the embeddings of a model.
 
         Args:
-            model: with embeddings.
-            tokenizer: of the model.
-            counts: of each token in train [V].
+            model: a model with embeddings.
+            tokenizer: tokenizer of the model.
+            counts: occurrences of each token in train [V].
 
         Raises:
-            LinguistError: there are not three such words.
+            LinguistError: there are fewer than three such words.
         """
         texts = piece_texts(tokenizer)
-        # Of subwords only those that begin a word and may be a whole one.
+        # Of subwords, only those that begin a word, and so may be a whole word.
         whole = [
             number
             for number in np.argsort(-counts, kind="stable").tolist()
@@ -73,7 +73,7 @@ class WordVectors:
             and number not in (tokenizer.eos_id, tokenizer.unk_id)
         ]
         if len(whole) < 3:
-            raise LinguistError(f"fewer than 3 words of the vocabulary occur {LEAST_COUNT} times in train")
+            raise LinguistError(f"fewer than 3 words of the vocabulary occur at least {LEAST_COUNT} times in train")
         self.words = [texts[number].strip() for number in whole]
         self.counts = counts[whole]
         weight = embedding_of(model).weight.detach().double().cpu().numpy()[whole]
@@ -85,14 +85,14 @@ class WordVectors:
         return word in self._places
 
     def place(self, word: str) -> int:
-        """The row of a word."""
+        """Return the row of a word."""
         return self._places[word]
 
     def neighbors(self, queries: Sequence[str], count: int = 8) -> pd.DataFrame:
-        """The words with the largest cosine to each query.
+        """Return the words with the largest cosine to each query.
 
         Returns:
-            A row a neighbor: `word`, `occurrences` in train, `rank`, `neighbor`, `cosine`.
+            One row per neighbor: `word`, `occurrences` in train, `rank`, `neighbor`, `cosine`.
         """
         rows = []
         for query in queries:
@@ -104,12 +104,12 @@ class WordVectors:
         return pd.DataFrame(rows, columns=["word", "occurrences", "rank", "neighbor", "cosine"])
 
     def analogies(self) -> pd.DataFrame:
-        """Every analogy of `ANALOGIES` whose four words are there, answered by the largest cosine to b - a + c.
+        """Answer every analogy of `ANALOGIES` whose four words are known by the largest cosine to b - a + c.
 
-        The three given words are no answers (Mikolov et al. 2013).
+        The three given words are excluded from the answers (Mikolov et al. 2013).
 
         Returns:
-            A row an analogy: `relation`, `a`, `b`, `c`, `expected`, `answer`, `rank` of the expected word.
+            One row per analogy: `relation`, `a`, `b`, `c`, `expected`, `answer`, `rank` of the expected word.
         """
         rows = []
         for relation, pairs in ANALOGIES:
@@ -128,16 +128,16 @@ class WordVectors:
         return answer, int((cosines > cosines[self.place(expected)]).sum()) + 1
 
     def typical_words(self, count: int) -> list[str]:
-        """Frequent words that carry a meaning, to look neighbors up for."""
+        """Return frequent content words, as queries for `neighbors`."""
         meaning = [word for word in self.words if word_class(word) in ("content", "capitalized") and len(word) > 2]
         return meaning[:count]
 
     def map(self, count: int, seed: int) -> pd.DataFrame:
-        """The most frequent words in the plane: principal components, and t-SNE (van der Maaten & Hinton 2008).
+        """Map the most frequent words to the plane: principal components, and t-SNE (van der Maaten & Hinton 2008).
 
         Returns:
-            A row a word: `word`, `occurrences`, `class`, `pca_1`, `pca_2`, `tsne_1`, `tsne_2`; `attrs["explained"]`
-            holds the share of the variance in the two components.
+            One row per word: `word`, `occurrences`, `class`, `pca_1`, `pca_2`, `tsne_1`, `tsne_2`; `attrs["explained"]`
+            is the share of the variance in the two components.
 
         Raises:
             LinguistError: scikit-learn is not installed.

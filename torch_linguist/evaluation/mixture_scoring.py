@@ -1,4 +1,4 @@
-"""Several models mixed: weights by expectation-maximization on valid, the score on any split.
+"""Mixtures of models: weights by expectation-maximization on valid, scores on any split.
 
 Shape legend: K models, N tokens.
 """
@@ -18,12 +18,12 @@ from torch_linguist.model.mixture import fit_weights, mixture_nll
 
 @dataclass(frozen=True)
 class MixtureScore:
-    """What a linear mixture of models makes of a stream.
+    """Score of a linear mixture of models.
 
     Attributes:
-        weights: share of each model, K numbers that add up to one.
-        mixed: the mixture's score.
-        single: each model's own score.
+        weights: weight of each model, K numbers that add up to one.
+        mixed: score of the mixture.
+        single: score of each model.
     """
 
     weights: list[float]
@@ -39,12 +39,12 @@ def score_mixture(
     chunk_length: int = 4096,
     stride: int | None = None,
 ) -> MixtureScore:
-    """Fits the weights on one stream and scores another; each model reads as it would alone.
+    """Fit the weights on one stream and score another. Each model reads as it would alone.
 
     Args:
-        models: over one vocabulary.
-        valid: what the weights are fitted on.
-        stream: what is scored; may be `valid` itself.
+        models: models with the same vocabulary.
+        valid: stream to fit the weights on.
+        stream: stream to score; may be `valid` itself.
         chunk_length: see `score`.
         stride: see `score`.
 
@@ -68,11 +68,11 @@ def score_mixture(
 
 
 def fitted_weights(nll: Sequence[NDArray[np.float64]]) -> list[float]:
-    """The weights that make a text likeliest, from what each of K models makes of its N tokens."""
+    """Return the weights that maximize the likelihood of a text, from the nll [N] of each of K models."""
     return fit_weights(torch.from_numpy(np.stack(nll)))
 
 
 def mixed_nll(nll: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """The nll [N] of a mixture, from that of each of K models."""
+    """Return the nll [N] of a mixture, from the nll of each of K models."""
     mixed: NDArray[np.float64] = mixture_nll(torch.from_numpy(np.stack(nll)), weights).numpy()
     return mixed

@@ -1,4 +1,4 @@
-"""Scores that can be trusted to the last digit: every token of a stream once, nothing trimmed.
+"""Scores of token streams: every token is scored exactly once, and nothing is trimmed.
 
 Shape legend: B batch, T time, N tokens of the stream.
 """
@@ -18,28 +18,28 @@ from torch_linguist.model import LanguageModel, State, device_of, evaluating
 from torch_linguist.model.precision import PRECISIONS, autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
-"""From tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
+"""Maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
 
 COUNTED_CHUNK = 1 << 16
-"""Tokens at a time for a model that looks its numbers up: it holds little of each, and the calls would cost more."""
+"""Tokens per call for counted models, which need little memory per token."""
 
 WINDOW_TOKENS = 8192
-"""Tokens that overlapping windows hold at once."""
+"""Tokens of overlapping windows per batch."""
 
 LAYER_TOKENS = 2048
-"""Of those, tokens that the layers before the output are given at once: what they hold then stays in a CPU's cache. The
-output wants all at once, for it makes its operands anew at each call."""
+"""Tokens per call of the layers before the output, whose activations then stay in a CPU's cache. The output layer takes
+a whole batch, because it prepares its operands at each call."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model makes of a stream.
+    """Score of a model on a stream.
 
     Attributes:
         tokens: tokens scored, `<eos>` included.
-        words: white-space separated words of the original text.
+        words: whitespace-separated words of the original text.
         bytes: UTF-8 bytes of the original text.
-        oov_rate: share of the tokens whose surface is not in the vocabulary.
+        oov_rate: share of tokens whose word is not in the vocabulary.
         loss: nats per token.
         perplexity: exp(loss).
         word_perplexity: exp(total nats / words): comparable across tokenizers.
@@ -57,7 +57,7 @@ class Score:
 
     @classmethod
     def of(cls, total_nats: float, stream: TokenStream) -> "Score":
-        """The score of a whole stream from the sum of its nll."""
+        """Return the score of a whole stream from the sum of its nll."""
         tokens = len(stream)
         return cls(
             tokens=tokens,
@@ -71,7 +71,7 @@ class Score:
         )
 
     def as_dict(self) -> dict[str, int | float]:
-        """Plain types, for JSON."""
+        """Return plain types, for JSON."""
         return asdict(self)
 
 
@@ -81,7 +81,7 @@ def as_dicts(scores: Mapping[str, Score]) -> dict[str, dict[str, int | float]]:
 
 
 def exp(nats: float) -> float:
-    """The perplexity of a loss, its exponential; infinity where that is past a float."""
+    """Return the exponential of a loss, its perplexity; infinity where it overflows."""
     return math.exp(nats) if nats < 709 else math.inf
 
 
@@ -93,15 +93,16 @@ def score(
     stride: int | None = None,
     precision: str = "fp32",
 ) -> Score:
-    """Scores a whole stream.
+    """Score a whole stream.
 
     Args:
-        model: any model; it is left in the mode (train or eval) it was in.
+        model: any model; its mode (train or eval) is preserved.
         stream: one split.
-        chunk_length: tokens that a model without a bounded context reads at a time; changes nothing but memory.
-            A model that counts reads more at a time.
-        stride: new tokens a window for a model with a bounded context; None for half its context.
-        precision: `fp32`, or `bf16`: faster on many machines, and wrong in the fourth or fifth digit of the loss.
+        chunk_length: tokens per call for a model without a bounded context. It affects memory only; counted models
+            use larger chunks.
+        stride: new tokens per window for a model with a bounded context; None for half the context.
+        precision: `fp32`, or `bf16`, which is faster on many machines and changes the fourth or fifth digit of the
+            loss.
 
     Returns:
         The score.
@@ -123,7 +124,7 @@ def mean_nll(
     stride: int | None = None,
     precision: str = "fp32",
 ) -> float:
-    """Loss in nats per token of the first `max_tokens` tokens of a stream (all of them for None); else as `score`."""
+    """Return the loss in nats per token of the first `max_tokens` tokens (None for all); otherwise as `score`."""
     parts = list(stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride, precision=precision))
     return sum(float(part.sum()) for part in parts) / sum(len(part) for part in parts)
 
@@ -137,27 +138,27 @@ def stream_nll(
     stride: int | None = None,
     precision: str = "fp32",
 ) -> Iterator[np.ndarray]:
-    """The nll of every token of a stream, in order.
+    """Score every token of a stream, in order.
 
     The first token is predicted from `<eos>`. A model without a bounded context carries its state through the whole
-    stream, which is read at several places at once where it is long enough (see `segments`). One with a bounded context
-    reads overlapping windows, each of which scores its last `stride` tokens, so that every token but the stream's first
-    ones sees at least `context_length - stride` tokens before it.
+    stream; a long stream is read in parallel segments (see `parallel_reading`). A model with a bounded context reads
+    overlapping windows and scores the last `stride` tokens of each, so that every token except the first ones sees at
+    least `context_length - stride` tokens before it.
 
     Args:
         model: any model.
         stream: one split.
-        max_tokens: only so many from the start; None for all.
-        chunk_length: tokens at a time, for a model without a bounded context.
-        stride: new tokens a window, for a model with one.
+        max_tokens: number of tokens to score from the start; None for all.
+        chunk_length: tokens per call, for a model without a bounded context.
+        stride: new tokens per window, for a model with a bounded context.
         precision: see `score`.
 
     Yields:
-        nll in nats, float64, of consecutive stretches of the stream.
+        nll in nats, float64, of consecutive parts of the stream.
 
     Raises:
-        LinguistError: the stream is empty, the stride exceeds the context, the chunk length is not positive, or there
-            is no such precision.
+        LinguistError: the stream is empty, the stride exceeds the context, the chunk length is not positive, or the
+            precision is unknown.
     """
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
@@ -170,7 +171,7 @@ def stream_nll(
     scored = stride or default_stride(model)
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        # Of overlapping windows, which all begin anew, the tokens are scored that the window before did not hold.
+        # Overlapping windows start from the initial state; only tokens outside the previous window are scored.
         if model.has_hidden and len(tokens) > 1:
             with autocast(tokens.device, precision):
                 parts = torch.split(tokens, max(1, LAYER_TOKENS // tokens.shape[1]))
@@ -197,22 +198,22 @@ def stream_measures(
     chunk_length: int = 4096,
     stride: int | None = None,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Whatever a model gives for every token of a stream, once each and in order, read as `stream_nll` reads.
+    """Measure every token of a stream, once each and in order, reading as `stream_nll` does.
 
     Args:
         model: any model.
         stream: one split.
-        measure: from tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state. Of several
-            windows (B > 1) the tensors may hold the last positions alone, as many as are new in a window.
+        measure: maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state. For several
+            windows (B > 1), the tensors may be limited to the last positions, as many as are new in a window.
         max_tokens: see `stream_nll`.
         chunk_length: see `stream_nll`.
         stride: see `stream_nll`.
 
     Yields:
-        The tensors [T, ...] of consecutive stretches of the stream.
+        Tensors [T, ...] of consecutive parts of the stream.
 
     Raises:
-        LinguistError: as `stream_nll`.
+        LinguistError: see `stream_nll`.
     """
     length = _checked_length(stream, max_tokens, chunk_length)
     with evaluating(model):
@@ -223,20 +224,20 @@ def stream_measures(
 
 
 def _checked_length(stream: TokenStream, max_tokens: int | None, chunk_length: int) -> int:
-    """How many tokens are scored."""
+    """Return the number of tokens to score."""
     if len(stream) == 0:
-        raise LinguistError(f"{stream.split}: the split holds no tokens, there is nothing to score")
+        raise LinguistError(f"{stream.split}: the split is empty; there is nothing to score")
     if chunk_length < 1:
         raise LinguistError(f"score.chunk_length={chunk_length}: must be at least 1")
     return len(stream) if max_tokens is None else min(max_tokens, len(stream))
 
 
 def default_stride(model: LanguageModel) -> int:
-    """New tokens a window of a model with a bounded context, where none are asked for."""
+    """Return the default number of new tokens per window, for a model with a bounded context."""
     return max(1, model.context_length // 2)
 
 
-# As a decorator, inference mode ends at each `yield`: whoever reads the parts computes in the mode of their own.
+# As a decorator, inference mode ends at each `yield`, so that it does not affect the caller.
 @torch.inference_mode()
 def _carried(
     model: LanguageModel, stream: TokenStream, measure: Measure, length: int, chunk_length: int
@@ -260,7 +261,7 @@ def _windows(
     stride = default_stride(model) if stride is None else stride
     if not 0 < stride <= window:
         raise LinguistError(f"score.stride={stride}: must lie between 1 and the model's context of {window} tokens")
-    # The first window scores all it holds; each later one ends `stride` tokens further and scores those alone.
+    # The first window scores all its tokens; each later one ends `stride` tokens further and scores only those.
     head = min(window, length)
     tokens, targets = shifted(stream, 0, head)
     measures, _ = measure(tokens[None].to(device), targets[None].to(device), model.initial_state(1))

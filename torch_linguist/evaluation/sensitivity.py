@@ -1,9 +1,8 @@
-"""How much of its context a model uses, and how: the context cut short, damaged, or changed by one word.
+"""Sensitivity to the context: how predictions change when it is shortened, damaged, or changed by one word.
 
-After Khandelwal et al. 2018, "Sharp nearby, fuzzy far away: how neural language models use context". It differs in
-that the context is given to the model from its initial state in every case, so that nothing of the stream before it is
-remembered, in that each place is measured under every change, which makes all comparisons paired, and in the
-misspellings, which are ours.
+Based on Khandelwal et al. 2018, "Sharp nearby, fuzzy far away: how neural language models use context". Differences:
+the model always reads the context from its initial state, so that it remembers nothing of the stream before; each
+position is measured under every change, so that all comparisons are paired; and misspellings are our addition.
 
 Shape legend: B contexts, T tokens of each, V vocabulary.
 """
@@ -25,30 +24,30 @@ from torch_linguist.model import LanguageModel
 
 LONGEST = 512
 SHARES = (0.05, 0.1, 0.2, 0.5)
-"""Shares of a context that are damaged."""
+"""Shares of the context to damage."""
 
 SHOWN = 16
-"""Tokens of a context that a table shows, those next to the target: changes further away tell themselves apart."""
+"""Last tokens of the context shown in a table."""
 
 Floats = NDArray[np.float64]
 
 
 def context_lengths(longest: int) -> list[int]:
-    """1, 2, 4, 8, ... up to `longest`, which is itself the last."""
+    """Return 1, 2, 4, 8, ... up to and including `longest`."""
     return sorted({1 << power for power in range(longest.bit_length())} | {longest})
 
 
 def context_curve(model: LanguageModel, probes: ContextSample, as_scored: Floats) -> pd.DataFrame:
-    """Loss against the number of tokens that the model is given.
+    """Measure the loss against the length of the context.
 
     Args:
         model: any model.
-        probes: places with the longest context.
-        as_scored: nats of the same targets in the score of the whole stream [B].
+        probes: positions with the longest context.
+        as_scored: nats of the same targets when the whole stream is scored [B].
 
     Returns:
-        A row a length: `context`, `loss`, `perplexity`, and how far the loss is above that of the score, `above`, with
-        its 95% interval `low`, `high` (normal, over the places). The last row, of context 0, is the score itself.
+        One row per length: `context`, `loss`, `perplexity`, and `above`, the difference from the loss as scored, with
+        its 95% interval `low`, `high` (normal, over the positions). The last row, with context 0, is the score itself.
     """
     rows = []
     for length in context_lengths(probes.contexts.shape[1]):
@@ -64,7 +63,7 @@ def _summary(nll: Floats) -> dict[str, float]:
 
 
 def _against(nll: Floats, reference: Floats, name: str) -> dict[str, float]:
-    """The mean difference and its interval over the places."""
+    """Return the mean difference and its interval over the positions."""
     differences = nll - reference
     mean = float(differences.mean())
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
@@ -74,19 +73,20 @@ def _against(nll: Floats, reference: Floats, name: str) -> dict[str, float]:
 def damage_table(
     model: LanguageModel, tokenizer: Tokenizer, probes: ContextSample, width: int, seed: int
 ) -> pd.DataFrame:
-    """Loss as the context is damaged.
+    """Measure the loss with damaged contexts.
 
     Args:
         model: any model.
-        tokenizer: the one the ids come from.
-        probes: places; their contexts may be wider than `width`, which a misspelled context of fewer tokens needs.
-        width: tokens of context.
-        seed: of the damages.
+        tokenizer: tokenizer of the ids.
+        probes: positions. Their contexts should be wider than `width`: misspelling can shorten a context, which is
+            then filled up from the left.
+        width: length of the context, in tokens.
+        seed: random seed.
 
     Returns:
-        A row a damage: `change` (`none`, `shuffle`, `drop`, `swap`, `misspell`), `amount` (of a shuffle the distance
-        beyond which words are shuffled, else the share of the context), `loss`, `perplexity`, and `increase` over the
-        undamaged context with its 95% interval `low`, `high` (normal, over the places).
+        One row per damage: `change` (`none`, `shuffle`, `drop`, `swap`, `misspell`), `amount` (for a shuffle the
+        distance beyond which tokens are shuffled, else the share of the context), `loss`, `perplexity`, and `increase`
+        over the undamaged context with its 95% interval `low`, `high` (normal, over the positions).
     """
     whole = target_nll(model, probes.contexts[:, -width:], probes.targets)
     rows = [{"change": "none", "amount": 0.0, **_summary(whole), **_against(whole, whole, "increase")}]
@@ -97,7 +97,7 @@ def damage_table(
 
 
 def damages(contexts: Ids, tokenizer: Tokenizer, width: int, seed: int) -> Iterator[tuple[str, float, Ids]]:
-    """Every damaged version of contexts [B, T or wider], with its name and amount."""
+    """Yield the name, amount and result of every damage to contexts [B, T or wider]."""
     own = contexts[:, -width:]
     for distance in [0, *context_lengths(width)]:
         if distance < width - 1:
@@ -113,24 +113,24 @@ def damages(contexts: Ids, tokenizer: Tokenizer, width: int, seed: int) -> Itera
 
 
 def shuffle_beyond(contexts: Ids, distance: int, generator: np.random.Generator) -> Ids:
-    """Contexts [B, T] whose tokens before the last `distance` are in a random order."""
+    """Shuffle the tokens of contexts [B, T] before the last `distance`."""
     far = contexts.shape[1] - distance
     return np.concatenate([generator.permuted(contexts[:, :far], axis=1), contexts[:, far:]], axis=1)
 
 
 def drop(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
-    """Contexts [B, T] without a random share of their tokens; one is always left."""
+    """Remove a random share of the tokens of contexts [B, T]; at least one remains."""
     kept = max(1, contexts.shape[1] - round(share * contexts.shape[1]))
     order = np.argsort(generator.random(contexts.shape), axis=1)[:, :kept]
     return np.take_along_axis(contexts, np.sort(order, axis=1), axis=1)
 
 
 def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
-    """Contexts [B, T] in which a random share of the tokens has changed places with a neighbor."""
+    """Swap a random share of the tokens of contexts [B, T] with a neighbor."""
     pairs = contexts.shape[1] // 2
     swapped = contexts.copy()
     chosen = np.argsort(generator.random((len(contexts), pairs)), axis=1)[:, : round(share * pairs)]
-    # Pairs are counted from the end, so that the token next to the target takes part.
+    # Pairs are counted from the end, so that they include the token next to the target.
     right = contexts.shape[1] - 1 - 2 * chosen
     rows = np.arange(len(contexts))[:, None]
     swapped[rows, right], swapped[rows, right - 1] = contexts[rows, right - 1], contexts[rows, right]
@@ -138,11 +138,11 @@ def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
 
 
 def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.random.Generator) -> Ids:
-    """Contexts [B, T] in which a random share of the words of three letters and more has a typing error.
+    """Put a typing error into a random share of the words of contexts [B, T], if they have three letters or more.
 
-    Two neighboring letters inside the word change places, one goes, or one comes twice; the word is then tokenized
-    anew. A word tokenizer mostly knows no such word: it becomes `<unk>`. Where that gives more tokens the first
-    ones fall away, where it gives fewer the row is filled up with what it began with.
+    Two neighboring letters inside the word are swapped, or one is dropped or doubled; then the word is tokenized again.
+    With a word tokenizer it mostly becomes `<unk>`. If a row gets longer, its first tokens are dropped; if it gets
+    shorter, it is filled up with the first tokens of the original.
     """
     pieces = token_pieces(tokenizer)
     rows = []
@@ -165,7 +165,7 @@ def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.ra
 
 
 def typing_error(word: str, generator: np.random.Generator) -> str:
-    """The word with one error after its first letter; three letters at least, another word comes out."""
+    """Return a word of at least three letters with one error after its first letter, different from the word."""
     for _ in range(8):
         place = int(generator.integers(1, len(word) - 1))
         kind = int(generator.integers(3))
@@ -181,15 +181,15 @@ def typing_error(word: str, generator: np.random.Generator) -> str:
 
 
 def divergences(original: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far predictions are from each other, in nats.
+    """Compute the divergence of predictions, in nats.
 
     Args:
         original: log-probabilities [B, V] or [1, V].
         changed: log-probabilities [B, V].
 
     Returns:
-        Kullback–Leibler divergence of the changed one from the original, and Jensen–Shannon divergence (at most
-        ln 2), each [B].
+        Kullback–Leibler divergence of the changed predictions from the original, and Jensen–Shannon divergence (at
+        most ln 2), each [B].
     """
     middle = torch.logaddexp(original, changed) - math.log(2)
 
@@ -204,21 +204,21 @@ def divergences(original: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Te
 def word_changes(
     model: LanguageModel, tokenizer: Tokenizer, probes: ContextSample, counts: NDArray[np.int64], reach: int, seed: int
 ) -> pd.DataFrame:
-    """What one changed word does to the prediction.
+    """Measure the effect of one changed word on the prediction.
 
     Each of the last `reach` tokens of each context is replaced, one at a time, by a word drawn by its frequency in
     train.
 
     Args:
         model: any model.
-        tokenizer: the one the ids come from.
-        probes: places.
-        counts: of each token in train [V].
-        reach: tokens of each context that are replaced, one at a time.
-        seed: of the draws.
+        tokenizer: tokenizer of the ids.
+        probes: positions with their contexts.
+        counts: occurrences of each token in train [V].
+        reach: number of tokens to replace, one at a time.
+        seed: random seed.
 
     Returns:
-        A row a change, the largest Jensen–Shannon divergence first: `position` in the stream, `distance` from the
+        One row per change, the largest Jensen–Shannon divergence first: `position` in the stream, `distance` from the
         target (1: next to it), `word`, `replaced_by`, `js`, `kl` in nats, `target`, its probability `before` and
         `after`, and the `context`.
 
@@ -226,7 +226,9 @@ def word_changes(
         LinguistError: the context is shorter than the reach.
     """
     if not 1 <= reach <= probes.contexts.shape[1]:
-        raise LinguistError(f"reach={reach}: must lie between 1 and the context's {probes.contexts.shape[1]} tokens")
+        raise LinguistError(
+            f"reach={reach}: must be from 1 to the length of the context, {probes.contexts.shape[1]} tokens"
+        )
     weights = counts.astype(np.float64)
     weights[[tokenizer.eos_id, tokenizer.unk_id]] = 0
     generator, texts = np.random.default_rng(seed), piece_texts(tokenizer)
@@ -238,10 +240,10 @@ def word_changes(
 
 
 def _other_words(words: Ids, weights: Floats, generator: np.random.Generator) -> Ids:
-    """For each word another one, drawn by weight."""
+    """Draw a different word for each word, by weight."""
     drawn = generator.choice(len(weights), (8, len(words)), p=weights / weights.sum())
     different = drawn != words
-    # Where all eight draws are the word itself, the prediction stays as it is.
+    # If all eight draws are the word itself, the word stays.
     chosen: Ids = drawn[different.argmax(axis=0), np.arange(len(words))].astype(np.int64)
     return chosen
 

@@ -1,6 +1,6 @@
-"""Loss by slice: which tokens a model finds hard, by what they are and where they stand.
+"""Loss by slice: groups of tokens by kind and position.
 
-Every grouping puts each token into exactly one group, so that its groups add up to the whole score.
+Every grouping puts each token into exactly one group, so that the groups add up to the whole score.
 
 Shape legend: N tokens of a stream, G groups, U parts that are resampled, R resamples.
 """
@@ -20,7 +20,7 @@ from torch_linguist.evaluation.words import CLASSES, Words
 
 RESAMPLES = 1000
 LEAST_PARTS = 5
-"""A group that stands in fewer parts of the text has no interval: its resamples would say too little."""
+"""Minimum number of parts that contain a group, for an interval of its loss."""
 
 TENTHS = 10
 SENTENCE_ENDS = frozenset((".", "!", "?", "...", "…", '."', '?"', '!"'))
@@ -28,13 +28,13 @@ SENTENCE_ENDS = frozenset((".", "!", "?", "...", "…", '."', '?"', '!"'))
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """A way to sort the tokens of a stream.
+    """A partition of the tokens of a stream.
 
     Attributes:
-        name: of what they are sorted by.
-        labels: the groups, in the order in which they are shown.
-        codes: the group of each token, int64 [N].
-        of_lines: whether all tokens of a line are in one group.
+        name: name of the property that tokens are grouped by.
+        labels: names of the groups, in display order.
+        codes: group of each token, int64 [N].
+        of_lines: whether all tokens of a line are in the same group.
     """
 
     name: str
@@ -46,28 +46,29 @@ class Grouping:
 def slice_table(
     values: NDArray[np.float64], groupings: Sequence[Grouping], parts: Parts, *, seed: int = 0
 ) -> pd.DataFrame:
-    """The mean of a value in each group, with its 95% interval by bootstrap over the parts (percentiles).
+    """Compute the mean of a value in each group, with its 95% bootstrap interval over the parts (percentiles).
 
     Args:
         values: nll in nats, or a difference of two, of each token [N].
-        groupings: ways to sort the same tokens.
-        parts: what is resampled.
-        seed: of the draws.
+        groupings: partitions of the same tokens.
+        parts: parts to resample.
+        seed: random seed.
 
     Returns:
-        A row a group: `slice`, `value`, `tokens`, `share` of the tokens, `loss`, `low`, `high`, `share_of_loss`,
-        `parts` in which the group occurs. Groups without tokens are left out; without enough parts the interval is
-        not a number.
+        One row per non-empty group: `slice`, `value`, `tokens`, `share` of the tokens, `loss`, `low`, `high`,
+        `share_of_loss`, and the number of `parts` that contain the group. With too few parts, the interval is NaN.
 
     Raises:
-        LinguistError: a grouping is of another stream.
+        LinguistError: a grouping belongs to another stream.
     """
     weights = _resamples(len(parts), seed)
     part_of = np.repeat(np.arange(len(parts)), np.diff(parts.offsets))
     tables = []
     for grouping in groupings:
         if len(grouping.codes) != len(values):
-            raise LinguistError(f"{grouping.name}: sorts {len(grouping.codes)} tokens, not the {len(values)} given")
+            raise LinguistError(
+                f"{grouping.name}: groups {len(grouping.codes)} tokens, but {len(values)} values are given"
+            )
         size = len(grouping.labels)
         cells = part_of * size + grouping.codes
         counts = np.bincount(cells, minlength=len(parts) * size).reshape(len(parts), size).astype(np.float64)
@@ -77,7 +78,7 @@ def slice_table(
 
 
 def _resamples(parts: int, seed: int) -> NDArray[np.float64]:
-    """How often each part is in each resampled text, [R, U]."""
+    """Return how often each resampled text contains each part [R, U]."""
     return np.random.default_rng(seed).multinomial(parts, np.full(parts, 1 / parts), RESAMPLES).astype(np.float64)
 
 
@@ -109,7 +110,7 @@ def _rows(
 
 
 def with_perplexity(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of a loss with the perplexity of each group after its loss."""
+    """Return the table of a loss with the perplexity of each group."""
     own = table.copy()
     own.insert(list(own.columns).index("share_of_loss"), "perplexity", [exp(loss) for loss in own["loss"]])
     return own
@@ -118,13 +119,13 @@ def with_perplexity(table: pd.DataFrame) -> pd.DataFrame:
 def token_groupings(
     stream: TokenStream, tokenizer: Tokenizer, counts: NDArray[np.int64], words: Words
 ) -> list[Grouping]:
-    """Every grouping that needs no metadata.
+    """Return all groupings that need no metadata.
 
     Args:
         stream: one split.
-        tokenizer: the one its ids come from.
-        counts: how often each token occurs in train, int64 [V].
-        words: those of the stream.
+        tokenizer: tokenizer of the stream.
+        counts: occurrences of each token in train, int64 [V].
+        words: words of the stream.
     """
     ids = np.asarray(stream.ids).astype(np.int64)
     lines, documents = np.asarray(stream.line_offsets), np.asarray(stream.document_offsets)
@@ -145,18 +146,18 @@ def token_groupings(
 
 
 def frequency_bands(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> Grouping:
-    """Tokens by how often they occur in train: never, 1–9, 10–99, and so on."""
+    """Group tokens by their occurrences in train: 0, 1–9, 10–99, and so on."""
     return banded("frequency in train", counts[ids], (0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000))
 
 
 def banded(name: str, values: ArrayLike, begins: Sequence[int], of_lines: bool = False) -> Grouping:
-    """Tokens by a whole number of theirs.
+    """Group tokens by an integer, in bands.
 
     Args:
-        name: what the number is.
-        values: the number of each token [N], none below the first band.
-        begins: with which number each band begins, ascending; the last one is open.
-        of_lines: whether it is the same for all tokens of a line.
+        name: name of the integer.
+        values: integer of each token, at least the start of the first band [N].
+        begins: start of each band, ascending; the last band is open.
+        of_lines: whether the integer is the same for all tokens of a line.
     """
     labels = []
     for begin, following in zip(begins, [*begins[1:], None], strict=True):
@@ -179,7 +180,7 @@ def _special(ids: NDArray[np.int64], tokenizer: Tokenizer) -> Grouping:
 
 
 def tenths(stream: TokenStream) -> Grouping:
-    """The tenth of its document in which the middle of a token's line lies."""
+    """Group tokens by the tenth of the document that contains the middle of their line."""
     lines, documents = np.asarray(stream.line_offsets), np.asarray(stream.document_offsets)
     middle = (lines[:-1] + lines[1:]) // 2
     document = np.searchsorted(documents, middle, side="right") - 1
@@ -190,7 +191,7 @@ def tenths(stream: TokenStream) -> Grouping:
 
 
 def sentence_lengths(words: Words) -> NDArray[np.int64]:
-    """For each token the number of words of its sentence, which a full stop or the end of the line closes, [N]."""
+    """Return the number of words in the sentence of each token [N]. Full stops and line ends close sentences."""
     pairs = zip(words.texts, words.classes, strict=True)
     ends = np.array([kind == "<eos>" or text in SENTENCE_ENDS for text, kind in pairs])
     sentence = np.concatenate([[0], np.cumsum(ends)[:-1]]) if len(ends) else np.empty(0, np.int64)
@@ -199,12 +200,12 @@ def sentence_lengths(words: Words) -> NDArray[np.int64]:
 
 
 def by_document(name: str, labels: Sequence[str], codes: ArrayLike, stream: TokenStream) -> Grouping:
-    """Tokens by what is known of their document.
+    """Group tokens by a property of their document.
 
     Args:
-        name: of the metadata column.
-        labels: the groups.
-        codes: the group of each document.
+        name: name of the metadata column.
+        labels: names of the groups.
+        codes: group of each document.
         stream: one split.
     """
     codes_of_tokens = np.repeat(np.asarray(codes).astype(np.int64), np.diff(stream.document_offsets))
@@ -212,7 +213,7 @@ def by_document(name: str, labels: Sequence[str], codes: ArrayLike, stream: Toke
 
 
 def crossed(first: Grouping, second: Grouping) -> Grouping:
-    """Tokens by two things at once."""
+    """Group tokens by two groupings at once."""
     labels = tuple(f"{one} × {other}" for one in first.labels for other in second.labels)
     codes = first.codes * len(second.labels) + second.codes
     return Grouping(f"{first.name} × {second.name}", labels, codes, first.of_lines and second.of_lines)

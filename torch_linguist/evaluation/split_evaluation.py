@@ -1,4 +1,4 @@
-"""What a model makes of a stream, token by token, with everything that a printed score says of itself.
+"""Evaluation of a model on a split, token by token, with intervals and counts of unknown words.
 
 Shape legend: N tokens of the stream, P parts of it.
 """
@@ -18,11 +18,11 @@ from torch_linguist.model import LanguageModel
 
 @dataclass(frozen=True, eq=False)
 class SplitEvaluation:
-    """The nll of every token of a stream, and what follows from it.
+    """The nll of every token of a stream, and the statistics derived from it.
 
     Attributes:
-        stream: what was scored.
-        nll: in nats, float64 [N].
+        stream: the scored stream.
+        nll: nats of each token, float64 [N].
         unk_id: id of `<unk>`.
     """
 
@@ -32,17 +32,17 @@ class SplitEvaluation:
 
     @cached_property
     def score(self) -> Score:
-        """The score of the whole stream."""
+        """Score of the whole stream."""
         return Score.of(float(self.nll.sum()), self.stream)
 
     @cached_property
     def parts(self) -> Parts:
-        """What is resampled."""
+        """Parts of the text that the bootstrap resamples."""
         return parts_of(self.stream)
 
     @cached_property
     def part_nats(self) -> NDArray[np.float64]:
-        """The nats of each part, [P]."""
+        """Nats of each part [P]."""
         return self.parts.sums(self.nll)
 
     @cached_property
@@ -53,17 +53,17 @@ class SplitEvaluation:
 
     @cached_property
     def unknown_targets(self) -> int:
-        """How many of the tokens are `<unk>`, literal or in place of a word outside the vocabulary."""
+        """Number of tokens that are `<unk>`, literally or in place of a word outside the vocabulary."""
         return int(np.count_nonzero(np.asarray(self.stream.ids) == self.unk_id))
 
     @cached_property
     def known_perplexity(self) -> float:
-        """The perplexity over the tokens that are not `<unk>`; not a number where there is none."""
+        """Perplexity over the tokens that are not `<unk>`; NaN if there are none."""
         known = np.asarray(self.stream.ids) != self.unk_id
         return exp(float(self.nll[known].mean())) if known.any() else math.nan
 
     def row(self) -> dict[str, object]:
-        """Plain values for a table."""
+        """Return plain values for a table."""
         return {
             **self.score.as_dict(),
             "perplexity_low": self.perplexity_interval.low,
@@ -77,7 +77,7 @@ class SplitEvaluation:
 def evaluate_split(
     model: LanguageModel, stream: TokenStream, unk_id: int, *, stride: int | None = None, precision: str = "fp32"
 ) -> SplitEvaluation:
-    """Scores a stream and keeps the nll of every token.
+    """Score a stream and keep the nll of every token.
 
     Args:
         model: any model.
@@ -87,16 +87,16 @@ def evaluate_split(
         precision: see `score`.
 
     Raises:
-        LinguistError: as `score`.
+        LinguistError: see `score`.
     """
     parts = list(stream_nll(model, stream, stride=stride, precision=precision))
     return SplitEvaluation(stream, np.concatenate(parts), unk_id)
 
 
 def reading_of(model: LanguageModel, stride: int | None = None, precision: str = "fp32") -> str:
-    """How a model reads a stream, in words."""
+    """Return how a model reads a stream, in words."""
     if model.history_length is not None:
-        return f"the last {model.history_length} tokens"
+        return f"last {model.history_length} tokens"
     rounded = ", products in bfloat16" if precision == "bf16" else ""
     if model.context_length:
         return f"windows of {model.context_length} tokens, stride {stride or default_stride(model)}{rounded}"

@@ -1,4 +1,4 @@
-"""Tokens as text: which of them make up a word, and what kind of word it is.
+"""Words in token streams: which tokens form a word, and the class of each word.
 
 Shape legend: N tokens, V vocabulary.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch_linguist.data import Tokenizer
 
 CLASSES = ("function", "content", "capitalized", "number", "punctuation", "<unk>", "<eos>")
-"""Kinds of words, in the order in which they are shown."""
+"""Classes of words, in display order."""
 
 _CLOSED_CLASSES = """
 a an the this that these those each every either neither some any no all both half many much few several such
@@ -30,17 +30,17 @@ may might must ought cannot
 """
 
 FUNCTION_WORDS = frozenset(_CLOSED_CLASSES.split())
-"""The closed classes of English; of another language's words all are content words."""
+"""The closed classes of English. In other languages, all words count as content words."""
 
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """The words that a row of tokens makes up.
+    """The words of a token stream.
 
     Attributes:
-        of_token: number of the word that each token belongs to, int64 [N], ascending without gaps.
-        texts: the words without blanks around them.
-        classes: one of `CLASSES` for each.
+        of_token: index of the word that each token belongs to, ascending without gaps, int64 [N].
+        texts: texts of the words, stripped of whitespace.
+        classes: class of each word, one of `CLASSES`.
     """
 
     of_token: NDArray[np.int64]
@@ -48,14 +48,14 @@ class Words:
     classes: list[str]
 
     def token_classes(self) -> NDArray[np.int64]:
-        """Index into `CLASSES` of each token's word, [N]."""
+        """Return the index into `CLASSES` of the word of each token [N]."""
         numbers = {name: number for number, name in enumerate(CLASSES)}
         found: NDArray[np.int64] = np.array([numbers[name] for name in self.classes], np.int64)[self.of_token]
         return found
 
 
 def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """What each token stands for in a text, in UTF-8; a word tokenizer's tokens bring the blank before them."""
+    """Return the text of each token in UTF-8, with the space before it for a word tokenizer."""
     if tokenizer.kind == "word":
         return [f" {token}".encode("utf-8", "replace") for token in tokenizer.tokens]
     if tokenizer.kind == "char":
@@ -68,12 +68,12 @@ def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def piece_texts(tokenizer: Tokenizer) -> list[str]:
-    """The tokens for a reader; bytes that are no character of their own become a replacement sign."""
+    """Return the text of each token for display; bytes that are not valid UTF-8 become replacement characters."""
     return [piece.decode("utf-8", "replace") for piece in token_pieces(tokenizer)]
 
 
 def _byte_of_sign() -> dict[str, int]:
-    """Which byte each sign of a byte-level token stands for (Radford et al. 2019): printable ones for themselves."""
+    """Return the byte of each character of a byte-level token (Radford et al. 2019)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(code): code for code in printable}
     rest = [code for code in range(256) if code not in set(printable)]
@@ -81,13 +81,13 @@ def _byte_of_sign() -> dict[str, int]:
 
 
 def find_words(ids: ArrayLike, tokenizer: Tokenizer) -> Words:
-    """Puts tokens together to words.
+    """Group tokens into words.
 
-    A word begins at a blank, at a special token, and where letters and other signs meet.
+    A word begins after whitespace, at a special token, and where letters and other characters meet.
 
     Args:
         ids: token ids [N].
-        tokenizer: the one they come from.
+        tokenizer: tokenizer of the ids.
     """
     row = np.asarray(ids).astype(np.int64)
     pieces = token_pieces(tokenizer)
@@ -110,7 +110,7 @@ def find_words(ids: ArrayLike, tokenizer: Tokenizer) -> Words:
 
 
 def _word_begins(row: NDArray[np.int64], pieces: Sequence[bytes], special: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a word begins among subword tokens, bool [N]."""
+    """Return which subword tokens begin a word, bool [N]."""
     blank = np.array([piece[:1].isspace() for piece in pieces])
     empty = np.array([not piece.strip() for piece in pieces])
     first = np.array([_is_letter(piece.strip()[:1]) for piece in pieces])
@@ -123,15 +123,15 @@ def _word_begins(row: NDArray[np.int64], pieces: Sequence[bytes], special: NDArr
 
 
 def _is_letter(piece: bytes) -> bool:
-    """Whether a byte is part of a word: a letter, a digit, or of a character outside ASCII."""
+    """Return whether a byte is a letter, a digit, or part of a character outside ASCII."""
     return piece.isalnum() or piece >= b"\x80"
 
 
 def word_class(text: str) -> str:
-    """The kind of a word, one of `CLASSES` but the special ones.
+    """Return the class of a word, one of `CLASSES` without the special tokens.
 
     Args:
-        text: without blanks around it.
+        text: the word, without whitespace around it.
     """
     if any(sign.isdigit() for sign in text):
         return "number"

@@ -223,9 +223,9 @@ def test_whoever_reads_the_parts_keeps_their_gradients(family: str, build_model:
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
 def test_nothing_to_score_is_named(family: str, build_model: ModelBuilder) -> None:
-    with pytest.raises(LinguistError, match="valid: the split holds no tokens"):
+    with pytest.raises(LinguistError, match="valid: the split is empty"):
         score(build_model(family, V), stream_of([]))
-    with pytest.raises(LinguistError, match="valid: the split holds no tokens"):
+    with pytest.raises(LinguistError, match="valid: the split is empty"):
         mean_nll(build_model(family, V), stream_of([]))
 
 

@@ -105,7 +105,7 @@ def test_limits_and_rates_may_change(tmp_path: Path) -> None:
         ("trainer.batch_size=9", "trainer.batch_size=9: the run in .* has trainer.batch_size=8, and keeps it"),
         ("seed=9", "seed=9: the run in .* has seed=1, and keeps it"),
         ("model=lstm", "model=lstm: the run in .* has model=gru, and keeps it"),
-        ("optim=sgd", "optim=sgd: the run in .* has optim=adamw, and keeps it"),
+        ("optim=sgd", "optim=sgd: the run in .* has optim=lazy_adamw, and keeps it"),
         ("~trainer.log_every", "a run that goes on keeps its keys"),
     ],
 )

@@ -257,7 +257,7 @@ def damaged(folder: Path, name: str) -> None:
         ("eval", ["outputs/lstm", "outputs/bytes", "--mix"], 2, "has another tokenizer than"),
         ("eval", ["outputs/transformer", "--stride", "99"], 1, "score.stride=99: must lie between 1 and"),
         ("eval", ["outputs/ngram", "--cache"], 1, "has no hidden vectors"),
-        ("eval", ["outputs/ngram", "--dynamic"], 1, "has no weights that could go on learning"),
+        ("eval", ["outputs/ngram", "--dynamic"], 1, "has no weights to train"),
         ("eval", ["outputs/lstm", "--mix"], 2, "--mix: takes two runs or more"),
         ("generate", ["outputs/lstm", "--top-p", "0"], 1, "top_p=0.0: must be greater than 0 and at most 1"),
         ("generate", ["outputs/lstm", "--temperature", "0"], 1, "temperature=0.0: must be greater than 0"),

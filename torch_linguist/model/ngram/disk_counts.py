@@ -1,19 +1,15 @@
-"""Counting in bounded memory: sorted runs of n-grams on disk, merged part by part.
+"""Counting in bounded memory: stretches of the stream are counted in memory and merged on disk, order by order.
 
-Shape legend: N tokens of the stream, C columns of a packed n-gram, R n-grams of a run or a part, M[k] distinct n-grams
-of order k.
+Shape legend: N tokens of the stream, S stretches, M[k] distinct n-grams of order k, R rows of a part.
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
+from torch_linguist.model.ngram.columns import Array, Column, DiskStore, FileColumn, Sink, slices
 from torch_linguist.model.ngram.counts import (
     CountLevel,
     IndexArray,
@@ -21,239 +17,218 @@ from torch_linguist.model.ngram.counts import (
     NGramCounts,
     WordArray,
     check_stream,
+    counted_levels,
     with_start,
     word_bits,
 )
-
-MEBIBYTE = 1 << 20
-MINIMUM_MIB = 16
+from torch_linguist.model.ngram.workspace import Progress
 
 
-def counting_bytes(tokens: int, order: int) -> int:
-    """About what counting in memory takes: the positions, and up to one n-gram a token at each order."""
-    return tokens * (48 + 24 * (order - 1))
-
-
-@contextmanager
 def count_on_disk(
-    ids: WordArray, vocab_size: int, order: int, eos_id: int, memory_limit_mib: int
-) -> Iterator[NGramCounts]:
-    """Counts as `count_ngrams` does, bit for bit, with all but a bounded part of the work on disk.
+    ids: WordArray, vocab_size: int, order: int, eos_id: int, store: DiskStore, stretch: int
+) -> NGramCounts:
+    """Count as `count_ngrams` does, with the same result, but with all n-grams on disk.
 
-    The stream is cut into stretches; the n-grams of the highest order that begin in one are sorted, counted and written
-    as a run. The runs are then read side by side, a range of n-grams at a time. As the n-grams come in their order, the
-    lower orders are their beginnings. Past the limit comes what the operating system maps and may drop again.
+    The keys of an n-gram are relative to the level below. Each stretch of the stream has levels of its own; merging
+    them from order 2 up replaces the indexes of each stretch by those of the whole stream, so that every sort compares
+    single integers.
 
     Args:
-        ids: token ids [N], memory-mapped if they are many.
+        ids: token ids [N], possibly memory-mapped.
         vocab_size: V.
-        order: the highest order counted.
+        order: highest order counted.
         eos_id: the word that the first token is predicted from.
-        memory_limit_mib: working memory of the counting, at least 16 MiB; the estimated model comes on top.
+        store: where the columns go; steps that it has finished are not repeated.
+        stretch: number of tokens counted at a time in each of two threads.
 
-    Yields:
-        The counts, in arrays that are mapped from temporary files and gone afterwards.
+    Returns:
+        The counts, in columns of the store.
 
     Raises:
         DataError: the stream is empty or too long, or an id lies outside the vocabulary.
     """
     check_stream(ids, vocab_size, eos_id)
     bits = word_bits(vocab_size)
-    unigrams = np.zeros(vocab_size, dtype=np.int64)
-    packing = _Packing(order, (vocab_size + 1).bit_length())
-    rows = _rows(memory_limit_mib, packing)
-    with tempfile.TemporaryDirectory(prefix="torch_linguist-ngrams-") as name:
-        folder = Path(name)
-        runs: list[_Run] = []
-        for begin in range(0, len(ids) + 1, rows):
-            # The stream is the <eos> and then the ids; a stretch reads order - 1 words past its end.
-            if begin == 0:
-                words = with_start(ids[: rows + order - 2], vocab_size, eos_id)
-            else:
-                words = np.asarray(ids[begin - 1 : begin + rows + order - 2])
-            starts = min(rows, len(ids) + 1 - begin)
-            unigrams += np.bincount(words[:starts], minlength=vocab_size)
-            runs.append(_write_run(folder, len(runs), packing, words, starts))
-        unigrams[eos_id] -= 1
-        first = with_start(ids[: order - 1], vocab_size, eos_id)
-        levels = _merge(folder, runs, packing, rows, bits, first)
-        yield NGramCounts(vocab_size, bits, unigrams, tuple(levels))
-        del levels, runs
+    stretches = list(slices(len(ids) + 1, stretch))
+    progress = Progress("counting", len(stretches))
+    new = [place for place in range(len(stretches)) if store.facts(f"stretch {place}") is None]
+
+    def count(place: int) -> tuple[int, list[int]]:
+        begin, end = stretches[place].start, stretches[place].stop
+        # The stream is the <eos>, then the ids; a stretch is followed by the words that complete its last n-grams.
+        if begin == 0:
+            words = with_start(ids[: end + order - 2], vocab_size, eos_id)
+        else:
+            words = np.asarray(ids[begin - 1 : end + order - 2])
+        return place, _count_stretch(_Stretch(store.folder, place), words, end - begin, order, bits)
+
+    for place, starts in store.map(count, new):
+        store.finish(f"stretch {place}", {"starts": starts})
+        progress.advance(1)
+    unigrams = np.zeros(vocab_size, np.int64)
+    for part in slices(len(ids), store.rows):
+        unigrams += np.bincount(ids[part], minlength=vocab_size)
+    runs = [_Stretch(store.folder, place) for place in range(len(stretches))]
+    opening = store.facts("stretch 0") or {}
+    levels = tuple(_merged(k, runs, bits, store, opening["starts"][k - 2], last=k == order) for k in range(2, order + 1))
+    return NGramCounts(vocab_size, bits, unigrams, levels)
 
 
 @dataclass(frozen=True, slots=True)
-class _Packing:
-    """How an n-gram lies in int64 columns, so that they sort as its words do.
+class _Stretch:
+    """The files of one stretch, by order: keys, suffixes and counts, and the places of its n-grams among all."""
 
-    Words are raised by one; 0 is the place past the end of the stream.
+    folder: Path
+    place: int
+
+    def path(self, name: str, order: int) -> Path:
+        return self.folder / f"stretch{self.place}-{name}{order}"
+
+    def column(self, name: str, order: int) -> FileColumn:
+        return FileColumn(self.path(name, order), np.int64 if "keys" in name else np.int32)
+
+    def write(self, name: str, order: int, values: Array) -> FileColumn:
+        sink = Sink(np.int64 if "keys" in name else np.int32, self.path(name, order))
+        sink.append(values)
+        return self.column(name, order)
+
+
+def _count_stretch(files: _Stretch, words: WordArray, length: int, order: int, bits: int) -> list[int]:
+    """Count the n-grams that begin at the first `length` words; return the first n-gram of each level."""
+    starts = []
+    for k, (level, index) in enumerate(counted_levels(words, order, bits), start=2):
+        counts = np.asarray(level.counts)
+        # The words after the stretch hold shorter n-grams, which the next stretch counts.
+        np.subtract.at(counts, index[length + k - 1 :], 1)
+        files.write("keys", k, np.asarray(level.keys))
+        files.write("suffix", k, np.asarray(level.suffix))
+        files.write("counts", k, counts)
+        starts.append(level.start)
+    return starts
+
+
+def _merged(
+    k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool
+) -> CountLevel:
+    """Merge level k of all stretches, unless that was done by an earlier process."""
+    step = f"counts {k}"
+    if (facts := store.facts(step)) is None:
+        merged_start = _merge_level(k, runs, bits, store, start, last=last)
+        store.finish(step, facts := {"start": merged_start})
+    for run in runs:
+        for name, order in (("keys", k), ("suffix", k), ("counts", k), ("all-keys", k), ("all-suffix", k), ("map", k - 1)):
+            run.path(name, order).unlink(missing_ok=True)
+    keys, suffix, counts = (
+        store.column(f"{name}{k}", dtype)
+        for name, dtype in (("keys", np.int64), ("suffix", np.int32), ("counts", np.int64))
+    )
+    return CountLevel(keys, suffix, counts, int(facts["start"]))
+
+
+def _merge_level(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool) -> int:
+    """Merge level k of all stretches into columns of the store; return the n-gram that opens the stream."""
+    sources = list(store.map(lambda run: _renumbered(run, k, bits, store.rows), runs))
+    cuts = list(cut_runs([keys for keys, _, _ in sources], store.rows))
+    keys, suffix, counts = (
+        store.sink(f"{name}{k}", dtype)
+        for name, dtype in (("keys", np.int64), ("suffix", np.int32), ("counts", np.int64))
+    )
+    maps = [] if last else [Sink(np.int32, run.path("map", k)) for run in runs]
+    progress, size = Progress(f"merging order {k}", len(cuts)), 0
+    for part in store.map(lambda cut: _merge_part(sources, cut), cuts):
+        keys.append(part.keys)
+        suffix.append(part.suffix)
+        counts.append(part.counts)
+        for sink, places in zip(maps, part.places, strict=False):
+            sink.append(places + np.int32(size))
+        size += len(part.keys)
+        progress.advance(1)
+    if start < 0 or last:
+        # The highest order has no context to which the start belongs.
+        return -1
+    return int(runs[0].column("map", k)[start : start + 1][0])
+
+
+def _renumbered(run: _Stretch, k: int, bits: int, rows: int) -> tuple[FileColumn, FileColumn, FileColumn]:
+    """Return keys, suffixes and counts of a stretch's level k, relative to the merged level below."""
+    keys, suffix, counts = (run.column(name, k) for name in ("keys", "suffix", "counts"))
+    if k == 2:  # Relative to the vocabulary.
+        return keys, suffix, counts
+    places = run.column("map", k - 1)[:]
+    new_keys, new_suffix = Sink(np.int64, run.path("all-keys", k)), Sink(np.int32, run.path("all-suffix", k))
+    for part in slices(len(keys), rows):
+        key = keys[part]
+        new_keys.append((places[key >> bits].astype(np.int64) << bits) | (key & ((1 << bits) - 1)))
+        new_suffix.append(places[suffix[part]])
+    return run.column("all-keys", k), run.column("all-suffix", k), counts
+
+
+def cut_runs(runs: Sequence[Column], rows: int) -> Iterator[list[slice]]:
+    """Cut ascending columns at common values.
+
+    Args:
+        runs: ascending int64 columns.
+        rows: number of rows of a part over all columns; up to a quarter more occur.
+
+    Yields:
+        The slice of each column that belongs to a part.
     """
-
-    order: int
-    bits: int
-
-    @property
-    def per_column(self) -> int:
-        return 63 // self.bits
-
-    @property
-    def columns(self) -> int:
-        return -(-self.order // self.per_column)
-
-    def pack(self, words: WordArray, starts: int) -> list[IntArray]:
-        """The n-grams that begin at the first `starts` words."""
-        columns = [np.zeros(starts, dtype=np.int64) for _ in range(self.columns)]
-        for place in range(self.order):
-            column = columns[place // self.per_column]
-            column <<= self.bits
-            part = words[place : place + starts]
-            column[: len(part)] |= part.astype(np.int64) + 1
-        return columns
-
-    def word(self, columns: list[IntArray], place: int) -> IntArray:
-        """The word at a place of each n-gram, -1 past the end of the stream."""
-        column = place // self.per_column
-        last = min(self.order, (column + 1) * self.per_column) - 1
-        return ((columns[column] >> ((last - place) * self.bits)) & ((1 << self.bits) - 1)) - 1
-
-
-def _rows(memory_limit_mib: int, packing: _Packing) -> int:
-    """N-grams that may be sorted at once: each as columns and as words, with its rank, counts and flags (measured)."""
-    return memory_limit_mib * MEBIBYTE // (8 * (3 * packing.columns + 2 * packing.order) + 64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Distinct n-grams of a stretch in their order, and how often each occurs there."""
-
-    columns: list[IntArray]
-    counts: IntArray
-
-
-def _write_run(folder: Path, number: int, packing: _Packing, words: WordArray, starts: int) -> _Run:
-    """Sorts and counts the n-grams that begin in a stretch, and maps them from files."""
-    columns, counts = _distinct(packing.pack(words, starts), np.ones(starts, dtype=np.int64))
-    mapped = []
-    for place, array in enumerate([*columns, counts]):
-        path = folder / f"run{number}.{place}"
-        array.tofile(path)
-        mapped.append(np.memmap(path, dtype=np.int64, mode="c"))
-    return _Run([*mapped[:-1]], mapped[-1])
-
-
-def _distinct(columns: list[IntArray], counts: IntArray) -> tuple[list[IntArray], IntArray]:
-    """Each n-gram once, in order, with the sum of its counts."""
-    rank = np.lexsort(columns[::-1])
-    columns = [column[rank] for column in columns]
-    fresh = np.zeros(len(rank), dtype=np.bool_)
-    fresh[0] = True
-    for column in columns:
-        fresh[1:] |= column[1:] != column[:-1]
-    heads = np.flatnonzero(fresh)
-    return [column[heads] for column in columns], np.add.reduceat(counts[rank], heads)
-
-
-def _merge(
-    folder: Path, runs: list[_Run], packing: _Packing, rows: int, bits: int, first: WordArray
-) -> list[CountLevel]:
-    """All levels from the runs, `rows` n-grams at a time."""
-    writers = [_LevelWriter(folder, k, bits) for k in range(2, packing.order + 1)]
-    before: list[int] | None = None
-    for part in _parts(runs, rows):
-        gathered = [np.concatenate([run.columns[c][own] for run, own in part]) for c in range(packing.columns)]
-        columns, counts = _distinct(gathered, np.concatenate([run.counts[own] for run, own in part]))
-        words = [packing.word(columns, place) for place in range(packing.order)]
-        # Whether an n-gram's first k words differ from those of the one before it, k = 1 first.
-        fresh = words[0] != np.concatenate([[-2 if before is None else before[0]], words[0][:-1]])
-        index = words[0]
-        for k, writer in enumerate(writers, start=2):
-            word = words[k - 1]
-            fresh = fresh | (word != np.concatenate([[-2 if before is None else before[k - 1]], word[:-1]]))
-            index = writer.add(index, word, counts, fresh)
-        before = [int(column[-1]) for column in words]
-    levels: list[CountLevel] = []
-    for writer in writers:
-        levels.append(writer.level(levels[-1] if levels else None, first, rows))
-    return levels
-
-
-def _parts(runs: list[_Run], rows: int) -> Iterator[list[tuple[_Run, slice]]]:
-    """Cuts all runs at the same n-grams, into parts of about `rows` in all."""
-    total = sum(len(run.counts) for run in runs)
+    mapped = [run.mapped() if isinstance(run, FileColumn) else run for run in runs]
     step = max(1, rows // (4 * len(runs)))
-    sample = np.sort(np.concatenate([run.columns[0][::step] for run in runs]))
-    # N-grams of the same first column stay together.
-    cuts = np.unique(sample[:: max(1, len(sample) * rows // max(total, 1))])[1:]
-    ends = [np.concatenate([[0], np.searchsorted(run.columns[0], cuts), [len(run.counts)]]) for run in runs]
+    sample = np.sort(np.concatenate([run[step - 1 :: step] for run in mapped]))
+    cuts = np.unique(sample[:: max(1, rows // step)])
+    ends = [[0, *np.searchsorted(run, cuts).tolist(), len(run)] for run in mapped]
     for place in range(len(cuts) + 1):
-        part = [(run, slice(int(end[place]), int(end[place + 1]))) for run, end in zip(runs, ends, strict=True)]
-        part = [(run, own) for run, own in part if own.stop > own.start]
-        if part:
+        part = [slice(end[place], end[place + 1]) for end in ends]
+        if any(own.stop > own.start for own in part):
             yield part
 
 
-class _LevelWriter:
-    """Collects the n-grams of one order as they come by, in files."""
+@dataclass(frozen=True, slots=True)
+class _MergedPart:
+    """A range of the n-grams of all stretches.
 
-    def __init__(self, folder: Path, order: int, bits: int) -> None:
-        self.order, self.bits, self.size = order, bits, 0
-        self.paths = [folder / f"{name}{order}" for name in ("keys", "counts", "suffix")]
-        # The last n-gram's count is not known until the next one comes.
-        self.pending = 0
+    Attributes:
+        keys: distinct keys, ascending [R].
+        suffix: suffix of each [R].
+        counts: sum of the counts of each [R].
+        places: for each stretch, the place of its n-grams among the distinct ones.
+    """
 
-    def add(self, prefix: IntArray, word: IntArray, counts: IntArray, fresh: npt.NDArray[np.bool_]) -> IntArray:
-        """Takes in the beginnings of a part of the highest order's n-grams.
-
-        Args:
-            prefix: index of the first order - 1 words of each [R].
-            word: the next word [R], -1 past the end of the stream.
-            counts: occurrences [R].
-            fresh: whether the first `order` words differ from those of the n-gram before [R].
-
-        Returns:
-            Index of the first `order` words [R], of no meaning past the end of the stream.
-        """
-        inside = word >= 0
-        heads = np.flatnonzero(fresh & inside)
-        counted = np.where(inside, counts, 0)
-        if not len(heads):
-            self.pending += int(counted.sum())
-            return np.full(len(word), self.size - 1)
-        self.pending += int(counted[: heads[0]].sum())
-        sums = np.add.reduceat(counted, heads)
-        with self.paths[0].open("ab") as keys, self.paths[1].open("ab") as totals:
-            ((prefix[heads] << self.bits) | word[heads]).tofile(keys)
-            done = np.concatenate([[self.pending], sums[:-1]]) if self.size else sums[:-1]
-            done.astype(np.int64).tofile(totals)
-        self.pending = int(sums[-1])
-        index = np.cumsum(fresh & inside) + (self.size - 1)
-        self.size += len(heads)
-        return index
-
-    def level(self, lower: CountLevel | None, first: WordArray, rows: int) -> CountLevel:
-        """The level, once all n-grams have come by; `lower` is the one below."""
-        if not self.size:
-            return CountLevel(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), -1)
-        with self.paths[1].open("ab") as totals:
-            np.array([self.pending], dtype=np.int64).tofile(totals)
-        keys = np.memmap(self.paths[0], dtype=np.int64, mode="c")
-        with self.paths[2].open("wb") as file:
-            for begin in range(0, self.size, rows):
-                part = keys[begin : begin + rows]
-                word = part & ((1 << self.bits) - 1)
-                if lower is not None:
-                    shorter = lower.suffix[part >> self.bits].astype(np.int64)
-                    word = _find(lower.keys, (shorter << self.bits) | word)
-                word.astype(np.int32).tofile(file)
-        suffix: IndexArray = np.memmap(self.paths[2], dtype=np.int32, mode="c")
-        start = -1
-        if len(first) >= self.order:
-            # The stream's first n-gram: its beginning opens the level below.
-            prefix = int(first[0]) if lower is None else lower.start
-            start = int(np.searchsorted(keys, (prefix << self.bits) | int(first[self.order - 1])))
-        return CountLevel(keys, suffix, np.memmap(self.paths[1], dtype=np.int64, mode="c"), start)
+    keys: IntArray
+    suffix: IndexArray
+    counts: IntArray
+    places: list[IndexArray]
 
 
-def _find(keys: IntArray, query: IntArray) -> IntArray:
-    """Index of n-grams that are all there; several times as fast as NumPy's search."""
-    place: IntArray = torch.searchsorted(torch.from_numpy(keys), torch.from_numpy(query)).numpy()
-    return place
+def _merge_part(sources: Sequence[tuple[Column, Column, Column]], cut: Sequence[slice]) -> _MergedPart:
+    keys, slots = sorted_with_slots(np.concatenate([keys[own] for (keys, _, _), own in zip(sources, cut, strict=True)]))
+    fresh = np.empty(len(keys), np.bool_)
+    fresh[0] = True
+    np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+    heads = np.flatnonzero(fresh)
+    suffix = np.concatenate([suffix[own] for (_, suffix, _), own in zip(sources, cut, strict=True)])[slots[heads]]
+    counts = np.concatenate([counts[own] for (_, _, counts), own in zip(sources, cut, strict=True)])[slots]
+    places: IndexArray = np.empty(len(keys), np.int32)
+    places[slots] = np.cumsum(fresh, dtype=np.int32) - np.int32(1)
+    ends = np.cumsum([own.stop - own.start for own in cut])
+    return _MergedPart(
+        keys[heads], suffix, np.add.reduceat(counts, heads, dtype=np.int64), np.split(places, ends[:-1])
+    )
+
+
+def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """Return keys in ascending order and the slot where each was before; equal keys keep their order."""
+    shift, base = len(keys).bit_length(), keys.min() if len(keys) else 0
+    if not len(keys) or int(keys.max() - base).bit_length() + shift > 63:
+        slots = np.argsort(keys, kind="stable")
+        return keys[slots], slots
+    # Sorting plain integers is several times as fast as sorting indexes.
+    packed = keys - base
+    packed <<= shift
+    packed |= np.arange(len(keys))
+    packed.sort()
+    slots = packed & ((1 << shift) - 1)
+    packed >>= shift
+    packed += base
+    return packed, slots

@@ -1,4 +1,4 @@
-"""ARPA files, the text form that n-gram toolkits exchange, plain or gzipped.
+"""ARPA files, the text format that n-gram toolkits exchange: reading, plain or gzipped.
 
 Shape legend: M[k] n-grams of order k, C of them in a chunk.
 """
@@ -9,153 +9,96 @@ import io
 import itertools
 import math
 import re
+import secrets
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_linguist.errors import ConfigError, DataError
+from torch_linguist.errors import DataError
+from torch_linguist.model.ngram.arpa_writing import BEGIN, NEVER, UNKNOWN
+from torch_linguist.model.ngram.columns import Column, Store, slices
 from torch_linguist.model.ngram.counts import IntArray, word_bits
+from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel
 from torch_linguist.model.ngram.model import MAX_ORDER, NGramModel
-from torch_linguist.model.ngram.smoothing import BackoffLevel, BackoffModel, FloatArray, spell_out
-from torch_linguist.runs.files import whole_file
+from torch_linguist.model.ngram.smoothing import FloatArray
+from torch_linguist.model.ngram.sorting import KeySearch, sort_columns
+from torch_linguist.model.ngram.workspace import workspace
 
-BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
-# What ARPA files write for a word that is never predicted.
-_NEVER = -99.0
 _LN10 = math.log(10)
-_SEPARATORS = re.compile(r"[\s\0]")
-_CHUNK = 1 << 18
+_CHUNK = 1 << 17
+
+Section = Iterator[tuple[FloatArray, IntArray, FloatArray]]
 
 
-def write_arpa(model: NGramModel, tokens: Sequence[str], path: Path) -> None:
-    """Writes a model as an ARPA file.
-
-    KenLM wants ``<s>``, ``</s>`` and ``<unk>`` among the words: those that the vocabulary lacks are added with a
-    log-probability of -99. The stream has no sentences, so score it there with ``bos=False, eos=False``.
-
-    Args:
-        model: any but stupid backoff, whose scores the format cannot hold.
-        tokens: the word of each id.
-        path: ends in ``.gz`` for a compressed file.
-
-    Raises:
-        ConfigError: the model is stupid backoff, or the words do not fit it.
-        DataError: a word is empty, holds white space or occurs twice.
-    """
-    if model.unseen_backoff != 0.0:
-        raise ConfigError("smoothing=stupid_backoff cannot be written as ARPA: its scores are not probabilities")
-    if len(tokens) != model.vocab_size:
-        raise ConfigError(f"{len(tokens)} words do not fit a model of {model.vocab_size}")
-    _check_words(tokens)
-    estimated = model.backoff_model()
-    added = [word for word in (UNKNOWN, BEGIN, END) if word not in set(tokens)]
-    sizes = estimated.sizes()
-    sizes[0] += len(added)
-    words = np.array(tokens, dtype=object)
-    with _replacing(path) as file:
-        header = [f"ngram {k}={size}\n" for k, size in enumerate(sizes, start=1)]
-        file.write(f"\\data\\\n{''.join(header)}\n\\1-grams:\n".encode())
-        for word in added:
-            file.write(f"{_NEVER:.0f}\t{word}{'' if len(sizes) == 1 else f'{chr(9)}0'}\n".encode())
-        backoffs = [*(level.log_backoff for level in estimated.levels), None]
-        ngrams: IntArray = np.arange(len(tokens))[:, None]
-        _write_section(file, words, ngrams, estimated.unigrams, backoffs[0])
-        for k, level in enumerate(estimated.levels, start=2):
-            file.write(f"\n\\{k}-grams:\n".encode())
-            ngrams = spell_out(ngrams, level.keys, estimated.word_bits)
-            _write_section(file, words, ngrams, level.log_prob, backoffs[k - 1])
-        file.write(b"\n\\end\\\n")
-
-
-def read_arpa(path: Path, tokens: Sequence[str] | None = None) -> tuple[NGramModel, list[str]]:
-    """Reads an ARPA file, of ours, KenLM's or another toolkit's.
+def read_arpa(
+    path: Path,
+    tokens: Sequence[str] | None = None,
+    *,
+    memory_limit_mib: int | None = None,
+    quantize_bits: int | None = None,
+) -> tuple[NGramModel, list[str]]:
+    """Read an ARPA file of this package, KenLM or another toolkit.
 
     Args:
-        path: ends in ``.gz`` if it is compressed.
-        tokens: the vocabulary to read it into, as a tokenizer has it: n-grams with other words (``<s>`` and ``</s>``
-            among them) are left out, and a word that the file lacks gets its ``<unk>``. By default the file's own
-            words in their order; ``<s>`` is never predicted.
+        path: path of the file, compressed if it ends in ``.gz``.
+        tokens: words of the new model, as in a tokenizer. N-grams with other words (``<s>`` and ``</s>`` among them)
+            are left out, and a word that the file lacks has the probability of ``<unk>``. None takes the words of the
+            file in their order; ``<s>`` is never predicted.
+        memory_limit_mib: working memory in MiB; the n-grams are sorted in temporary files. None works in memory.
+        quantize_bits: see `NGramModel`.
 
     Returns:
         The model, and the word of each id.
 
     Raises:
-        DataError: the file is cut off, its header does not fit what follows, or a line is malformed.
+        DataError: the file is truncated, its header does not match what follows, or a line is malformed.
     """
+    store: AbstractContextManager[Store] = nullcontext(Store())
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            reader = _Reader(path, file)
-            sizes = reader.header()
-            log_prob, log_backoff, words = reader.unigrams(sizes[0], highest=len(sizes) == 1)
-            file_words = {word: index for index, word in enumerate(words)}
-            if len(file_words) < len(words):
-                raise DataError(f"{path}: a word occurs twice among the 1-grams")
-            sections = [
-                reader.section(k, size, words, highest=k == len(sizes)) for k, size in enumerate(sizes[1:], start=2)
-            ]
-            reader.end()
+            if memory_limit_mib is not None:
+                space = 4 * path.stat().st_size * (5 if path.suffix == ".gz" else 1)
+                store = workspace(secrets.token_hex(12), memory_limit_mib, space)
+            with store as columns:
+                return _read(_Reader(path, file), tokens, columns, memory_limit_mib, quantize_bits)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such ARPA file") from error
     except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the compressed file is cut off or damaged; write it again") from error
+        raise DataError(f"{path}: the compressed file is truncated or damaged; write it again") from error
+
+
+def _read(
+    reader: "_Reader", tokens: Sequence[str] | None, store: Store, limit: int | None, quantize_bits: int | None
+) -> tuple[NGramModel, list[str]]:
+    path, sizes = reader.path, reader.header()
+    log_prob, log_backoff, words = reader.unigrams(sizes[0], highest=len(sizes) == 1)
+    file_words = {word: index for index, word in enumerate(words)}
+    if len(file_words) < len(words):
+        raise DataError(f"{path}: a word occurs twice among the 1-grams")
     if BEGIN in file_words:
-        log_prob[file_words[BEGIN]] = _NEVER
+        log_prob[file_words[BEGIN]] = NEVER
     vocabulary = list(tokens) if tokens is not None else words
     own = _renumbering(path, words, vocabulary)
-    unknown = log_prob[file_words[UNKNOWN]] if UNKNOWN in file_words else _NEVER
+    unknown = log_prob[file_words[UNKNOWN]] if UNKNOWN in file_words else NEVER
     unigrams, backoff = np.full(len(vocabulary), unknown), np.zeros(len(vocabulary))
     known = own >= 0
     unigrams[own[known]], backoff[own[known]] = log_prob[known], log_backoff[known]
-    model = NGramModel(len(vocabulary), len(sizes))
-    levels = _link(path, sections, own, len(vocabulary), backoff)
-    model.assign(BackoffModel(len(vocabulary), word_bits(len(vocabulary)), unigrams * _LN10, levels))
+    levels, last = _Levels(path, own, len(vocabulary), backoff * _LN10, store), len(sizes)
+    for k, size in enumerate(sizes[1:], start=2):
+        levels.add(k, reader.section(k, size, words, highest=k == last))
+    reader.end()
+    model = NGramModel(len(vocabulary), last, memory_limit_mib=limit, quantize_bits=quantize_bits)
+    model.assign(BackoffModel(len(vocabulary), levels.bits, unigrams * _LN10, tuple(levels.levels)), store)
     return model, vocabulary
 
 
-def _check_words(tokens: Sequence[str]) -> None:
-    for index, word in enumerate(tokens):
-        if not word or _SEPARATORS.search(word):
-            raise DataError(f"token {index} ({word!r}) is empty or holds white space, which ARPA files cannot: no file")
-    if len(set(tokens)) < len(tokens):
-        raise DataError("a word occurs twice in the vocabulary, which an ARPA file cannot hold")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, compressed if its name ends in `.gz`, that replaces `path` at the end of the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary, temporary.open("wb") as raw:
-        if path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=3, mtime=0, filename="") as packed:
-                yield packed  # type: ignore[misc]
-        else:
-            yield raw
-
-
-def _write_section(
-    file: IO[bytes], words: npt.NDArray[Any], ngrams: IntArray, log_prob: FloatArray, log_backoff: FloatArray | None
-) -> None:
-    for begin in range(0, len(ngrams), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        spelled = map(" ".join, words[ngrams[part]].tolist())
-        # Rounding must not lift a certain word above probability one.
-        shown = np.minimum(log_prob[part] / _LN10, 0.0).tolist()
-        if log_backoff is None:
-            lines = [f"{score:.9g}\t{ngram}\n" for score, ngram in zip(shown, spelled, strict=True)]
-        else:
-            weights = (log_backoff[part] / _LN10).tolist()
-            rows = zip(shown, spelled, weights, strict=True)
-            lines = [f"{score:.9g}\t{ngram}\t{weight:.9g}\n" for score, ngram, weight in rows]
-        file.write("".join(lines).encode())
-
-
 class _Reader:
-    """Goes through an ARPA file from the top, and knows the line it is at."""
+    """An ARPA file that is read from the top; errors name the line."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self.lines, self.line_number = path, iter(file), 0
@@ -164,27 +107,27 @@ class _Reader:
         return DataError(f"{self.path}, line {self.line_number}: {problem}")
 
     def next_line(self, expected: str) -> str:
-        """The next line that is not blank."""
+        """Return the next line that is not blank."""
         for line in self.lines:
             self.line_number += 1
             text = line.decode("utf-8", errors="replace").strip()
             if text:
                 return str(text)
-        raise self.fail(f"the file ends where {expected} should be; it was cut off, write it again")
+        raise self.fail(f"the file ends where {expected} is expected; it is truncated, write it again")
 
     def header(self) -> list[int]:
-        """The number of n-grams of each order; leaves off after the title of the 1-grams."""
+        """Return the number of n-grams of each order; read up to the title of the 1-grams."""
         while (line := self.next_line("\\data\\")) != "\\data\\":
-            # Other toolkits put remarks before the header; a file of another kind never gets to one.
+            # Other toolkits write comments before the header.
             if self.line_number > 1000:
-                raise self.fail("no \\data\\ in the first 1,000 lines; this is no ARPA file")
+                raise self.fail("no \\data\\ in the first 1,000 lines; this is not an ARPA file")
         sizes: list[int] = []
         while match := re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line := self.next_line("an n-gram count")):
             if int(match[1]) != len(sizes) + 1:
-                raise self.fail(f"the count of order {len(sizes) + 1} should be here, not {line!r}")
+                raise self.fail(f"the count of order {len(sizes) + 1} is expected here, not {line!r}")
             sizes.append(int(match[2]))
         if line != "\\1-grams:" or not sizes:
-            raise self.fail(f"\\1-grams: should be here, not {line[:60]!r}")
+            raise self.fail(f"\\1-grams: is expected here, not {line[:60]!r}")
         if len(sizes) > MAX_ORDER:
             raise self.fail(f"order {len(sizes)} is above {MAX_ORDER}, the highest that can be read")
         if sizes[0] == 0:
@@ -192,41 +135,36 @@ class _Reader:
         return sizes
 
     def unigrams(self, size: int, *, highest: bool) -> tuple[FloatArray, FloatArray, list[str]]:
-        """Log10-probabilities, log10 backoffs and words of the 1-grams."""
+        """Return log10-probabilities, log10 backoff weights and words of the 1-grams."""
         frames = list(self._chunks(1, size, None, highest=highest))
         words = [str(word) for _, words, _ in frames for word in words[:, 0]]
         return np.concatenate([p for p, _, _ in frames]), np.concatenate([b for _, _, b in frames]), words
 
-    def section(self, k: int, size: int, words: list[str], *, highest: bool) -> tuple[FloatArray, IntArray, FloatArray]:
-        """Log10-probabilities, ids of the words [M[k], k] and log10 backoffs of one order."""
+    def section(self, k: int, size: int, words: list[str], *, highest: bool) -> Section:
+        """Yield log10-probabilities, ids of the words [C, k] and log10 backoff weights of one order."""
         line = self.next_line(f"\\{k}-grams:")
         if line != f"\\{k}-grams:":
             raise self.fail(
-                f"\\{k}-grams: should be here, not {line[:60]!r}; the header counts less {k - 1}-grams than there are"
+                f"\\{k}-grams: is expected here, not {line[:60]!r}; the header counts fewer {k - 1}-grams than follow"
             )
-        probabilities, ids, backoffs = [np.empty(0)], [np.empty((0, k), dtype=np.int64)], [np.empty(0)]
-        for log_prob, numbers, log_backoff in self._chunks(k, size, words, highest=highest):
-            probabilities.append(log_prob)
-            ids.append(numbers)
-            backoffs.append(log_backoff)
-        return np.concatenate(probabilities), np.concatenate(ids), np.concatenate(backoffs)
+        yield from self._chunks(k, size, words, highest=highest)
 
     def end(self) -> None:
-        """Checks that the file is whole."""
+        """Check that the file is complete."""
         line = self.next_line("\\end\\")
         if line != "\\end\\":
             raise self.fail(
-                f"\\end\\ should be here, not {line[:60]!r}; the header counts less n-grams of the highest order"
+                f"\\end\\ is expected here, not {line[:60]!r}; the header counts fewer n-grams of the highest order"
             )
 
     def _chunks(
         self, k: int, size: int, words: list[str] | None, *, highest: bool
     ) -> Iterator[tuple[FloatArray, npt.NDArray[Any], FloatArray]]:
-        """The next `size` lines in chunks: log10-probabilities [C], words or their ids [C, k], log10 backoffs [C]."""
-        import pandas as pd  # slow to import, and only files need it
+        """Yield the next lines: log10-probabilities [C], words or their ids [C, k], log10 backoff weights [C]."""
+        import pandas as pd  # slow to import, and needed for files only
 
         names = ["log_prob", *(f"word{place}" for place in range(k)), *([] if highest else ["log_backoff"])]
-        # With the categories said beforehand, "nan" and "1e5" stay words, and the codes are the ids.
+        # With the categories given, "nan" and "1e5" stay words, and the codes are the ids.
         kind = "str" if words is None else pd.CategoricalDtype(words)
         types: dict[str, Any] = dict.fromkeys(names[1 : k + 1], kind)
         for begin in range(0, size, _CHUNK):
@@ -235,7 +173,7 @@ class _Reader:
                 self._diagnose(lines, k, size, begin, words, highest=highest)
             try:
                 with warnings.catch_warnings():
-                    # An unknown word becomes a missing value, with a warning now and an error in a later pandas.
+                    # An unknown word becomes a missing value, with a warning (an error in later pandas).
                     warnings.simplefilter("ignore", DeprecationWarning)
                     frame = pd.read_csv(
                         io.BytesIO(b"".join(lines)),
@@ -266,7 +204,7 @@ class _Reader:
     def _diagnose(
         self, lines: list[bytes], k: int, size: int, found: int, words: list[str] | None, *, highest: bool
     ) -> None:
-        """Raises the error of the first line that is no n-gram, or of the section that ends early."""
+        """Raise the error of the first line that is not an n-gram, or of a section that ends early."""
         known = set(words or ())
         for line in lines:
             self.line_number += 1
@@ -285,11 +223,11 @@ class _Reader:
             if words is not None and (strange := [word for word in spelled if word not in known]):
                 raise self.fail(f"the word {strange[0]!r} is not among the 1-grams")
             found += 1
-        raise self.fail(f"the file ends after {found:,} of {size:,} {k}-grams; it was cut off, write it again")
+        raise self.fail(f"the file ends after {found:,} of {size:,} {k}-grams; it is truncated, write it again")
 
 
 def _renumbering(path: Path, words: list[str], vocabulary: list[str]) -> IntArray:
-    """The id of each of the file's words in the vocabulary, -1 for those it lacks."""
+    """Return the id of each word of the file, -1 for those that the vocabulary lacks."""
     if vocabulary is words:
         return np.arange(len(words))
     wanted = {word: index for index, word in enumerate(vocabulary)}
@@ -301,40 +239,60 @@ def _renumbering(path: Path, words: list[str], vocabulary: list[str]) -> IntArra
     return own
 
 
-def _link(
-    path: Path,
-    sections: list[tuple[FloatArray, IntArray, FloatArray]],
-    own: IntArray,
-    vocab_size: int,
-    log_backoff: FloatArray,
-) -> tuple[BackoffLevel, ...]:
-    """Sorts the n-grams into levels, each under its context.
+class _Levels:
+    """The n-grams of a file as sorted levels, each below its contexts.
 
     Args:
-        path: named in errors.
-        sections: log10-probabilities, the file's word ids and log10 backoffs, order 2 first.
-        own: id of each of the file's words, -1 for those to leave out.
+        path: path of the file, for error messages.
+        own: id of each word of the file, -1 for those that are left out.
         vocab_size: V.
-        log_backoff: log10 backoff of each word [V].
+        log_backoff: log backoff weight of each word [V].
+        store: where the columns go.
     """
-    bits, levels = word_bits(vocab_size), []
-    lower: list[IntArray] = []
-    for k, (log_prob, file_ids, next_backoff) in enumerate(sections, start=2):
-        ids = own[file_ids]
-        kept = (ids >= 0).all(axis=1)
-        ids = ids[kept]
+
+    def __init__(self, path: Path, own: IntArray, vocab_size: int, log_backoff: FloatArray, store: Store) -> None:
+        self.path, self.own, self.store, self.bits = path, own, store, word_bits(vocab_size)
+        self.levels: list[BackoffLevel] = []
+        self._log_backoff: Column = log_backoff
+        self._searches: list[KeySearch] = []
+
+    def add(self, k: int, section: Section) -> None:
+        """Add the n-grams of order k, the next one.
+
+        Raises:
+            DataError: the first words of an n-gram are missing, or it occurs twice.
+        """
+        sinks = [self.store.sink(f"read-{place}-{k}", dtype) for place, dtype in enumerate(("i8", "f8", "f8"))]
+        end, ascends = -1, True
+        for log_prob, file_ids, log_backoff in section:
+            ids = self.own[file_ids]
+            kept = (ids >= 0).all(axis=1)
+            keys = self._keys(k, ids[kept])
+            ascends = ascends and (not len(keys) or (int(keys[0]) > end and bool((keys[1:] > keys[:-1]).all())))
+            end = int(keys[-1]) if len(keys) else end
+            for sink, values in zip(sinks, (keys, log_prob[kept] * _LN10, log_backoff[kept] * _LN10), strict=True):
+                sink.append(values)
+        columns = [sink.finish() for sink in sinks]
+        if not ascends:
+            columns = sort_columns(columns[0], columns[1:], self.store, f"sorted{k}")
+            self._refuse_repeated(k, columns[0])
+        self.levels.append(BackoffLevel(columns[0], None, columns[1], self._log_backoff))
+        self._log_backoff = columns[2]
+        self._searches.append(KeySearch(columns[0], max(1, self.store.block // MAX_ORDER)))
+
+    def _keys(self, k: int, ids: IntArray) -> IntArray:
         prefix = ids[:, 0]
-        for place, keys in enumerate(lower, start=1):
-            query = (prefix << bits) | ids[:, place]
-            prefix = np.searchsorted(keys, query)
-            if len(query) and (len(keys) == 0 or (keys[np.minimum(prefix, len(keys) - 1)] != query).any()):
-                raise DataError(f"{path}: a {k}-gram's first {k - 1} words are not among the {k - 1}-grams")
-        keys = (prefix << bits) | ids[:, k - 1]
-        rank = np.argsort(keys)
-        keys = keys[rank]
-        if (keys[1:] == keys[:-1]).any():
-            raise DataError(f"{path}: a {k}-gram occurs twice")
-        levels.append(BackoffLevel(keys, log_prob[kept][rank] * _LN10, log_backoff * _LN10))
-        log_backoff = next_backoff[kept][rank]
-        lower.append(keys)
-    return tuple(levels)
+        for place, search in enumerate(self._searches, start=1):
+            prefix = search((prefix << self.bits) | ids[:, place])
+            if (prefix < 0).any():
+                raise DataError(f"{self.path}: the first {k - 1} words of a {k}-gram are not among the {k - 1}-grams")
+        keys: IntArray = (prefix << self.bits) | ids[:, k - 1]
+        return keys
+
+    def _refuse_repeated(self, k: int, keys: Column) -> None:
+        end = -1
+        for rows in slices(len(keys), self.store.rows):
+            part = keys[rows]
+            if int(part[0]) == end or (part[1:] == part[:-1]).any():
+                raise DataError(f"{self.path}: a {k}-gram occurs twice")
+            end = int(part[-1])

@@ -25,6 +25,18 @@ WORKERS = 2
 """Threads that sort and compute at the same time; NumPy releases the interpreter lock."""
 
 
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the results of a function in order, computed by `WORKERS` threads a few items ahead."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pending = [pool.submit(function, item) for item in islice(remaining, WORKERS)]
+        while pending:
+            result = pending.pop(0).result()
+            pending += [pool.submit(function, item) for item in islice(remaining, 1)]
+            yield result
+            del result
+
+
 class FileColumn:
     """An array in a file, read by ranges.
 
@@ -178,15 +190,7 @@ class DiskStore(Store):
         return FileColumn(self.folder / name, dtype)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield the results of a function in order, computed by `WORKERS` threads."""
-        remaining = iter(items)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            pending = [pool.submit(function, item) for item in islice(remaining, WORKERS)]
-            while pending:
-                result = pending.pop(0).result()
-                pending += [pool.submit(function, item) for item in islice(remaining, 1)]
-                yield result
-                del result
+        return ordered_map(function, items)
 
 
 class Lookup:
@@ -252,9 +256,7 @@ def parts(keys: Column, bits: int, contexts: int, rows: int) -> Iterator[Part]:
             last = min(last, max(first + 1, int(part[-1]) >> bits))
         size = int(np.searchsorted(part, last << bits))
         part = part[:size]
-        yield Part(
-            slice(begin, begin + size), slice(first, last), (part >> bits) - first, part & ((1 << bits) - 1)
-        )
+        yield Part(slice(begin, begin + size), slice(first, last), (part >> bits) - first, part & ((1 << bits) - 1))
         begin, first = begin + size, last
 
 

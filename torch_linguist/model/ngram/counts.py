@@ -3,8 +3,8 @@
 Shape legend: N tokens of the stream, V vocabulary, M[k] distinct n-grams of order k.
 
 An n-gram of order k is one int64 key, ``(prefix << word_bits) | word``. `prefix` is the index of its first k - 1 words
-in the level below (level 1 is the vocabulary), `word` its last word. The keys of a level ascend, so the continuations of
-a context are neighbors and one binary search finds an n-gram.
+in the level below (level 1 is the vocabulary), `word` its last word. The keys of a level ascend, so the continuations
+of a context are neighbors and one binary search finds an n-gram.
 """
 
 from collections.abc import Iterator
@@ -213,7 +213,7 @@ def _extend(
 
 
 def _slice_end(index: IndexArray, ends: IndexArray, begin: int, size: int) -> int:
-    """Return where a slice of the sorted ends stops: about `size` further, never within the continuations of a context."""
+    """Return where a slice of the sorted ends stops: about `size` further, never within one context."""
     if begin + size >= len(ends):
         return len(ends)
     # The contexts ascend along `ends`: a binary search by hand needs no copy of them.

@@ -3,7 +3,7 @@
 Shape legend: N tokens of the stream, S stretches, M[k] distinct n-grams of order k, R rows of a part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch_linguist.model.ngram.counts import (
     with_start,
     word_bits,
 )
+from torch_linguist.model.ngram.sorting import cut_runs, sorted_with_slots
 from torch_linguist.model.ngram.workspace import Progress
 
 
@@ -69,8 +70,8 @@ def count_on_disk(
     for part in slices(len(ids), store.rows):
         unigrams += np.bincount(ids[part], minlength=vocab_size)
     runs = [_Stretch(store.folder, place) for place in range(len(stretches))]
-    opening = store.facts("stretch 0") or {}
-    levels = tuple(_merged(k, runs, bits, store, opening["starts"][k - 2], last=k == order) for k in range(2, order + 1))
+    starts = (store.facts("stretch 0") or {})["starts"]
+    levels = tuple(_merged(k, runs, bits, store, start, last=k == order) for k, start in enumerate(starts, start=2))
     return NGramCounts(vocab_size, bits, unigrams, levels)
 
 
@@ -107,17 +108,16 @@ def _count_stretch(files: _Stretch, words: WordArray, length: int, order: int, b
     return starts
 
 
-def _merged(
-    k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool
-) -> CountLevel:
+def _merged(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool) -> CountLevel:
     """Merge level k of all stretches, unless that was done by an earlier process."""
     step = f"counts {k}"
     if (facts := store.facts(step)) is None:
         merged_start = _merge_level(k, runs, bits, store, start, last=last)
         store.finish(step, facts := {"start": merged_start})
     for run in runs:
-        for name, order in (("keys", k), ("suffix", k), ("counts", k), ("all-keys", k), ("all-suffix", k), ("map", k - 1)):
-            run.path(name, order).unlink(missing_ok=True)
+        for name in ("keys", "suffix", "counts", "all-keys", "all-suffix"):
+            run.path(name, k).unlink(missing_ok=True)
+        run.path("map", k - 1).unlink(missing_ok=True)
     keys, suffix, counts = (
         store.column(f"{name}{k}", dtype)
         for name, dtype in (("keys", np.int64), ("suffix", np.int32), ("counts", np.int64))
@@ -163,27 +163,6 @@ def _renumbered(run: _Stretch, k: int, bits: int, rows: int) -> tuple[FileColumn
     return run.column("all-keys", k), run.column("all-suffix", k), counts
 
 
-def cut_runs(runs: Sequence[Column], rows: int) -> Iterator[list[slice]]:
-    """Cut ascending columns at common values.
-
-    Args:
-        runs: ascending int64 columns.
-        rows: number of rows of a part over all columns; up to a quarter more occur.
-
-    Yields:
-        The slice of each column that belongs to a part.
-    """
-    mapped = [run.mapped() if isinstance(run, FileColumn) else run for run in runs]
-    step = max(1, rows // (4 * len(runs)))
-    sample = np.sort(np.concatenate([run[step - 1 :: step] for run in mapped]))
-    cuts = np.unique(sample[:: max(1, rows // step)])
-    ends = [[0, *np.searchsorted(run, cuts).tolist(), len(run)] for run in mapped]
-    for place in range(len(cuts) + 1):
-        part = [slice(end[place], end[place + 1]) for end in ends]
-        if any(own.stop > own.start for own in part):
-            yield part
-
-
 @dataclass(frozen=True, slots=True)
 class _MergedPart:
     """A range of the n-grams of all stretches.
@@ -212,23 +191,4 @@ def _merge_part(sources: Sequence[tuple[Column, Column, Column]], cut: Sequence[
     places: IndexArray = np.empty(len(keys), np.int32)
     places[slots] = np.cumsum(fresh, dtype=np.int32) - np.int32(1)
     ends = np.cumsum([own.stop - own.start for own in cut])
-    return _MergedPart(
-        keys[heads], suffix, np.add.reduceat(counts, heads, dtype=np.int64), np.split(places, ends[:-1])
-    )
-
-
-def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
-    """Return keys in ascending order and the slot where each was before; equal keys keep their order."""
-    shift, base = len(keys).bit_length(), keys.min() if len(keys) else 0
-    if not len(keys) or int(keys.max() - base).bit_length() + shift > 63:
-        slots = np.argsort(keys, kind="stable")
-        return keys[slots], slots
-    # Sorting plain integers is several times as fast as sorting indexes.
-    packed = keys - base
-    packed <<= shift
-    packed |= np.arange(len(keys))
-    packed.sort()
-    slots = packed & ((1 << shift) - 1)
-    packed >>= shift
-    packed += base
-    return packed, slots
+    return _MergedPart(keys[heads], suffix, np.add.reduceat(counts, heads, dtype=np.int64), np.split(places, ends[:-1]))

@@ -23,13 +23,13 @@ class BackoffLevel:
 
     Attributes:
         keys: ``(prefix << word_bits) | word``, ascending, int64 [M[k]].
-        suffix: index of the last k - 1 words in the level below, int32 [M[k]].
+        suffix: index of the last k - 1 words in the level below, int32 [M[k]]; None if it is not known.
         log_prob: natural log-probability of the last word after the first ones, float64 [M[k]].
         log_backoff: log backoff weight of each context of k - 1 words, float64 [M[k - 1]] ([V] for k = 2).
     """
 
     keys: Column
-    suffix: Column
+    suffix: Column | None
     log_prob: Column
     log_backoff: Column
 
@@ -88,13 +88,13 @@ class _Below:
 
     Attributes:
         size: number of its n-grams, those left out included.
-        prob: probability of each; None if the method does not need it.
+        prob: probability of each; empty if the method does not need them.
         kept: whether each is kept; None if all are.
         place: index of each among those kept; None if all are.
     """
 
     size: int
-    prob: Column | None
+    prob: Column
     kept: Column | None = None
     place: Column | None = None
 
@@ -110,7 +110,7 @@ def _unigrams(method: Method, store: Store) -> tuple[FloatArray, _Below]:
         store.finish("unigrams")
     else:
         columns = store.column("log_prob1", np.float64), store.column("prob1", np.float64)
-    return np.asarray(columns[0][:]), _Below(len(columns[0]), columns[1] if len(columns[1]) else None)
+    return np.asarray(columns[0][:]), _Below(len(columns[0]), columns[1])
 
 
 class _LevelEstimation:
@@ -159,9 +159,8 @@ class _LevelEstimation:
             delete(keys, suffix, below.place)
             keys, suffix, kept, place = (columns[name] for name in ("kept-keys", "kept-suffix", "kept", "place"))
             size = len(kept)
-        prob = columns["prob"] if len(columns["prob"]) else None
         level = BackoffLevel(keys, suffix, columns["log_prob"], columns["log_backoff"])
-        return level, _Below(size, prob, kept, place)
+        return level, _Below(size, columns["prob"], kept, place)
 
     def _fill(self, sinks: dict[str, Sink], below: _Below) -> None:
         estimator = self.method.level(self.k, below.prob)

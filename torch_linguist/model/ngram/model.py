@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.base import LanguageModel
-from torch_linguist.model.ngram.columns import Store
+from torch_linguist.model.ngram.columns import Column, Store
 from torch_linguist.model.ngram.counts import NGramCounts, WordArray, check_stream, count_ngrams, word_bits
 from torch_linguist.model.ngram.disk_counts import count_on_disk
 from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, estimate
 from torch_linguist.model.ngram.pruning import prune_entropy
 from torch_linguist.model.ngram.quantized import QuantizedLevel, quantize
 from torch_linguist.model.ngram.smoothing import SMOOTHINGS, smoothing_method
+from torch_linguist.model.ngram.sorting import KeySearch
 from torch_linguist.model.ngram.tables import ExactLevel, Level, check_log_probs, check_sums, require
 from torch_linguist.model.ngram.workspace import (
     MEBIBYTE,
@@ -84,11 +85,11 @@ class NGramModel(LanguageModel):
         quantize_bits: int | None = None,
     ) -> None:
         super().__init__()
-        self.min_count = _min_counts(min_count, order)
         self.vocab_size, self.order, self.smoothing, self.min_word_count = vocab_size, order, smoothing, min_word_count
         self.add_k, self.backoff_factor, self.entropy_threshold = add_k, backoff_factor, entropy_threshold
         self.memory_limit_mib, self.quantize_bits = memory_limit_mib, quantize_bits
         self._check_arguments()
+        self.min_count = _min_counts(min_count, order)
         self.history_length = order - 1
         # The scores of stupid backoff are not probabilities.
         self.is_normalized = smoothing != "stupid_backoff"
@@ -100,7 +101,7 @@ class NGramModel(LanguageModel):
         contexts = [vocab_size, *[0] * order]
         levels = nn.ModuleList(level(self.word_bits, contexts[place]) for place in range(order - 1))
         self.levels = cast("list[Level]", levels)
-        self.register_load_state_dict_post_hook(_check_tables)
+        self.register_load_state_dict_post_hook(_check_tables)  # type: ignore[no-untyped-call]
 
     def _check_arguments(self) -> None:
         ranges = {
@@ -179,15 +180,20 @@ class NGramModel(LanguageModel):
         levels: list[BackoffLevel] = []
         for level in self.levels:
             prefix, word = level.spelled(slice(None))
-            suffix = word
+            suffix: Column | None = word
             if levels:
-                lower = np.asarray(levels[-1].keys)
-                query = (np.asarray(levels[-1].suffix, np.int64)[prefix] << self.word_bits) | word
-                suffix = np.searchsorted(lower, query)
-                # Files of other toolkits may lack n-grams that others end in.
-                missing = np.append(lower, -1)[suffix] != query
-                suffix[missing] = -1
-            contexts = torch.arange(levels[-1].keys.size if levels else self.vocab_size)
+                below = levels[-1]
+                suffix = (
+                    None
+                    if below.suffix is None
+                    else KeySearch(below.keys, 1 << 62)(
+                        (np.asarray(below.suffix, np.int64)[prefix] << self.word_bits) | word
+                    )
+                )
+                # Files of other toolkits may lack n-grams that longer ones end in.
+                if suffix is not None and (suffix < 0).any():
+                    suffix = None
+            contexts = torch.arange(len(levels[-1].keys) if levels else self.vocab_size)
             values = level.log_probs(torch.arange(level.size())), level.log_backoffs(contexts)
             log_prob, log_backoff = (value.cpu().double().numpy() for value in values)
             levels.append(BackoffLevel((prefix << self.word_bits) | word, suffix, log_prob, log_backoff))

@@ -34,12 +34,15 @@ def prune_entropy(model: BackoffModel, threshold: float, store: Store | None = N
         The smaller model.
 
     Raises:
-        ConfigError: the threshold is negative or not finite, or the scores of the model are not probabilities.
+        ConfigError: the threshold is negative or not finite, the scores of the model are not probabilities, or it lacks
+            the suffix of an n-gram.
     """
     if not 0 <= threshold < float("inf"):
         raise ConfigError(f"entropy_threshold={threshold} must be a finite number of at least 0")
     if model.unseen_backoff != 0.0:
         raise ConfigError("smoothing=stupid_backoff has no entropy to prune by: its scores are not probabilities")
+    if any(level.suffix is None for level in model.levels):
+        raise ConfigError("entropy_threshold needs a model that holds the suffix of every n-gram")
     store = store or Store()
     kept = _kept(model, threshold, store)
     return _renormalized(compact(model, kept, store), store)
@@ -57,7 +60,7 @@ def _kept(model: BackoffModel, threshold: float, store: Store) -> list[Column]:
         sink, lower = store.sink(f"entropy-kept{k}", np.bool_), _lower(model, k, store)
 
         def judge(part: Part, level: BackoffLevel = level, lower: Lookup = lower, k: int = k) -> tuple[Part, Array]:
-            rise = _rise(part, level, history[k - 2][part.contexts], lower(level.suffix[part.rows]))
+            rise = _rise(part, level, history[k - 2][part.contexts], lower(suffixes(level, part.rows)))
             return part, rise >= threshold
 
         for part, wanted in store.map(judge, model.parts(k, store.rows)):
@@ -82,10 +85,16 @@ def _needed(model: BackoffModel, k: int, above: BackoffLevel, kept: Column, stor
         marks = np.zeros(min(store.block, size - begin), np.bool_)
         for rows in slices(len(above.keys), store.rows):
             own = kept[rows]
-            for places in (above.keys[rows][own] >> model.word_bits, above.suffix[rows][own]):
+            for places in (above.keys[rows][own] >> model.word_bits, suffixes(above, rows)[own]):
                 marks[places[(places >= begin) & (places < begin + len(marks))] - begin] = True
         sink.append(marks)
     return sink.finish()
+
+
+def suffixes(level: BackoffLevel, rows: slice) -> Array:
+    """Return the suffixes of a range of n-grams."""
+    assert level.suffix is not None
+    return level.suffix[rows]
 
 
 def _lower(model: BackoffModel, k: int, store: Store) -> Lookup:
@@ -128,7 +137,7 @@ def compact(model: BackoffModel, kept: Sequence[Column], store: Store) -> Backof
         lookup, size = Lookup(places, store.block) if places is not None else None, 0
         for part in model.parts(k, store.rows):
             marks = own[part.rows]
-            prefix, suffix = part.prefix[marks] + part.contexts.start, level.suffix[part.rows][marks]
+            prefix, suffix = part.prefix[marks] + part.contexts.start, suffixes(level, part.rows)[marks]
             log_backoff = level.log_backoff[part.contexts]
             if places is not None and lookup is not None:
                 prefix, suffix = places[part.contexts].astype(np.int64)[part.prefix[marks]], lookup(suffix)
@@ -153,7 +162,7 @@ def _renormalized(model: BackoffModel, store: Store) -> BackoffModel:
 
         def weigh(part: Part, level: BackoffLevel = level, lower: Lookup = lower) -> FloatArray:
             seen = np.bincount(part.prefix, np.exp(level.log_prob[part.rows]), minlength=part.width)
-            below = np.bincount(part.prefix, np.exp(lower(level.suffix[part.rows])), minlength=part.width)
+            below = np.bincount(part.prefix, np.exp(lower(suffixes(level, part.rows))), minlength=part.width)
             # A context that every word follows leaves nothing but rounding errors; its weight is never used.
             open_ended = (1 - seen > _ROUNDING) & (1 - below > _ROUNDING)
             ratio = np.divide(1 - seen, 1 - below, out=np.ones(part.width), where=open_ended)

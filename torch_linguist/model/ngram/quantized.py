@@ -220,7 +220,7 @@ def codebook(column: Column, store: Store, *, has_zero: bool) -> Codebook:
         bins = _fine_bins(values, low, step)
         seen += np.bincount(bins, minlength=_FINE)
         sums += np.bincount(bins, values, minlength=_FINE)
-    codes, centers = _lloyd(seen, sums, low + step * np.arange(_FINE), CODES - int(has_zero))
+    codes, centers = _lloyd(seen, sums, low + step * np.arange(_FINE, dtype=np.float64), CODES - int(has_zero))
     if has_zero:
         codes, centers = codes + 1, np.concatenate([[0.0], centers])
     return Codebook(centers.astype(np.float32), low, step, codes.astype(np.uint8), has_zero)

@@ -26,7 +26,7 @@ Smoothing = Literal["kneser_ney", "witten_bell", "add_k", "stupid_backoff"]
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""Discounts of n-grams counted once, twice, and three times or more if the counts of counts yield none (as in KenLM)."""
+"""Discounts of n-grams counted once, twice, and more often if the counts of counts yield none, as in KenLM."""
 
 Estimator = Callable[[Part, npt.NDArray[np.bool_] | None], "Estimates"]
 """Estimates a part of one level; the second argument marks the n-grams [R] that are left out."""
@@ -65,18 +65,14 @@ class Method:
         """Return the estimates of the words after no context [V]."""
         raise NotImplementedError
 
-    def level(self, k: int, lower: Column | None) -> Estimator:
+    def level(self, k: int, lower: Column) -> Estimator:
         """Return the estimator of level k.
 
         Args:
             k: the order.
-            lower: probabilities of the level below [M[k - 1]], if the method yields them.
+            lower: probabilities of the level below [M[k - 1]]; empty if the method does not yield them.
         """
         raise NotImplementedError
-
-    def _lookup(self, lower: Column | None) -> Lookup:
-        assert lower is not None
-        return Lookup(lower, self.store.block)
 
 
 class KneserNey(Method):
@@ -93,9 +89,9 @@ class KneserNey(Method):
         taken = self._discounts(first, 1)[np.minimum(first, 3).astype(np.intp)]
         return _of_words((first - taken) / total + taken.sum() / total / self.counts.vocab_size)
 
-    def level(self, k: int, lower: Column | None) -> Estimator:
+    def level(self, k: int, lower: Column) -> Estimator:
         level, adjusted = self.counts.levels[k - 2], self._adjusted(k)
-        amounts, lookup = self._discounts(adjusted, k), self._lookup(lower)
+        amounts, lookup = self._discounts(adjusted, k), Lookup(lower, self.store.block)
 
         def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
             own = adjusted[part.rows]
@@ -160,8 +156,8 @@ class WittenBell(Method):
         distinct = float(np.count_nonzero(occurrences))
         return _of_words((occurrences + distinct / self.counts.vocab_size) / (occurrences.sum() + distinct))
 
-    def level(self, k: int, lower: Column | None) -> Estimator:
-        level, lookup = self.counts.levels[k - 2], self._lookup(lower)
+    def level(self, k: int, lower: Column) -> Estimator:
+        level, lookup = self.counts.levels[k - 2], Lookup(lower, self.store.block)
 
         def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
             counts = level.counts[part.rows]
@@ -188,7 +184,7 @@ class AddK(Method):
             return Estimates(np.full(self.counts.vocab_size, -np.log(self.counts.vocab_size)), np.empty(0))
         return _of_words((self.counts.unigrams + self.add_k) / (self.counts.unigrams.sum() + self.added))
 
-    def level(self, k: int, lower: Column | None) -> Estimator:
+    def level(self, k: int, lower: Column) -> Estimator:
         level, uniform = self.counts.levels[k - 2], -np.log(self.counts.vocab_size)
 
         def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
@@ -217,7 +213,7 @@ class StupidBackoff(Method):
         counts = self.counts.unigrams
         return _of_words(np.where(counts > 0, counts / counts.sum(), self.factor / self.counts.vocab_size))
 
-    def level(self, k: int, lower: Column | None) -> Estimator:
+    def level(self, k: int, lower: Column) -> Estimator:
         level = self.counts.levels[k - 2]
 
         def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import DataError
-from torch_linguist.model.ngram.columns import extended
+from torch_linguist.model.ngram.columns import extended, slices
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.estimation import BackoffLevel
 
@@ -152,18 +152,16 @@ class ExactLevel(Level):
         end = np.iinfo(np.int64).max
         require(int(keys[-1]) == end and float(self.log_backoff[-1]) == 0, "their last entries are wrong")
         require(bool(torch.isfinite(self.log_backoff).all()), "a backoff weight is not finite")
-        for begin in range(0, size, CHECKED_ROWS):
-            part, own = keys[begin : begin + CHECKED_ROWS], log_prob[begin : begin + CHECKED_ROWS]
-            after = keys[begin + 1 : begin + len(part) + 1]
-            require(bool((part < after[: len(part)]).all()) and int(part[0]) >= 0, "their keys are not sorted")
-            inside = min(len(part), size - begin)
-            part, own = part[:inside], own[:inside]
+        for rows in slices(size, CHECKED_ROWS):
+            part, own = keys[rows], log_prob[rows]
+            ascends = part < keys[rows.start + 1 : rows.stop + 1]
+            require(bool(ascends.all()) and int(part[0]) >= 0, "their keys are not sorted")
             require(int(part[-1]) >> self.word_bits < contexts, "a key has no context")
             require(int((part & ((1 << self.word_bits) - 1)).max()) < vocab_size, "a word lies outside the vocabulary")
             check_log_probs(own)
             if normalized:
-                prefix = (part >> self.word_bits) - (part[0] >> self.word_bits)
-                check_sums(np.bincount(prefix, np.exp(own)))
+                prefix = part >> self.word_bits
+                check_sums(np.bincount(prefix - prefix[0], np.exp(own)))
 
 
 def require(condition: bool, problem: str) -> None:

@@ -43,13 +43,13 @@ class FileColumn:
     Reading copies instead of mapping the file, so that the memory of the process stays bounded.
 
     Args:
-        path: path of the file, which holds nothing but the values.
+        path: path of the file, which holds nothing but the values; a column that was deleted is empty.
         dtype: type of the values.
     """
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
-        self._length = path.stat().st_size // self.dtype.itemsize
+        self._length = path.stat().st_size // self.dtype.itemsize if path.is_file() else 0
 
     def __len__(self) -> int:
         return self._length

@@ -3,12 +3,14 @@
 Shape legend: V vocabulary, M[k] n-grams of order k, R n-grams of a part.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from torch_linguist.errors import ConfigError
 from torch_linguist.model.ngram.columns import Column, FileColumn, Lookup, Part, Sink, Store, parts
 from torch_linguist.model.ngram.counts import CountLevel, NGramCounts
 from torch_linguist.model.ngram.smoothing import Estimates, FloatArray, Method
@@ -214,3 +216,22 @@ def delete(*columns: Column | None) -> None:
     for column in columns:
         if isinstance(column, FileColumn):
             column.delete()
+
+
+def smallest_counts(min_count: int | Sequence[int], order: int) -> list[int]:
+    """Return the smallest count of each order, order 1 first.
+
+    Raises:
+        ConfigError: the numbers are below 1, decrease, are too many, or would leave out words.
+    """
+    # One number does not apply to words; a list includes them.
+    least = [1, min_count] if isinstance(min_count, int) else list(min_count)
+    if not least or len(least) > max(order, 2) or least[0] != 1:
+        raise ConfigError(
+            f"min_count={min_count} must be one number, or a list of at most order={order} numbers that begins with 1 "
+            "(words are always kept: use tokenizer.min_frequency)"
+        )
+    least = (least + [least[-1]] * order)[:order]
+    if any(high < low for low, high in itertools.pairwise(least)) or least[0] < 1:
+        raise ConfigError(f"min_count={min_count} must hold numbers of at least 1 that never decrease with the order")
+    return least

@@ -3,7 +3,6 @@
 Shape legend: B batch, T time, V vocabulary, R rows of words, W words in a row, P = B * T, M[k] n-grams of order k.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +16,7 @@ from torch_linguist.model.base import LanguageModel
 from torch_linguist.model.ngram.columns import Column, Store
 from torch_linguist.model.ngram.counts import NGramCounts, WordArray, check_stream, count_ngrams, word_bits
 from torch_linguist.model.ngram.disk_counts import count_on_disk
-from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, estimate
+from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, estimate, smallest_counts
 from torch_linguist.model.ngram.pruning import prune_entropy
 from torch_linguist.model.ngram.quantized import QuantizedLevel, quantize
 from torch_linguist.model.ngram.smoothing import SMOOTHINGS, smoothing_method
@@ -89,7 +88,7 @@ class NGramModel(LanguageModel):
         self.add_k, self.backoff_factor, self.entropy_threshold = add_k, backoff_factor, entropy_threshold
         self.memory_limit_mib, self.quantize_bits = memory_limit_mib, quantize_bits
         self._check_arguments()
-        self.min_count = _min_counts(min_count, order)
+        self.min_count = smallest_counts(min_count, order)
         self.history_length = order - 1
         # The scores of stupid backoff are not probabilities.
         self.is_normalized = smoothing != "stupid_backoff"
@@ -329,25 +328,6 @@ class NGramModel(LanguageModel):
                 place = torch.arange(row.size(0), device=row.device) + (ends[0] - before)[row]
                 flat[row * self.vocab_size + level.words(place)] = level.log_probs(place) + dropped[k + 1][row]
         return logits
-
-
-def _min_counts(min_count: int | Sequence[int], order: int) -> list[int]:
-    """Return the smallest count of each order, order 1 first.
-
-    Raises:
-        ConfigError: the numbers are below 1, decrease, are too many, or would leave out words.
-    """
-    # One number does not apply to words; a list includes them.
-    least = [1, min_count] if isinstance(min_count, int) else list(min_count)
-    if not least or len(least) > max(order, 2) or least[0] != 1:
-        raise ConfigError(
-            f"min_count={min_count} must be one number, or a list of at most order={order} numbers that begins with 1 "
-            "(words are always kept: use tokenizer.min_frequency)"
-        )
-    least = (least + [least[-1]] * order)[:order]
-    if any(high < low for low, high in itertools.pairwise(least)) or least[0] < 1:
-        raise ConfigError(f"min_count={min_count} must hold numbers of at least 1 that never decrease with the order")
-    return least
 
 
 def _check_tables(model: nn.Module, _: Any) -> None:

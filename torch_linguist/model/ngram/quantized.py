@@ -37,7 +37,8 @@ class QuantizedLevel(Level):
         high_words: bits 16 to 23 of it, uint8 [M[k] + 1]; empty for vocabularies of at most 65,536.
         prob_codes: code of each log-probability, uint8 [M[k] + 1].
         backoff_codes: code of the log backoff weight of each context, uint8 [M[k - 1] + 1]; that of -1 is the last.
-        low_offsets: lower 8 bits of the first continuation of each context, uint8 [M[k - 1] + 1].
+        low_offsets: lower 8 bits of the first continuation of each context, uint8 [M[k - 1] + 2]; the last
+            two are M[k].
         rises: first context whose offset is at least 256, 512, ..., int64.
         probs: log-probability of each code, float32 [256].
         backoffs: log backoff weight of each code, float32 [256]; that of code 0 is 0.
@@ -59,7 +60,7 @@ class QuantizedLevel(Level):
         self.register_buffer("high_words", torch.zeros(int(self.is_wide), dtype=torch.uint8))
         self.register_buffer("prob_codes", torch.zeros(1, dtype=torch.uint8))
         self.register_buffer("backoff_codes", torch.zeros(contexts + 1, dtype=torch.uint8))
-        self.register_buffer("low_offsets", torch.zeros(contexts + 1, dtype=torch.uint8))
+        self.register_buffer("low_offsets", torch.zeros(contexts + 2, dtype=torch.uint8))
         self.register_buffer("rises", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("probs", torch.zeros(CODES))
         self.register_buffer("backoffs", torch.zeros(CODES))
@@ -124,7 +125,7 @@ class QuantizedLevel(Level):
 
     def _context_of(self, place: int) -> int:
         """Return the context of an n-gram."""
-        low, high = 0, self.low_offsets.numel() - 1
+        low, high = 0, self.low_offsets.numel() - 2
         while high - low > 1:
             middle = (low + high) // 2
             if int(self.offsets(torch.tensor([middle]))) <= place:
@@ -138,7 +139,7 @@ class QuantizedLevel(Level):
         shapes = (self.low_words.shape, self.prob_codes.shape, self.high_words.shape, self.probs.shape)
         require(size >= 0 and shapes == ((size + 1,), (size + 1,), (wide,), (CODES,)), "their shapes do not match")
         below = (self.backoff_codes.shape, self.low_offsets.shape, self.backoffs.shape)
-        require(below == ((contexts + 1,), (contexts + 1,), (CODES,)), "their shapes do not match")
+        require(below == ((contexts + 1,), (contexts + 2,), (CODES,)), "their shapes do not match")
         rises = self.rises.numpy()
         require(rises.ndim == 1 and len(rises) == size >> 8, "their shapes do not match")
         require(not len(rises) or bool((np.diff(rises) >= 0).all()), "their offsets are not sorted")
@@ -279,12 +280,12 @@ def quantize(model: BackoffModel, k: int, store: Store) -> dict[str, Column]:
         lengths = np.bincount(part.prefix, minlength=part.width)
         add_offsets(part.rows.start + np.cumsum(lengths) - lengths, part.contexts.start)
         progress.advance(len(part.word))
-    # The entry that belongs to no n-gram, and the end of the last context.
+    # The entries that belong to no n-gram, and the end of the last context.
     end = np.zeros(1, np.int64)
     for name in ("prob_codes", "backoff_codes"):
         sinks[name].append(end)
     _append_words(sinks["low_words"], sinks["high_words"], end, wide=bits > 16)
-    add_offsets(end + len(level.keys), len(level.log_backoff))
+    add_offsets(np.full(2, len(level.keys)), len(level.log_backoff))
     buffers = {name: sink.finish() for name, sink in sinks.items()}
     return {**buffers, "probs": probs.centers, "backoffs": backoffs.centers}
 

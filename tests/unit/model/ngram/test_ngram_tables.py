@@ -85,7 +85,9 @@ QUANTIZED = [
 ]
 
 
-@pytest.mark.parametrize(("bits", "change", "problem"), [(None, *row) for row in EXACT] + [(8, *row) for row in QUANTIZED])
+@pytest.mark.parametrize(
+    ("bits", "change", "problem"), [(None, *row) for row in EXACT] + [(8, *row) for row in QUANTIZED]
+)
 def test_forged_tables_are_refused(bits: int | None, change: Callable[[Tables], None], problem: str) -> None:
     model, stored = tables(bits)
     model.load_state_dict(stored)

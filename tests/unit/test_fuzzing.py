@@ -23,7 +23,7 @@ from torch_linguist.data import TokenizedCorpus
 from torch_linguist.data.cache import _open
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.ngram.arpa import read_arpa
+from torch_linguist.model.ngram import read_arpa
 from torch_linguist.pipeline.grid_table import COLUMNS, read_points
 from torch_linguist.pipeline.progress import Progress
 from torch_linguist.report.plots import plot_grid

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.checkpoint.model_building import build_model, first_line
-from torch_linguist.errors import TrainingError
+from torch_linguist.errors import DataError, TrainingError
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import whole_file
 
@@ -113,8 +113,12 @@ def _check_seal(path: Path) -> None:
         raise TrainingError(f"{path}: not a readable checkpoint (damaged: its checksum is not that of its content)")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """The content of a checkpoint.
+
+    Args:
+        path: path of the file.
+        mapped: whether the tensors are memory-mapped instead of read.
 
     Raises:
         TrainingError: there is no such file, it is damaged, or it is not a checkpoint of this format.
@@ -126,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load raises whatever a damaged zip or pickle gives
         raise TrainingError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -147,7 +151,8 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
         TrainingError: the file cannot be read, or names a class outside the trusted packages,
             or its weights are not of the model that it describes.
     """
-    content = read_checkpoint(path)
+    # A model that takes over its tables instead of copying them shares the memory with other processes.
+    content = read_checkpoint(path, mapped=True)
     try:
         target, arguments = str(content["model"]["target"]), content["model"]["arguments"]
     except (KeyError, TypeError) as error:
@@ -170,6 +175,8 @@ def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> N
     """
     try:
         model.load_state_dict(content["weights"])
+    except DataError as error:
+        raise TrainingError(f"{path}: {error}") from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"{path}: its weights do not fit this {type(model).__name__}; give the model its training was begun with"

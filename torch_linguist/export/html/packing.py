@@ -18,8 +18,8 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel, Mixture
+from torch_linguist.model.ngram.estimation import BackoffModel
 from torch_linguist.model.ngram.pruning import prune_entropy
-from torch_linguist.model.ngram.smoothing import BackoffModel
 
 MOST_NGRAMS = 4_000_000
 """n-grams of a page at most; a larger model is pruned by entropy, and the page says so."""
@@ -197,7 +197,7 @@ def rounded_ngrams(model: BackoffModel) -> BackoffModel:
     pruned, _ = page_ngrams(model)
     levels = []
     for level in pruned.levels:
-        (prob, probs), (backoff, backoffs) = coded(level.log_prob), coded(level.log_backoff)
+        (prob, probs), (backoff, backoffs) = coded(level.log_prob[:]), coded(level.log_backoff[:])
         levels.append(replace(level, log_prob=probs[prob].astype(float), log_backoff=backoffs[backoff].astype(float)))
     return replace(pruned, levels=tuple(levels))
 
@@ -208,13 +208,14 @@ def _pack_ngrams(model: LanguageModel, blob: Blob) -> dict[str, Any]:
     size = "uint16" if estimated.vocab_size <= 1 << 16 else "uint32"
     contexts = estimated.vocab_size
     for order, level in enumerate(estimated.levels, start=2):
-        words = level.keys & ((1 << estimated.word_bits) - 1)
-        starts = np.searchsorted(level.keys >> estimated.word_bits, np.arange(contexts + 1))
+        keys = level.keys[:]
+        words = keys & ((1 << estimated.word_bits) - 1)
+        starts = np.searchsorted(keys >> estimated.word_bits, np.arange(contexts + 1))
         tensors[f"order{order}.words"] = blob.add(words, size)
         tensors[f"order{order}.starts"] = blob.add(starts, "uint32")
         for name, book, values in (
-            ("log_prob", "prob_book", level.log_prob),
-            ("log_backoff", "backoff_book", level.log_backoff),
+            ("log_prob", "prob_book", level.log_prob[:]),
+            ("log_backoff", "backoff_book", level.log_backoff[:]),
         ):
             codes, centers = coded(values)
             tensors[f"order{order}.{name}"] = blob.add(codes, "uint8")

@@ -1,6 +1,7 @@
-"""N-gram models: counted, smoothed and queried as sorted integer arrays."""
+"""N-gram models: counted, smoothed and queried as sorted arrays."""
 
-from torch_linguist.model.ngram.arpa import read_arpa, write_arpa
+from torch_linguist.model.ngram.arpa_reading import read_arpa
+from torch_linguist.model.ngram.arpa_writing import write_arpa
 from torch_linguist.model.ngram.model import NGramModel
 from torch_linguist.model.ngram.pruning import prune_entropy
 

@@ -1,12 +1,13 @@
-"""Counting: the n-grams of a token stream as sorted integer arrays, one level an order.
+"""Counting: the n-grams of a token stream as sorted integer arrays, one level per order.
 
 Shape legend: N tokens of the stream, V vocabulary, M[k] distinct n-grams of order k.
 
-An n-gram of order k is one int64 key, ``(prefix << word_bits) | word``: `prefix` is the index of its first k - 1 words
-in the level below (level 1 is the vocabulary itself), `word` its last word. The keys of a level ascend, so the
-continuations of a context are neighbors, and one binary search finds an n-gram.
+An n-gram of order k is one int64 key, ``(prefix << word_bits) | word``. `prefix` is the index of its first k - 1 words
+in the level below (level 1 is the vocabulary), `word` its last word. The keys of a level ascend, so the continuations
+of a context are neighbors and one binary search finds an n-gram.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_linguist.errors import DataError
+from torch_linguist.model.ngram.columns import Column
 
 IntArray = npt.NDArray[np.int64]
 IndexArray = npt.NDArray[np.int32]
 WordArray = npt.NDArray[np.integer[Any]]
 
 MAX_TOKENS = 2**31 - 2
-# Positions sorted at a time, at most: small enough for the processor's caches.
 SLICE_BITS = 21
-# Ids checked at a time, so that the check of a memory-mapped stream needs no room of its own.
-_CHECK = 1 << 22
+"""Binary logarithm of the number of positions sorted at a time: few enough for the caches of the processor."""
+
+# Number of ids checked at a time, so that checking a memory-mapped stream takes little memory.
+_CHECKED = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,13 @@ class CountLevel:
     Attributes:
         keys: ``(prefix << word_bits) | word``, ascending, int64 [M[k]].
         suffix: index of the last k - 1 words in the level below, int32 [M[k]].
-        counts: occurrences, int64 [M[k]].
-        start: index of the n-gram that opens the stream, -1 where the stream is shorter than k words.
+        counts: number of occurrences, int64 [M[k]].
+        start: index of the n-gram that opens the stream, -1 if the stream is shorter than k words.
     """
 
-    keys: IntArray
-    suffix: IndexArray
-    counts: IntArray
+    keys: Column
+    suffix: Column
+    counts: Column
     start: int
 
 
@@ -49,8 +52,8 @@ class NGramCounts:
 
     Attributes:
         vocab_size: V.
-        word_bits: bits that a word takes in a key.
-        unigrams: how often each word occurs, int64 [V]; the <eos> before the stream is context and not counted.
+        word_bits: bits of a word in a key.
+        unigrams: number of occurrences of each word, int64 [V]; the <eos> before the stream is context and not counted.
         levels: orders 2 up to the highest.
     """
 
@@ -61,33 +64,33 @@ class NGramCounts:
 
 
 def word_bits(vocab_size: int) -> int:
-    """Bits that the ids of a vocabulary take, at least one."""
+    """Return the number of bits of an id, at least one."""
     return max(1, (vocab_size - 1).bit_length())
 
 
 def check_stream(ids: WordArray, vocab_size: int, eos_id: int) -> None:
-    """Refuses a stream that cannot be counted.
+    """Check that a stream can be counted.
 
     Raises:
         DataError: the stream is empty or too long, or an id lies outside the vocabulary.
     """
     if ids.ndim != 1 or len(ids) == 0:
-        raise DataError(f"ids of shape {ids.shape} hold no token to count: give one stream with at least one token")
+        raise DataError(f"ids of shape {ids.shape} hold no token to count: pass one stream of at least one token")
     if len(ids) > MAX_TOKENS:
         raise DataError(f"{len(ids):,} tokens are more than {MAX_TOKENS:,}, the most that can be counted at once")
     if not 0 <= eos_id < vocab_size:
         raise DataError(f"eos_id={eos_id} lies outside the vocabulary of {vocab_size} types")
-    for begin in range(0, len(ids), _CHECK):
-        part = ids[begin : begin + _CHECK]
+    for begin in range(0, len(ids), _CHECKED):
+        part = ids[begin : begin + _CHECKED]
         if int(part.max()) >= vocab_size or int(part.min()) < 0:
             raise DataError(
-                f"ids run from {int(part.min())} to {int(part.max())}, outside the vocabulary of {vocab_size} types: "
-                "the stream was made by another tokenizer"
+                f"ids from {int(part.min())} to {int(part.max())} lie outside the vocabulary of {vocab_size} types: "
+                "the stream was encoded by another tokenizer"
             )
 
 
 def with_start(ids: WordArray, vocab_size: int, eos_id: int) -> WordArray:
-    """The stream after the <eos> that its first token is predicted from, [N + 1], in the narrowest integers."""
+    """Return the stream after the <eos> that its first token is predicted from, [N + 1], in the narrowest integers."""
     words: WordArray = np.empty(len(ids) + 1, dtype=np.uint16 if vocab_size <= 1 << 16 else np.int32)
     words[0] = eos_id
     words[1:] = ids
@@ -95,19 +98,16 @@ def with_start(ids: WordArray, vocab_size: int, eos_id: int) -> WordArray:
 
 
 def count_ngrams(ids: WordArray, vocab_size: int, order: int, eos_id: int) -> NGramCounts:
-    """Counts all n-grams of a stream, in memory.
-
-    The stream is sorted order by order: the positions, already sorted by their (k - 1)-gram, are sorted within each by
-    the next word. Nothing is compared twice and no n-gram is ever spelled out.
+    """Count all n-grams of a stream in memory.
 
     Args:
         ids: token ids [N].
         vocab_size: V.
-        order: the highest order counted.
+        order: highest order counted.
         eos_id: the word that the first token is predicted from.
 
     Returns:
-        The counts. An order above N + 1 has an empty level.
+        The counts. The level of an order above N + 1 is empty.
 
     Raises:
         DataError: the stream is empty or too long, or an id lies outside the vocabulary.
@@ -117,18 +117,33 @@ def count_ngrams(ids: WordArray, vocab_size: int, order: int, eos_id: int) -> NG
     bits = word_bits(vocab_size)
     unigrams = np.bincount(words, minlength=vocab_size).astype(np.int64, copy=False)
     unigrams[eos_id] -= 1
+    levels = tuple(level for level, _ in counted_levels(words, order, bits))
+    return NGramCounts(vocab_size, bits, unigrams, levels)
 
+
+def counted_levels(words: WordArray, order: int, bits: int) -> Iterator[tuple[CountLevel, IndexArray]]:
+    """Count the n-grams of a sequence, order by order.
+
+    Positions that are sorted by their (k - 1)-gram are sorted within each by the next word: nothing is compared twice
+    and no n-gram is ever spelled out.
+
+    Args:
+        words: ids; every n-gram within them is counted.
+        order: highest order counted.
+        bits: bits of a word in a key.
+
+    Yields:
+        Level k from 2 up, and the index of the k-gram that ends at each word (empty for the highest order).
+    """
     positions = _sorted_positions(words)
     index: IndexArray = words.astype(np.int32)
-    levels: list[CountLevel] = []
     for k in range(2, order + 1):
         level, positions, index = _extend(words, positions, index, k, bits, last=k == order)
-        levels.append(level)
-    return NGramCounts(vocab_size, bits, unigrams, tuple(levels))
+        yield level, index
 
 
 def _sorted_positions(words: WordArray) -> IndexArray:
-    """Positions of a stream, ordered by their word and then by themselves."""
+    """Return the positions of a stream, ordered by their word, then by themselves."""
     shift = len(words).bit_length()
     packed = words.astype(np.int64)
     packed <<= shift
@@ -141,15 +156,15 @@ def _sorted_positions(words: WordArray) -> IndexArray:
 def _extend(
     words: WordArray, positions: IndexArray, index: IndexArray, k: int, bits: int, *, last: bool
 ) -> tuple[CountLevel, IndexArray, IndexArray]:
-    """Makes level k out of level k - 1.
+    """Build level k from level k - 1.
 
     Args:
         words: the stream.
-        positions: ends of all (k - 1)-grams, ordered by the index of the (k - 1)-gram.
+        positions: last positions of all (k - 1)-grams, ordered by the index of the (k - 1)-gram.
         index: index of the (k - 1)-gram that ends at each position.
-        k: the order to make.
+        k: order of the new level.
         bits: bits of a word.
-        last: no order follows, so that the positions need not be kept.
+        last: whether no order follows, so that the positions are not kept.
 
     Returns:
         The level, and `positions` and `index` for order k.
@@ -162,7 +177,7 @@ def _extend(
     suffixes: list[IndexArray] = []
     counts: list[IntArray] = []
     start, size, begin = -1, 0, 0
-    # The contexts of a slice, a word and a slot share 63 bits.
+    # A context counted from the first of its slice, a word and a slot share 63 bits.
     slice_size = 1 << min(SLICE_BITS, 61 - 2 * bits)
     while begin < len(ends):
         end = _slice_end(index, ends, begin, slice_size)
@@ -198,10 +213,10 @@ def _extend(
 
 
 def _slice_end(index: IndexArray, ends: IndexArray, begin: int, size: int) -> int:
-    """Where a slice of the sorted ends may stop: about `size` on, never within the continuations of one context."""
+    """Return where a slice of the sorted ends stops: about `size` further, never within one context."""
     if begin + size >= len(ends):
         return len(ends)
-    # The contexts ascend along `ends`: search them without writing them all out.
+    # The contexts ascend along `ends`: a binary search by hand needs no copy of them.
     context = index[ends[begin + size] - 1]
     low, high = begin, begin + size
     if index[ends[begin] - 1] == context:
@@ -217,7 +232,7 @@ def _slice_end(index: IndexArray, ends: IndexArray, begin: int, size: int) -> in
 
 
 def _join(parts: list[npt.NDArray[Any]], dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
-    """The parts in one array, empty where there are none."""
+    """Concatenate parts, of which there may be none."""
     if len(parts) == 1:
         return parts[0].astype(dtype, copy=False)
     return np.concatenate(parts, dtype=dtype) if parts else np.empty(0, dtype=dtype)

@@ -3,9 +3,8 @@
 Shape legend: B batch, T time, V vocabulary, R rows of words, W words in a row, P = B * T, M[k] n-grams of order k.
 """
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,67 +13,53 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.base import LanguageModel
-from torch_linguist.model.ngram.counts import NGramCounts, WordArray, count_ngrams, word_bits
-from torch_linguist.model.ngram.external import MEBIBYTE, MINIMUM_MIB, count_on_disk, counting_bytes
+from torch_linguist.model.ngram.columns import Column, Store
+from torch_linguist.model.ngram.counts import NGramCounts, WordArray, check_stream, count_ngrams, word_bits
+from torch_linguist.model.ngram.disk_counts import count_on_disk
+from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, estimate, smallest_counts
 from torch_linguist.model.ngram.pruning import prune_entropy
-from torch_linguist.model.ngram.smoothing import SMOOTHINGS, BackoffLevel, BackoffModel, smooth
+from torch_linguist.model.ngram.quantized import QuantizedLevel, quantize
+from torch_linguist.model.ngram.smoothing import SMOOTHINGS, smoothing_method
+from torch_linguist.model.ngram.sorting import KeySearch
+from torch_linguist.model.ngram.tables import ExactLevel, Level, check_log_probs, check_sums, require
+from torch_linguist.model.ngram.workspace import (
+    MEBIBYTE,
+    MINIMUM_MIB,
+    counting_bytes,
+    fingerprint,
+    stretch_tokens,
+    temporary_bytes,
+    workspace,
+)
 
 MAX_ORDER = 8
-_SORT_FROM = 1 << 13
-
-
-class NGramLevel(nn.Module):
-    """One order k >= 2: its n-grams as ascending int64 keys, their log-probabilities, the backoff of their contexts.
-
-    Each buffer ends in one entry that belongs to no n-gram, so that a search always lands within them; the last backoff
-    is 0, that of a context of -1.
-    """
-
-    keys: Tensor
-    log_prob: Tensor
-    log_backoff: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("keys", torch.full((1,), torch.iinfo(torch.int64).max))
-        self.register_buffer("log_prob", torch.zeros(1, dtype=torch.float64))
-        self.register_buffer("log_backoff", torch.zeros(1, dtype=torch.float64))
-
-    def assign(self, level: BackoffLevel) -> None:
-        """Takes over estimated arrays."""
-        self.keys = torch.from_numpy(np.append(level.keys, np.iinfo(np.int64).max))
-        self.log_prob = torch.from_numpy(np.append(level.log_prob, 0.0))
-        self.log_backoff = torch.from_numpy(np.append(level.log_backoff, 0.0))
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        # The sizes are those of the corpus, unknown to the constructor.
-        for name, buffer in list(self.named_buffers(recurse=False)):
-            stored = state_dict.get(prefix + name)
-            if isinstance(stored, Tensor):
-                setattr(self, name, torch.empty_like(buffer, device=buffer.device).resize_(stored.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+# Number of words from which sorting the queries pays off.
+_SORTED_FROM = 1 << 13
 
 
 class NGramModel(LanguageModel):
-    """An n-gram model with the contract of the neural ones; it is fitted by counting instead of by gradients.
+    """An n-gram model with the contract of the neural ones, fitted by counting instead of by gradients.
 
     Before `fit_counts` it is the uniform distribution. Its state is the last order - 1 words, one int64 tensor
-    [order - 1, B], -1 where there was none yet. `forward` returns log-probabilities that add up to one (but for stupid
-    backoff, which has no normalized scores), in float64 unless the module was cast.
+    [order - 1, B], -1 where there is none yet. `forward` returns log-probabilities that add up to one: exactly in
+    float64, within the error of quantization in float32. The scores of stupid backoff are not normalized.
 
     Args:
         vocab_size: V.
-        order: words in the longest n-gram, 1 to 8.
+        order: number of words in the longest n-gram, 1 to 8.
         smoothing: ``kneser_ney`` (interpolated modified Kneser-Ney), ``witten_bell``, ``add_k`` or ``stupid_backoff``
             (scores that are not probabilities: its perplexity cannot be compared with that of the others).
-        min_count: n-grams that occur less often are left out: one number for all orders from 2 up, or one an order from
-            order 1 up, the last standing for all further orders. Words are never left out.
-        add_k: what ``add_k`` adds to every count.
-        backoff_factor: what ``stupid_backoff`` multiplies with for each word of context that it drops.
-        entropy_threshold: n-grams whose loss raises the model's own perplexity by less than this share are removed
+        min_count: smallest count of an n-gram that is kept: one number for all orders from 2 up, or one per order from
+            order 1 up, the last of which holds for all further orders. Words are always kept.
+        min_word_count: n-grams of two words and more are left out if one of their words occurs less often.
+        add_k: number that ``add_k`` adds to every count.
+        backoff_factor: factor of ``stupid_backoff`` for each word of context that it drops.
+        entropy_threshold: n-grams whose removal raises the model's own perplexity by less than this share are removed
             after the estimation (Stolcke 1998); 0 keeps all.
-        memory_limit_mib: where counting would take more, it works on disk, in the folder for temporary files, with the
-            same result; the estimated model comes on top. None to count in memory.
+        memory_limit_mib: working memory in MiB. A stream that would take more is counted and estimated in temporary
+            files, with the same result, and the fitted tables are memory-mapped. None works in memory.
+        quantize_bits: 8 stores log-probabilities and backoff weights as codes of 8 bits in a compact trie; None stores
+            them exactly.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -83,7 +68,7 @@ class NGramModel(LanguageModel):
     is_counted = True
     unigrams: Tensor
     if TYPE_CHECKING:  # TorchScript reads annotations and knows none for a list of modules.
-        levels: list[NGramLevel]
+        levels: list[Level]
 
     def __init__(
         self,
@@ -91,120 +76,156 @@ class NGramModel(LanguageModel):
         order: int = 5,
         smoothing: str = "kneser_ney",
         min_count: int | Sequence[int] = 1,
+        min_word_count: int = 1,
         add_k: float = 0.01,
         backoff_factor: float = 0.4,
         entropy_threshold: float = 0.0,
         memory_limit_mib: int | None = None,
+        quantize_bits: int | None = None,
     ) -> None:
         super().__init__()
-        if vocab_size < 1:
-            raise ConfigError(f"vocab_size={vocab_size} must be at least 1")
-        if not 1 <= order <= MAX_ORDER:
-            raise ConfigError(f"order={order} must be from 1 to {MAX_ORDER}")
-        if smoothing not in SMOOTHINGS:
-            raise ConfigError(f"smoothing={smoothing} is not known; choices: {', '.join(SMOOTHINGS)}")
-        if not 0 < add_k < math.inf:
-            raise ConfigError(f"add_k={add_k} must be greater than 0")
-        if not 0 < backoff_factor <= 1:
-            raise ConfigError(f"backoff_factor={backoff_factor} must be greater than 0 and at most 1")
-        if not 0 <= entropy_threshold < math.inf:
-            raise ConfigError(f"entropy_threshold={entropy_threshold} must be a number of at least 0")
-        if entropy_threshold and smoothing == "stupid_backoff":
-            raise ConfigError(
-                f"entropy_threshold={entropy_threshold} needs probabilities, which stupid_backoff has not"
-            )
-        if memory_limit_mib is not None and memory_limit_mib < MINIMUM_MIB:
-            raise ConfigError(f"memory_limit_mib={memory_limit_mib} must be at least {MINIMUM_MIB}, or null")
-        self.vocab_size = vocab_size
-        self.order = order
+        self.vocab_size, self.order, self.smoothing, self.min_word_count = vocab_size, order, smoothing, min_word_count
+        self.add_k, self.backoff_factor, self.entropy_threshold = add_k, backoff_factor, entropy_threshold
+        self.memory_limit_mib, self.quantize_bits = memory_limit_mib, quantize_bits
+        self._check_arguments()
+        self.min_count = smallest_counts(min_count, order)
         self.history_length = order - 1
-        self.smoothing = smoothing
         # The scores of stupid backoff are not probabilities.
         self.is_normalized = smoothing != "stupid_backoff"
-        self.min_count = _min_counts(min_count, order)
-        self.add_k = add_k
-        self.backoff_factor = backoff_factor
-        self.entropy_threshold = entropy_threshold
-        self.memory_limit_mib = memory_limit_mib
         self.word_bits = word_bits(vocab_size)
         self.unseen_backoff = math.log(backoff_factor) if smoothing == "stupid_backoff" else 0.0
-        self.register_buffer("unigrams", torch.full((vocab_size,), -math.log(vocab_size), dtype=torch.float64))
-        self.levels = cast("list[NGramLevel]", nn.ModuleList(NGramLevel() for _ in range(order - 1)))
-        if order > 1:
-            self.levels[0].log_backoff = torch.zeros(vocab_size + 1, dtype=torch.float64)
+        dtype = torch.float64 if quantize_bits is None else torch.float32
+        self.register_buffer("unigrams", torch.full((vocab_size,), -math.log(vocab_size), dtype=dtype))
+        level = ExactLevel if quantize_bits is None else QuantizedLevel
+        contexts = [vocab_size, *[0] * order]
+        levels = nn.ModuleList(level(self.word_bits, contexts[place]) for place in range(order - 1))
+        self.levels = cast("list[Level]", levels)
+        self.register_load_state_dict_post_hook(_check_tables)  # type: ignore[no-untyped-call]
+
+    def _check_arguments(self) -> None:
+        ranges = {
+            "vocab_size": (self.vocab_size >= 1, "at least 1"),
+            "order": (1 <= self.order <= MAX_ORDER, f"from 1 to {MAX_ORDER}"),
+            "smoothing": (self.smoothing in SMOOTHINGS, f"one of {', '.join(SMOOTHINGS)}"),
+            "min_word_count": (self.min_word_count >= 1, "at least 1"),
+            "add_k": (0 < self.add_k < math.inf, "greater than 0"),
+            "backoff_factor": (0 < self.backoff_factor <= 1, "greater than 0 and at most 1"),
+            "entropy_threshold": (0 <= self.entropy_threshold < math.inf, "a finite number of at least 0"),
+            "memory_limit_mib": (
+                self.memory_limit_mib is None or self.memory_limit_mib >= MINIMUM_MIB,
+                f"at least {MINIMUM_MIB}, or null",
+            ),
+            "quantize_bits": (self.quantize_bits in (None, 8), "8, or null"),
+        }
+        for name, (fits, wanted) in ranges.items():
+            if not fits:
+                raise ConfigError(f"{name}={getattr(self, name)} must be {wanted}")
+        if self.entropy_threshold and self.smoothing == "stupid_backoff":
+            raise ConfigError(
+                f"entropy_threshold={self.entropy_threshold} needs probabilities, which stupid_backoff does not have"
+            )
 
     def fit_counts(self, ids: WordArray, eos_id: int) -> None:
-        """Counts a stream and estimates the model from it.
+        """Count a stream and estimate the model from it.
 
         Args:
-            ids: token ids [N], every newline the ordinary word <eos>; may be memory-mapped.
+            ids: token ids [N], every newline the ordinary word <eos>; possibly memory-mapped.
             eos_id: the word that the first token is predicted from.
 
         Raises:
-            DataError: the stream is empty or does not fit the vocabulary.
+            DataError: the stream is empty or does not fit the vocabulary, or temporary files cannot be written.
         """
         limit = self.memory_limit_mib
         if limit is None or counting_bytes(len(ids), self.order) <= limit * MEBIBYTE:
-            self._estimate(count_ngrams(ids, self.vocab_size, self.order, eos_id))
-        else:
-            with count_on_disk(ids, self.vocab_size, self.order, eos_id, limit) as counts:
-                self._estimate(counts)
+            self._estimate(count_ngrams(ids, self.vocab_size, self.order, eos_id), Store())
+            return
+        check_stream(ids, self.vocab_size, eos_id)
+        identity = fingerprint(ids, sorted(self.arguments.items()), eos_id)
+        with workspace(identity, limit, temporary_bytes(len(ids), self.order)) as store:
+            counts = count_on_disk(ids, self.vocab_size, self.order, eos_id, store, stretch_tokens(limit))
+            self._estimate(counts, store)
 
-    def _estimate(self, counts: NGramCounts) -> None:
-        model = smooth(counts, self.smoothing, self.min_count, add_k=self.add_k, backoff_factor=self.backoff_factor)
+    def _estimate(self, counts: NGramCounts, store: Store) -> None:
+        method = smoothing_method(
+            self.smoothing, counts, self.min_count, store, add_k=self.add_k, backoff_factor=self.backoff_factor
+        )
+        model = estimate(counts, method, self.min_count, self.min_word_count, store)
         if self.entropy_threshold:
-            model = prune_entropy(model, self.entropy_threshold)
-        self.assign(model)
+            model = prune_entropy(model, self.entropy_threshold, store)
+        self.assign(model, store)
 
-    def assign(self, model: BackoffModel) -> None:
-        """Takes over an estimated model of the same vocabulary and order."""
+    def assign(self, model: BackoffModel, store: Store | None = None) -> None:
+        """Take over an estimated model of the same vocabulary and order.
+
+        Args:
+            model: the estimated model. Columns in files are memory-mapped.
+            store: where the columns of quantized tables go; None keeps them in memory.
+        """
         if model.vocab_size != self.vocab_size or len(model.levels) != self.order - 1:
             raise ConfigError(
                 f"vocab_size={self.vocab_size} and order={self.order} do not fit a model of {model.vocab_size} types "
                 f"and order {len(model.levels) + 1}"
             )
-        self.unigrams = torch.from_numpy(model.unigrams)
+        self.unigrams = torch.from_numpy(model.unigrams).to(self.unigrams.dtype)
         self.unseen_backoff = model.unseen_backoff
-        for level, estimated in zip(self.levels, model.levels, strict=True):
-            level.assign(estimated)
+        for k, level in enumerate(self.levels, start=2):
+            if isinstance(level, ExactLevel):
+                level.assign(model.levels[k - 2])
+            elif isinstance(level, QuantizedLevel):
+                level.assign(quantize(model, k, store or Store()))
 
     def backoff_model(self) -> BackoffModel:
-        """The estimated model as arrays, float64."""
-        levels = []
+        """Return the estimated model as float64 arrays in memory."""
+        levels: list[BackoffLevel] = []
         for level in self.levels:
-            keys, log_prob = level.keys[:-1].cpu().numpy(), level.log_prob[:-1].cpu().double().numpy()
-            log_backoff = level.log_backoff[:-1].cpu().double().numpy()
-            levels.append(BackoffLevel(keys, log_prob, log_backoff))
+            prefix, word = level.spelled(slice(None))
+            suffix: Column | None = word
+            if levels:
+                below = levels[-1]
+                suffix = (
+                    None
+                    if below.suffix is None
+                    else KeySearch(below.keys, 1 << 62)(
+                        (np.asarray(below.suffix, np.int64)[prefix] << self.word_bits) | word
+                    )
+                )
+                # Files of other toolkits may lack n-grams that longer ones end in.
+                if suffix is not None and (suffix < 0).any():
+                    suffix = None
+            contexts = torch.arange(len(levels[-1].keys) if levels else self.vocab_size)
+            values = level.log_probs(torch.arange(level.size())), level.log_backoffs(contexts)
+            log_prob, log_backoff = (value.cpu().double().numpy() for value in values)
+            levels.append(BackoffLevel((prefix << self.word_bits) | word, suffix, log_prob, log_backoff))
         unigrams = self.unigrams.cpu().double().numpy()
         return BackoffModel(self.vocab_size, self.word_bits, unigrams, tuple(levels), self.unseen_backoff)
 
     def ngram_counts(self) -> list[int]:
-        """Number of distinct n-grams held, order 1 first.
+        """Return the number of distinct n-grams, order 1 first.
 
-        KenLM's figures for the same stream are higher by <s>, </s> and <unk> among the unigrams, and by the n-gram that
-        begins with <s> and the one that ends in </s> at each other order.
+        KenLM reports more for the same stream: <s>, </s> and <unk> among the unigrams, and at each other order the
+        n-gram that begins with <s> and the one that ends in </s>.
         """
-        return self.backoff_model().sizes()
+        return [self.unigrams.numel(), *(level.size() for level in self.levels)]
 
     def num_parameters(self) -> int:
-        """Number of n-grams of all orders that have a probability of their own."""
-        return self.unigrams.numel() + sum(level.log_prob.numel() - 1 for level in self.levels)
+        """Return the number of n-grams of all orders that have a probability of their own."""
+        return sum(self.ngram_counts())
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        """No word seen yet: one tensor [order - 1, B] of -1."""
+        """Return the state before any word: one tensor [order - 1, B] of -1."""
         return [torch.full((self.order - 1, batch_size), -1, dtype=torch.int64, device=self.unigrams.device)]
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Log-probabilities of every word after each token, [B, T, V], and the last order - 1 words."""
+        """Return log-probabilities of every word after each token [B, T, V], and the last order - 1 words."""
         history = torch.cat([state[0].t(), tokens], dim=1)
         logits = self._distributions(history)
         return logits.view(tokens.size(0), tokens.size(1), self.vocab_size), self._last_words(history)
 
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Negative log-likelihood of the targets in nats, [B, T], and the last order - 1 words.
+        """Return the negative log-likelihood of the targets in nats [B, T], and the last order - 1 words.
 
-        Targets that are the tokens moved by one are scored as one sequence, each n-gram looked up once; any others one
-        by one.
+        If the targets are the tokens shifted by one, each n-gram of the sequence is looked up once. Other targets are
+        looked up one by one.
         """
         batch_size, time = tokens.size(0), tokens.size(1)
         history = torch.cat([state[0].t(), tokens], dim=1)
@@ -217,57 +238,55 @@ class NGramModel(LanguageModel):
         return -scores[:, -1].view(batch_size, time), new_state
 
     def _last_words(self, history: Tensor) -> list[Tensor]:
-        """The state after a history [B, W] of at least order - 1 words."""
+        """Return the state after a history [B, W] of at least order - 1 words."""
         return [history[:, history.size(1) - self.order + 1 :].t().contiguous()]
 
     def _scores(self, words: Tensor) -> Tensor:
-        """Log-probability of each word [R, W] after those before it in its row, meaningless for a -1."""
-        # No n-gram holds a -1, so none runs on into the next row.
+        """Return the log-probability of each word [R, W] after those before it in its row, meaningless for a -1."""
+        # No n-gram holds a -1, so none continues into the next row.
         flat = torch.cat([words, words.new_full((words.size(0), 1), -1)], dim=1).view(-1)
         scores = self.unigrams[flat.clamp(min=0)]
-        # The n-grams of one order that were found: where they begin, and their index.
+        # Where the n-grams of one order that were found begin, and their index.
         begin = self._places(flat)
         index = flat[begin]
         for k, level in enumerate(self.levels):
             end = begin + (k + 1)
-            query = (index << self.word_bits) | flat[end]
-            place = torch.searchsorted(level.keys, query)
-            found = level.keys[place] == query
+            place, found = level.search(index, flat[end])
             if self.unseen_backoff != 0.0:
                 missing = self._enough_words(words, k + 1)
                 missing[end] = False
                 scores = torch.where(missing, scores + self.unseen_backoff, scores)
-            backed_off = scores[end] + level.log_backoff[index]
-            scores[end] = torch.where(found, level.log_prob[place], backed_off)
+            backed_off = scores[end] + level.log_backoffs(index)
+            scores[end] = torch.where(found, level.log_probs(place), backed_off)
             kept = torch.nonzero(found).view(-1)
             begin, index = begin[kept], place[kept]
         return scores.view(words.size(0), words.size(1) + 1)[:, :-1]
 
     def _places(self, flat: Tensor) -> Tensor:
-        """The places of a flat row of words that hold one, not a -1; of a long row in the order of the words.
+        """Return the places of a flat row that hold a word, not a -1; in the order of the words if the row is long.
 
-        Queries in the order of the keys find those still in the processor's caches, twice as fast in all.
+        Queries in the order of the keys hit the caches of the processor and take half the time.
         """
-        if not torch.jit.is_scripting() and flat.numel() >= _SORT_FROM and flat.device.type == "cpu":  # type: ignore[attr-defined]
-            # Sixteen bits are as many as NumPy sorts by their digits.
+        if not torch.jit.is_scripting() and flat.numel() >= _SORTED_FROM and flat.device.type == "cpu":  # type: ignore[attr-defined]
+            # NumPy sorts integers of up to 16 bits by their digits, in linear time.
             leading = (flat >> max(0, self.word_bits - 16)).numpy().astype(np.uint16)
             order = torch.from_numpy(np.argsort(leading, kind="stable"))
             return order[flat[order] >= 0]
         return torch.nonzero(flat >= 0).view(-1)
 
     def _enough_words(self, words: Tensor, length: int) -> Tensor:
-        """Whether at least `length` words stand before each place of [R, W + 1], flat."""
+        """Return whether at least `length` words precede each place of [R, W + 1], flat."""
         seen = torch.cumsum((words >= 0).to(torch.int64), dim=1)
         return torch.cat([torch.zeros_like(seen[:, :1]), seen], dim=1).view(-1) >= length
 
     def _contexts(self, history: Tensor) -> list[Tensor]:
-        """Index of the k-gram that ends at each token, k = 1 up to order - 1.
+        """Return the index of the k-gram that ends at each token, k = 1 up to order - 1.
 
         Args:
-            history: the state's words and then the tokens, [B, order - 1 + T].
+            history: the words of the state, then the tokens, [B, order - 1 + T].
 
         Returns:
-            For each k a tensor [P], P = B * T: -1 where that k-gram is not in the model.
+            One tensor [P] per k, P = B * T, -1 where the k-gram is not in the model.
         """
         first = self.order - 1
         contexts = [history[:, first:].reshape(-1)]
@@ -275,25 +294,22 @@ class NGramModel(LanguageModel):
         for k, level in enumerate(self.levels):
             # The last level holds no contexts.
             if k < self.order - 2:
-                # A -1 on either side gives a negative query, which equals no key.
-                query = (ended[:, :-1] << self.word_bits) | history[:, 1:]
-                place = torch.searchsorted(level.keys, query)
-                index = torch.where(level.keys[place] == query, place, torch.full_like(place, -1))
+                place, found = level.search(ended[:, :-1].reshape(-1), history[:, 1:].reshape(-1))
+                index = torch.where(found, place, torch.full_like(place, -1)).view(history.size(0), -1)
                 ended = torch.cat([torch.full_like(history[:, :1], -1), index], dim=1)
                 contexts.append(ended[:, first:].reshape(-1))
         return contexts
 
     def _distributions(self, history: Tensor) -> Tensor:
-        """Log-probabilities of all words after each token of a history [B, order - 1 + T]: [P, V], P = B * T."""
+        """Return log-probabilities of all words after each token of a history [B, order - 1 + T]: [P, V], P = B * T."""
         if self.order == 1:
             return self.unigrams.expand(history.numel(), self.vocab_size).clone()
         contexts = self._contexts(history)
-        # dropped[k]: log weight of giving up all contexts of more than k words.
+        # dropped[k]: log weight of dropping all contexts of more than k words.
         dropped = [torch.zeros_like(self.unigrams[:1]).expand(contexts[0].size(0))]
         backoffs: list[Tensor] = []
         for k, level in enumerate(self.levels):
-            # A context of -1 takes the last entry, which is 0.
-            backoff = level.log_backoff[contexts[k]]
+            backoff = level.log_backoffs(contexts[k])
             if self.unseen_backoff != 0.0:
                 known = torch.cumsum((history >= 0).to(torch.int64), dim=1)[:, self.order - 1 :].reshape(-1)
                 backoff = torch.where((contexts[k] < 0) & (known > k), backoff + self.unseen_backoff, backoff)
@@ -303,34 +319,30 @@ class NGramModel(LanguageModel):
         logits = self.unigrams.unsqueeze(0) + dropped[0].unsqueeze(1)
         flat = logits.view(-1)
         for k, level in enumerate(self.levels):
-            # Most longer contexts were never seen, and a step of a generation has just one.
+            # Most of the longer contexts were never seen, and a step of generation has a single one.
             if bool((contexts[k] >= 0).any()):
-                # The words seen after a context lie side by side; after one of -1 there are none.
-                bounds = torch.stack([contexts[k], contexts[k] + 1]) << self.word_bits
-                ends = torch.searchsorted(level.keys, bounds)
+                ends = level.ranges(contexts[k])
                 lengths = ends[1] - ends[0]
                 row = torch.repeat_interleave(lengths)
                 before = torch.cumsum(lengths, dim=0) - lengths
                 place = torch.arange(row.size(0), device=row.device) + (ends[0] - before)[row]
-                word = level.keys[place] & ((1 << self.word_bits) - 1)
-                flat[row * self.vocab_size + word] = level.log_prob[place] + dropped[k + 1][row]
+                flat[row * self.vocab_size + level.words(place)] = level.log_probs(place) + dropped[k + 1][row]
         return logits
 
 
-def _min_counts(min_count: int | Sequence[int], order: int) -> list[int]:
-    """The least count of each order, order 1 first.
+def _check_tables(model: nn.Module, _: Any) -> None:
+    """Check tables that were loaded, perhaps from a stranger's file.
 
     Raises:
-        ConfigError: the numbers are below 1, decrease, are too many, or would leave out words.
+        DataError: they are not the tables of an n-gram model of these arguments.
     """
-    # One number leaves the words alone; a list names them.
-    least = [1, min_count] if isinstance(min_count, int) else list(min_count)
-    if not least or len(least) > max(order, 2) or least[0] != 1:
-        raise ConfigError(
-            f"min_count={min_count} must be one number, or a list of at most order={order} numbers that begins with 1 "
-            "(words are never left out: use tokenizer.min_frequency)"
-        )
-    least = (least + [least[-1]] * order)[:order]
-    if any(high < low for low, high in itertools.pairwise(least)) or least[0] < 1:
-        raise ConfigError(f"min_count={min_count} must hold numbers of at least 1 that never decrease with the order")
-    return least
+    assert isinstance(model, NGramModel)
+    require(model.unigrams.shape == (model.vocab_size,), "their shapes do not match")
+    log_prob = model.unigrams.double().numpy()
+    check_log_probs(log_prob)
+    if model.is_normalized:
+        check_sums(np.exp(log_prob).sum(keepdims=True), 1e-3)
+    contexts = model.vocab_size
+    for level in model.levels:
+        level.check(contexts, model.vocab_size, normalized=model.is_normalized)
+        contexts = level.size()

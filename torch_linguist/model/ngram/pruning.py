@@ -1,142 +1,175 @@
-"""Entropy pruning: an n-gram that hardly changes what the model predicts is left to the backoff.
+"""Entropy pruning: n-grams that hardly change what the model predicts are left to the backoff.
 
-Shape legend: V vocabulary, M[k] n-grams of order k, R rows of words.
+Shape legend: V vocabulary, M[k] n-grams of order k, R n-grams of a part, C contexts of a part.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from torch_linguist.errors import ConfigError
-from torch_linguist.model.ngram.counts import IntArray
-from torch_linguist.model.ngram.smoothing import BackoffLevel, BackoffModel, FloatArray, compact, spell_out
+from torch_linguist.model.ngram.columns import Array, Column, Lookup, Part, Store, slices
+from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, delete
+from torch_linguist.model.ngram.smoothing import FloatArray
 
-_ROWS = 1 << 18
 _TINY = 1e-300
 _ROUNDING = 1e-13
 
 
-def prune_entropy(model: BackoffModel, threshold: float) -> BackoffModel:
-    """Removes the n-grams whose removal raises the model's own perplexity by less than a share.
+def prune_entropy(model: BackoffModel, threshold: float, store: Store | None = None) -> BackoffModel:
+    """Remove the n-grams whose removal raises the model's own perplexity by less than a share.
 
-    The relative entropy of Stolcke 1998, "Entropy-based pruning of backoff language models", equation 5: each n-gram is
-    judged alone, from the highest order down. Unlike there, not only the context of a kept n-gram stays but also its
-    end, the n-gram without the first word, as KenLM wants it. The backoff weights are made anew, so that the
-    distributions stay whole.
+    The criterion is the relative entropy of Stolcke 1998, "Entropy-based pruning of backoff language models", equation
+    5: each n-gram is judged alone, from the highest order down. Unlike there, a kept n-gram keeps both its context and
+    its suffix (the n-gram without the first word), as KenLM requires. The backoff weights are computed anew, so that
+    the distributions stay normalized.
 
     Args:
-        model: any but stupid backoff.
+        model: any model but stupid backoff.
         threshold: largest relative rise of the perplexity for an n-gram to be removed; 1e-8 is mild, 1e-6 strong.
+        store: where the columns go; None keeps them in memory.
 
     Returns:
         The smaller model.
 
     Raises:
-        ConfigError: the threshold is negative or not finite, or the model's scores are not probabilities.
+        ConfigError: the threshold is negative or not finite, the scores of the model are not probabilities, or it lacks
+            the suffix of an n-gram.
     """
     if not 0 <= threshold < float("inf"):
-        raise ConfigError(f"entropy_threshold={threshold} must be a number of at least 0")
+        raise ConfigError(f"entropy_threshold={threshold} must be a finite number of at least 0")
     if model.unseen_backoff != 0.0:
         raise ConfigError("smoothing=stupid_backoff has no entropy to prune by: its scores are not probabilities")
-    ngrams, history = _spelled(model), _history(model)
-    keep: list[npt.NDArray[np.bool_]] = []
+    if any(level.suffix is None for level in model.levels):
+        raise ConfigError("entropy_threshold needs a model that holds the suffix of every n-gram")
+    store = store or Store()
+    kept = _kept(model, threshold, store)
+    return _renormalized(compact(model, kept, store), store)
+
+
+def _kept(model: BackoffModel, threshold: float, store: Store) -> list[Column]:
+    """Return whether each n-gram is kept, order 2 first."""
+    history: list[Column] = [model.unigrams]
+    for k, level in enumerate(model.levels[:-1], start=2):
+        history.append(_context_log_prob(model, k, level, history[-1], store))
+    kept: list[Column] = []
     for k in range(len(model.levels) + 1, 1, -1):
-        level = model.levels[k - 2]
-        wanted = _rise(level, model.word_bits, history[k - 2], _lower(model, ngrams[k - 2])) >= threshold
-        if keep:
-            above, spelled = model.levels[k - 1].keys[keep[0]], ngrams[k - 1][keep[0]]
-            wanted[above >> model.word_bits] = True
-            ends = _index(model, spelled[:, 1:])
-            wanted[ends[ends >= 0]] = True
-        keep.insert(0, wanted)
-    return _renormalized(compact(model, keep))
+        level, above = model.levels[k - 2], model.levels[k - 1] if kept else None
+        needed = _needed(model, k, above, kept[0], store) if above is not None else None
+        sink, lower = store.sink(f"entropy-kept{k}", np.bool_), _lower(model, k, store)
+
+        def judge(part: Part, level: BackoffLevel = level, lower: Lookup = lower, k: int = k) -> tuple[Part, Array]:
+            rise = _rise(part, level, history[k - 2][part.contexts], lower(suffixes(level, part.rows)))
+            return part, rise >= threshold
+
+        for part, wanted in store.map(judge, model.parts(k, store.rows)):
+            sink.append(wanted if needed is None else wanted | needed[part.rows])
+        kept.insert(0, sink.finish())
+        delete(history[k - 2], needed)
+    return kept
 
 
-def _spelled(estimated: BackoffModel) -> list[IntArray]:
-    """The words of the n-grams, [M[k], k], order 2 first."""
-    ngrams: list[IntArray] = [np.arange(estimated.vocab_size)[:, None]]
-    for level in estimated.levels:
-        ngrams.append(spell_out(ngrams[-1], level.keys, estimated.word_bits))
-    return ngrams[1:]
+def _context_log_prob(model: BackoffModel, k: int, level: BackoffLevel, below: Column, store: Store) -> Column:
+    """Return the log-probability of the words of each n-gram of order k by the model's own estimates [M[k]]."""
+    sink = store.sink(f"history{k}", np.float64)
+    for part in model.parts(k, store.rows):
+        sink.append(below[part.contexts][part.prefix] + level.log_prob[part.rows])
+    return sink.finish()
 
 
-def _history(estimated: BackoffModel) -> list[FloatArray]:
-    """Log-probability of the words of each context, by the model's own estimates: [V], [M[2]], ..."""
-    history = [estimated.unigrams]
-    for level in estimated.levels[:-1]:
-        history.append(history[-1][level.keys >> estimated.word_bits] + level.log_prob)
-    return history
+def _needed(model: BackoffModel, k: int, above: BackoffLevel, kept: Column, store: Store) -> Column:
+    """Mark the n-grams of order k that are contexts or suffixes of kept n-grams of order k + 1 [M[k]]."""
+    size, sink = len(model.levels[k - 2].keys), store.sink(f"needed{k}", np.bool_)
+    for begin in range(0, size, store.block):
+        marks = np.zeros(min(store.block, size - begin), np.bool_)
+        for rows in slices(len(above.keys), store.rows):
+            own = kept[rows]
+            for places in (above.keys[rows][own] >> model.word_bits, suffixes(above, rows)[own]):
+                marks[places[(places >= begin) & (places < begin + len(marks))] - begin] = True
+        sink.append(marks)
+    return sink.finish()
 
 
-def _lower(model: BackoffModel, ngrams: IntArray) -> FloatArray:
-    """Log-probability of each n-gram's last word after all but its first, [M[k]], by the levels below."""
-    parts = [np.empty(0)]
-    for begin in range(0, len(ngrams), _ROWS):
-        words = ngrams[begin : begin + _ROWS, 1:]
-        last = words.shape[1] - 1
-        scores = model.unigrams[words[:, last]]
-        for length in range(1, last + 1):
-            context = _index(model, words[:, last - length : last])
-            seen = context >= 0
-            scores[seen] += model.levels[length - 1].log_backoff[context[seen]]
-            place = _find(model.levels[length - 1].keys, context, words[:, last], model.word_bits)
-            found = place >= 0
-            scores[found] = model.levels[length - 1].log_prob[place[found]]
-        parts.append(scores)
-    return np.concatenate(parts)
+def suffixes(level: BackoffLevel, rows: slice) -> Array:
+    """Return the suffixes of a range of n-grams."""
+    assert level.suffix is not None
+    return level.suffix[rows]
 
 
-def _index(model: BackoffModel, words: IntArray) -> IntArray:
-    """Index of the n-gram in each row of words [R, k] among those of order k, -1 where there is none."""
-    index = words[:, 0]
-    for place in range(1, words.shape[1]):
-        index = _find(model.levels[place - 1].keys, index, words[:, place], model.word_bits)
-    return index
+def _lower(model: BackoffModel, k: int, store: Store) -> Lookup:
+    """Return the log-probabilities of the level below, where the suffix of every n-gram has its own."""
+    return Lookup(model.unigrams if k == 2 else model.levels[k - 3].log_prob, store.block)
 
 
-def _find(keys: IntArray, prefix: IntArray, word: IntArray, bits: int) -> IntArray:
-    """Index of each n-gram [R], -1 where there is none or its prefix is -1."""
-    if not len(keys):
-        return np.full(len(prefix), -1)
-    query = (prefix << bits) | word
-    # Several times as fast as NumPy's.
-    place = torch.searchsorted(torch.from_numpy(keys), torch.from_numpy(query)).numpy()
-    np.minimum(place, len(keys) - 1, out=place)
-    return np.where(keys[place] == query, place, -1)
-
-
-def _rise(level: BackoffLevel, bits: int, history: FloatArray, lower: FloatArray) -> FloatArray:
-    """Relative rise of the perplexity when an n-gram alone is removed, [M[k]].
+def _rise(part: Part, level: BackoffLevel, history: FloatArray, lower: FloatArray) -> FloatArray:
+    """Return the relative rise of the perplexity when an n-gram alone is removed [R].
 
     Args:
-        level: the level.
-        bits: bits of a word.
-        history: log-probability of the contexts [M[k - 1]].
-        lower: log-probability of the n-grams' last words after the shorter context [M[k]].
+        part: the n-grams.
+        level: their level.
+        history: log-probability of the contexts [C].
+        lower: log-probability of the n-grams' last words after the shorter context [R].
     """
-    prefix, own = level.keys >> bits, np.exp(level.log_prob)
-    left: FloatArray = np.maximum(1 - np.bincount(prefix, np.exp(lower), minlength=len(history)), _TINY)
+    log_prob, log_backoff = level.log_prob[part.rows], level.log_backoff[part.contexts]
+    prefix, own = part.prefix, np.exp(log_prob)
+    left: FloatArray = np.maximum(1 - np.bincount(prefix, np.exp(lower), minlength=part.width), _TINY)
     # What the context leaves to unseen words: 1 minus its own probabilities, without the cancellation.
-    backed_off = (np.exp(level.log_backoff) * left)[prefix]
+    backed_off = (np.exp(log_backoff) * left)[prefix]
     weight = np.log(backed_off + own) - np.log(left[prefix] + np.exp(lower))
-    change = own * (lower + weight - level.log_prob) + backed_off * (weight - level.log_backoff[prefix])
+    change = own * (lower + weight - log_prob) + backed_off * (weight - log_backoff[prefix])
     rise: FloatArray = np.expm1(-np.exp(history[prefix]) * change)
     return rise
 
 
-def _renormalized(model: BackoffModel) -> BackoffModel:
-    """The model with backoff weights made anew from the probabilities that are left, shorter contexts first."""
-    bits, ngrams = model.word_bits, _spelled(model)
-    for place, level in enumerate(model.levels):
-        prefix, contexts = level.keys >> bits, len(level.log_backoff)
-        seen = np.bincount(prefix, np.exp(level.log_prob), minlength=contexts)
-        lower = np.bincount(prefix, np.exp(_lower(model, ngrams[place])), minlength=contexts)
-        # Of a context that every word follows nothing is left but rounding, and its weight is never used.
-        open_ended = (1 - seen > _ROUNDING) & (1 - lower > _ROUNDING)
-        ratio = np.divide(1 - seen, 1 - lower, out=np.ones(contexts), where=open_ended)
-        done = BackoffLevel(level.keys, level.log_prob, np.where(open_ended, np.log(ratio), level.log_backoff))
-        # The next order's contexts back off to this one's.
-        model = replace(model, levels=(*model.levels[:place], done, *model.levels[place + 1 :]))
-    return model
+def compact(model: BackoffModel, kept: Sequence[Column], store: Store) -> BackoffModel:
+    """Return the model with only the marked n-grams, order 2 first; contexts and suffixes of kept ones are marked."""
+    levels: list[BackoffLevel] = []
+    places: Column | None = None
+    for k, (level, own) in enumerate(zip(model.levels, kept, strict=True), start=2):
+        sinks = {
+            name: store.sink(f"pruned-{name}{k}", dtype)
+            for name, dtype in (
+                ("keys", np.int64), ("suffix", np.int32), ("log_prob", np.float64), ("log_backoff", np.float64),
+                ("places", np.int32),
+            )
+        }  # fmt: skip
+        lookup, size = Lookup(places, store.block) if places is not None else None, 0
+        for part in model.parts(k, store.rows):
+            marks = own[part.rows]
+            prefix, suffix = part.prefix[marks] + part.contexts.start, suffixes(level, part.rows)[marks]
+            log_backoff = level.log_backoff[part.contexts]
+            if places is not None and lookup is not None:
+                prefix, suffix = places[part.contexts].astype(np.int64)[part.prefix[marks]], lookup(suffix)
+                log_backoff = log_backoff[kept[k - 3][part.contexts]]
+            sinks["keys"].append((prefix << model.word_bits) | part.word[marks])
+            sinks["suffix"].append(suffix)
+            sinks["log_prob"].append(level.log_prob[part.rows][marks])
+            sinks["log_backoff"].append(log_backoff)
+            sinks["places"].append(np.cumsum(marks, dtype=np.int32) + np.int32(size - 1))
+            size += int(marks.sum())
+        delete(places)
+        *columns, places = (sink.finish() for sink in sinks.values())
+        levels.append(BackoffLevel(*columns))
+    return replace(model, levels=tuple(levels))
+
+
+def _renormalized(model: BackoffModel, store: Store) -> BackoffModel:
+    """Return the model with backoff weights computed from the probabilities that are left."""
+    levels: list[BackoffLevel] = []
+    for k, level in enumerate(model.levels, start=2):
+        sink, lower = store.sink(f"new-backoff{k}", np.float64), _lower(model, k, store)
+
+        def weigh(part: Part, level: BackoffLevel = level, lower: Lookup = lower) -> FloatArray:
+            seen = np.bincount(part.prefix, np.exp(level.log_prob[part.rows]), minlength=part.width)
+            below = np.bincount(part.prefix, np.exp(lower(suffixes(level, part.rows))), minlength=part.width)
+            # A context that every word follows leaves nothing but rounding errors; its weight is never used.
+            open_ended = (1 - seen > _ROUNDING) & (1 - below > _ROUNDING)
+            ratio = np.divide(1 - seen, 1 - below, out=np.ones(part.width), where=open_ended)
+            return np.where(open_ended, np.log(ratio), level.log_backoff[part.contexts])
+
+        for log_backoff in store.map(weigh, model.parts(k, store.rows)):
+            sink.append(log_backoff)
+        delete(level.log_backoff)
+        levels.append(replace(level, log_backoff=sink.finish()))
+    return replace(model, levels=tuple(levels))

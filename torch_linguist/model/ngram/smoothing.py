@@ -1,13 +1,14 @@
 """Smoothing: from counts to the log-probabilities and backoff weights of every order.
 
-Whatever the method, the result has one form: an n-gram that was seen has its own log-probability, and a word that was
-not seen after a context has that of the shorter context, times the context's backoff weight. For the interpolated
-methods the shorter context's share is already within the probability of a seen n-gram.
+Every method yields the same form. An n-gram that was seen has its own log-probability. A word that was not seen after a
+context has that of the shorter context, times the backoff weight of the context. For the interpolated methods the
+share of the shorter context is already part of the probability of a seen n-gram.
 
-Shape legend: V vocabulary, M[k] distinct n-grams of order k.
+Shape legend: V vocabulary, M[k] distinct n-grams of order k, R n-grams of a part, C contexts of a part.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_linguist.errors import ConfigError
-from torch_linguist.model.ngram.counts import CountLevel, IntArray, NGramCounts
+from torch_linguist.model.ngram.columns import Column, Lookup, Part, Store, count_values, slices
+from torch_linguist.model.ngram.counts import IntArray, NGramCounts
 
 logger = logging.getLogger("torch_linguist.model.ngram")
 
@@ -24,156 +26,121 @@ Smoothing = Literal["kneser_ney", "witten_bell", "add_k", "stupid_backoff"]
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""For n-grams counted once, twice, and three times or more, where the counts of counts give none (KenLM's choice)."""
+"""Discounts of n-grams counted once, twice, and more often if the counts of counts yield none, as in KenLM."""
+
+Estimator = Callable[[Part, npt.NDArray[np.bool_] | None], "Estimates"]
+"""Estimates a part of one level; the second argument marks the n-grams [R] that are left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class BackoffLevel:
-    """One order k >= 2 of a smoothed model.
+class Estimates:
+    """Estimates of a part of one level.
 
     Attributes:
-        keys: as in `CountLevel`, int64 [M[k]].
-        log_prob: natural log-probability of each n-gram's last word after its first ones, float64 [M[k]].
-        log_backoff: log backoff weight of each context of k - 1 words, float64 [M[k - 1]] ([V] for k = 2).
+        log_prob: natural log-probability of each n-gram [R].
+        log_backoff: log backoff weight of each context [C].
+        prob: probability of each n-gram [R]; None for methods whose next level does not need it.
     """
 
-    keys: IntArray
     log_prob: FloatArray
     log_backoff: FloatArray
+    prob: FloatArray | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BackoffModel:
-    """A smoothed model in backoff form.
-
-    Attributes:
-        vocab_size: V.
-        word_bits: bits that a word takes in a key.
-        unigrams: natural log-probability of each word after no context, float64 [V].
-        levels: orders 2 up to the highest.
-        unseen_backoff: log weight for a context that was never seen (0 but for stupid backoff).
-    """
-
-    vocab_size: int
-    word_bits: int
-    unigrams: FloatArray
-    levels: tuple[BackoffLevel, ...]
-    unseen_backoff: float = 0.0
-
-    def sizes(self) -> list[int]:
-        """Number of n-grams of each order."""
-        return [len(self.unigrams), *(len(level.keys) for level in self.levels)]
-
-
-def smooth(
-    counts: NGramCounts, smoothing: str, min_count: list[int], *, add_k: float, backoff_factor: float
-) -> BackoffModel:
-    """Estimates a model.
+class Method:
+    """A smoothing method on one set of counts.
 
     Args:
-        counts: of the training stream.
-        smoothing: one of `SMOOTHINGS`.
-        min_count: n-grams of order k that occur less than min_count[k - 1] times are left out; their mass goes to the
-            backoff. Never decreasing.
-        add_k: what add-k adds to every count.
-        backoff_factor: what stupid backoff multiplies with for each word of context it drops.
-
-    Returns:
-        The model, without the n-grams below `min_count`.
+        counts: counts of the training stream.
+        min_count: smallest count of each order, order 1 first.
+        store: where columns that the method computes go.
     """
-    match smoothing:
-        case "kneser_ney":
-            model = _kneser_ney(counts, min_count)
-        case "witten_bell":
-            model = _witten_bell(counts, min_count)
-        case "add_k":
-            model = _add_k(counts, min_count, add_k)
-        case "stupid_backoff":
-            model = _stupid_backoff(counts, backoff_factor)
-        case _:
-            raise ConfigError(f"smoothing={smoothing} is not known; choices: {', '.join(SMOOTHINGS)}")
-    if all(least <= 1 for least in min_count):
-        return model
-    keep = [level.counts >= least for level, least in zip(counts.levels, min_count[1:], strict=True)]
-    return compact(model, keep)
+
+    def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store) -> None:
+        self.counts, self.min_count, self.store = counts, min_count, store
+        self.order = len(counts.levels) + 1
+        self.unseen_backoff = 0.0
+
+    def unigrams(self) -> Estimates:
+        """Return the estimates of the words after no context [V]."""
+        raise NotImplementedError
+
+    def level(self, k: int, lower: Column) -> Estimator:
+        """Return the estimator of level k.
+
+        Args:
+            k: the order.
+            lower: probabilities of the level below [M[k - 1]]; empty if the method does not yield them.
+        """
+        raise NotImplementedError
 
 
-def compact(model: BackoffModel, keep: list[npt.NDArray[np.bool_]]) -> BackoffModel:
-    """The model with only the n-grams marked, order 2 first; a kept n-gram's context must be kept too."""
-    levels: list[BackoffLevel] = []
-    contexts: npt.NDArray[np.bool_] | None = None
-    for level, kept in zip(model.levels, keep, strict=True):
-        keys, log_backoff = level.keys[kept], level.log_backoff
-        if contexts is not None:
-            renumbered = np.cumsum(contexts) - 1
-            words = keys & ((1 << model.word_bits) - 1)
-            keys = (renumbered[keys >> model.word_bits] << model.word_bits) | words
-            log_backoff = log_backoff[contexts]
-        levels.append(BackoffLevel(keys, level.log_prob[kept], log_backoff))
-        contexts = kept
-    return BackoffModel(model.vocab_size, model.word_bits, model.unigrams, tuple(levels), model.unseen_backoff)
-
-
-def spell_out(contexts: IntArray, keys: IntArray, bits: int) -> IntArray:
-    """The words of each n-gram of a level, [M[k], k], from those of the level below, [M[k - 1], k - 1]."""
-    return np.concatenate([contexts[keys >> bits], (keys & ((1 << bits) - 1))[:, None]], axis=1, dtype=contexts.dtype)
-
-
-def _kneser_ney(counts: NGramCounts, min_count: list[int]) -> BackoffModel:
+class KneserNey(Method):
     """Interpolated modified Kneser-Ney (Chen & Goodman 1999, section 4.3 and equation 26).
 
-    As in Heafield et al. 2013, lower orders count the distinct words before an n-gram, the beginning of the stream
-    being one; the unigrams are interpolated with the uniform distribution; n-grams below `min_count` are cut after the
-    discounts are known and leave their whole mass to the backoff.
+    As in Heafield et al. 2013, lower orders count the distinct words before an n-gram (the beginning of the stream is
+    one), the unigrams are interpolated with the uniform distribution, and n-grams that are left out are removed after
+    the discounts are computed: their whole mass goes to the backoff.
     """
-    first = _adjusted(counts, 1).astype(np.float64)
-    total = first.sum()
-    amounts = _discounts(_adjusted(counts, 1), order=1)
-    taken = amounts[np.minimum(first, 3).astype(np.intp)]
-    probabilities = (first - taken) / total + taken.sum() / total / counts.vocab_size
-    unigrams, levels = np.log(probabilities), []
-    for k, level in enumerate(counts.levels, start=2):
-        adjusted = _adjusted(counts, k)
-        amounts = _discounts(adjusted, order=k)
-        taken = amounts[np.minimum(adjusted, 3)]
-        if min_count[k - 1] > 1:
-            taken = np.where(level.counts < min_count[k - 1], adjusted, taken)
-        prefix, contexts = level.keys >> counts.word_bits, len(probabilities)
-        totals = _sums(prefix, adjusted, contexts)
-        weights = _sums(prefix, taken, contexts)
-        probabilities, backoff = _interpolate(level, prefix, adjusted - taken, totals, weights, probabilities)
-        levels.append(BackoffLevel(level.keys, np.log(probabilities), backoff))
-    return BackoffModel(counts.vocab_size, counts.word_bits, unigrams, tuple(levels))
+
+    def unigrams(self) -> Estimates:
+        first = np.asarray(self._adjusted(1)[:]).astype(np.float64)
+        total = first.sum()
+        taken = self._discounts(first, 1)[np.minimum(first, 3).astype(np.intp)]
+        return _of_words((first - taken) / total + taken.sum() / total / self.counts.vocab_size)
+
+    def level(self, k: int, lower: Column) -> Estimator:
+        level, adjusted = self.counts.levels[k - 2], self._adjusted(k)
+        amounts, lookup = self._discounts(adjusted, k), Lookup(lower, self.store.block)
+
+        def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
+            own = adjusted[part.rows]
+            taken = amounts[np.minimum(own, 3)]
+            if dropped is not None:
+                taken = np.where(dropped, own, taken)
+            totals, weights = _sums(part, own), _sums(part, taken)
+            return _interpolated(part, own - taken, totals, weights, lookup(level.suffix[part.rows]))
+
+        return estimate
+
+    def _adjusted(self, k: int) -> Column:
+        """Return the counts of distinct words before each n-gram [M[k]]; occurrences for the highest order."""
+        if k == self.order:
+            return self.counts.unigrams if k == 1 else self.counts.levels[-1].counts
+        above = self.counts.levels[k - 1].suffix
+        if k == 1:
+            return count_values(above, self.counts.vocab_size, self.store, "adjusted1")
+        level = self.counts.levels[k - 2]
+        return count_values(above, len(level.keys), self.store, f"adjusted{k}", extra=level.start)
+
+    def _discounts(self, adjusted: Column, k: int) -> FloatArray:
+        seen = np.zeros(6)
+        for part in slices(len(adjusted), self.store.rows):
+            seen += np.bincount(np.minimum(adjusted[part], 5).astype(np.intp), minlength=6)
+        return _discounts(seen, k)
 
 
-def _adjusted(counts: NGramCounts, order: int) -> IntArray:
-    """Kneser-Ney's counts: of distinct words before an n-gram, at the highest order of occurrences."""
-    if order == len(counts.levels) + 1:
-        return counts.unigrams if order == 1 else counts.levels[-1].counts
-    size = counts.vocab_size if order == 1 else len(counts.levels[order - 2].keys)
-    adjusted = np.bincount(counts.levels[order - 1].suffix, minlength=size)
-    if order > 1 and counts.levels[order - 2].start >= 0:
-        adjusted[counts.levels[order - 2].start] += 1
-    return adjusted
+def _discounts(seen: FloatArray, order: int) -> FloatArray:
+    """Return what modified Kneser-Ney subtracts from counts of 0, 1, 2, and 3 or more, float64 [4].
 
-
-def _discounts(adjusted: IntArray, order: int) -> FloatArray:
-    """What modified Kneser-Ney takes from n-grams counted 0, 1, 2, and 3 times or more, float64 [4]."""
-    if not len(adjusted):
+    Args:
+        seen: number of n-grams counted 0, 1, 2, 3, 4, and 5 times or more [6].
+        order: order of the n-grams, for the warning.
+    """
+    if not seen.any():
         return np.array([0.0, *FALLBACK_DISCOUNTS])
-    seen = np.bincount(np.minimum(adjusted, 5), minlength=6).astype(np.float64)
     if np.all(seen[1:4] > 0):
         share = seen[1] / (seen[1] + 2 * seen[2])
         amounts = np.arange(1, 4) - np.arange(2, 5) * share * seen[2:5] / seen[1:4]
-        # A discount of exactly 0 would leave an unseen word nothing.
+        # A discount of exactly 0 would leave nothing for unseen words.
         if np.all(amounts > 0):
             return np.array([0.0, *amounts])
-        problem = f"give discounts out of range ({', '.join(f'{value:.3f}' for value in amounts)})"
+        problem = f"yield discounts out of range ({', '.join(f'{value:.3f}' for value in amounts)})"
     else:
         holes = [count for count in range(1, 4) if not seen[count]]
         problem = f"have a hole (no n-gram is counted {' or '.join(map(str, holes))} times)"
     logger.warning(
-        "order %d: the counts of counts %s, as in a tiny corpus or without its rare words; discounts %s stand in",
+        "order %d: the counts of counts %s, as in a tiny corpus or one without its rare words; using the discounts %s",
         order,
         problem,
         ", ".join(map(str, FALLBACK_DISCOUNTS)),
@@ -181,94 +148,134 @@ def _discounts(adjusted: IntArray, order: int) -> FloatArray:
     return np.array([0.0, *FALLBACK_DISCOUNTS])
 
 
-def _witten_bell(counts: NGramCounts, min_count: list[int]) -> BackoffModel:
-    """Interpolated Witten-Bell: a context leaves the shorter one as much as it has distinct continuations."""
-    occurrences = counts.unigrams.astype(np.float64)
-    distinct = float(np.count_nonzero(occurrences))
-    probabilities = (occurrences + distinct / counts.vocab_size) / (occurrences.sum() + distinct)
-    unigrams, levels = np.log(probabilities), []
-    for level, least in zip(counts.levels, min_count[1:], strict=True):
-        prefix, contexts = level.keys >> counts.word_bits, len(probabilities)
-        kept = np.where(level.counts < least, 0, level.counts).astype(np.float64)
-        totals = _sums(prefix, level.counts, contexts) + _sums(prefix, kept > 0, contexts)
-        weights = totals - _sums(prefix, kept, contexts)
-        probabilities, backoff = _interpolate(level, prefix, kept, totals, weights, probabilities)
-        levels.append(BackoffLevel(level.keys, np.log(probabilities), backoff))
-    return BackoffModel(counts.vocab_size, counts.word_bits, unigrams, tuple(levels))
+class WittenBell(Method):
+    """Interpolated Witten-Bell: a context leaves as much to the shorter one as it has distinct continuations."""
+
+    def unigrams(self) -> Estimates:
+        occurrences = self.counts.unigrams.astype(np.float64)
+        distinct = float(np.count_nonzero(occurrences))
+        return _of_words((occurrences + distinct / self.counts.vocab_size) / (occurrences.sum() + distinct))
+
+    def level(self, k: int, lower: Column) -> Estimator:
+        level, lookup = self.counts.levels[k - 2], Lookup(lower, self.store.block)
+
+        def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
+            counts = level.counts[part.rows]
+            kept = _without(counts, dropped).astype(np.float64)
+            totals = _sums(part, counts) + _sums(part, kept > 0)
+            weights = totals - _sums(part, kept)
+            return _interpolated(part, kept, totals, weights, lookup(level.suffix[part.rows]))
+
+        return estimate
 
 
-def _sums(prefix: IntArray, values: npt.NDArray[Any], contexts: int) -> FloatArray:
-    """Sum of the values [M[k]] after each context, [M[k - 1]]; exact for counts."""
-    return np.bincount(prefix, values, minlength=contexts).astype(np.float64, copy=False)
+class AddK(Method):
+    """Lidstone smoothing of the highest order alone: every word of the vocabulary is counted `add_k` times more.
+
+    The lower orders only hold the contexts; their probabilities are 1 / V.
+    """
+
+    def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store, add_k: float) -> None:
+        super().__init__(counts, min_count, store)
+        self.add_k, self.added = add_k, add_k * counts.vocab_size
+
+    def unigrams(self) -> Estimates:
+        if self.order > 1:
+            return Estimates(np.full(self.counts.vocab_size, -np.log(self.counts.vocab_size)), np.empty(0))
+        return _of_words((self.counts.unigrams + self.add_k) / (self.counts.unigrams.sum() + self.added))
+
+    def level(self, k: int, lower: Column) -> Estimator:
+        level, uniform = self.counts.levels[k - 2], -np.log(self.counts.vocab_size)
+
+        def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
+            if k < self.order:
+                return Estimates(np.full(len(part.prefix), uniform), np.zeros(part.width))
+            kept = _without(level.counts[part.rows], dropped)
+            totals = _sums(part, kept) + self.added
+            log_prob = np.log(kept + self.add_k) - np.log(totals)[part.prefix]
+            return Estimates(log_prob, np.log(self.added) - np.log(totals))
+
+        return estimate
 
 
-def _interpolate(
-    level: CountLevel,
-    prefix: IntArray,
-    numerators: FloatArray,
-    totals: FloatArray,
-    weights: FloatArray,
-    lower: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Mixes a level's own estimate with that of the level below.
+class StupidBackoff(Method):
+    """Relative frequencies, and a fixed factor for each word of context dropped (Brants et al. 2007).
+
+    The scores after a context do not add up to one. Unlike in the paper, a word that never occurs scores factor / V, so
+    that no word of the vocabulary is impossible.
+    """
+
+    def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store, factor: float) -> None:
+        super().__init__(counts, min_count, store)
+        self.factor, self.unseen_backoff = factor, float(np.log(factor))
+
+    def unigrams(self) -> Estimates:
+        counts = self.counts.unigrams
+        return _of_words(np.where(counts > 0, counts / counts.sum(), self.factor / self.counts.vocab_size))
+
+    def level(self, k: int, lower: Column) -> Estimator:
+        level = self.counts.levels[k - 2]
+
+        def estimate(part: Part, dropped: npt.NDArray[np.bool_] | None) -> Estimates:
+            counts = level.counts[part.rows]
+            log_prob = np.log(counts) - np.log(_sums(part, counts)[part.prefix])
+            return Estimates(log_prob, np.full(part.width, np.log(self.factor)))
+
+        return estimate
+
+
+def smoothing_method(
+    name: str, counts: NGramCounts, min_count: Sequence[int], store: Store, *, add_k: float, backoff_factor: float
+) -> Method:
+    """Return the smoothing method of a name, one of `SMOOTHINGS`.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    match name:
+        case "kneser_ney":
+            return KneserNey(counts, min_count, store)
+        case "witten_bell":
+            return WittenBell(counts, min_count, store)
+        case "add_k":
+            return AddK(counts, min_count, store, add_k)
+        case "stupid_backoff":
+            return StupidBackoff(counts, min_count, store, backoff_factor)
+    raise ConfigError(f"smoothing={name} is not known; choices: {', '.join(SMOOTHINGS)}")
+
+
+def _of_words(prob: FloatArray) -> Estimates:
+    return Estimates(np.log(prob), np.empty(0), prob)
+
+
+def _sums(part: Part, values: npt.NDArray[Any]) -> FloatArray:
+    """Return the sum of values [R] of each context [C]; exact for counts."""
+    return np.bincount(part.prefix, values, minlength=part.width).astype(np.float64, copy=False)
+
+
+def _without(counts: IntArray, dropped: npt.NDArray[np.bool_] | None) -> IntArray:
+    """Return counts [R], 0 for n-grams that are left out."""
+    return counts if dropped is None else np.where(dropped, 0, counts)
+
+
+def _interpolated(
+    part: Part, numerators: FloatArray, totals: FloatArray, weights: FloatArray, lower: FloatArray
+) -> Estimates:
+    """Mix the estimates of a part with those of the level below.
 
     Args:
-        level: the level's n-grams.
-        prefix: the context of each, [M[k]].
-        numerators: the discounted counts [M[k]].
-        totals: denominators of the contexts [M[k - 1]].
-        weights: what each context leaves to the shorter one, before the division [M[k - 1]].
-        lower: probabilities of the level below [M[k - 1]].
-
-    Returns:
-        Probabilities [M[k]] and log backoff weights [M[k - 1]], 0 for a context that nothing follows.
+        part: the n-grams.
+        numerators: discounted counts [R].
+        totals: denominator of each context [C].
+        weights: what each context leaves to the shorter one, before the division [C].
+        lower: probability of each n-gram without its first word [R].
     """
     followed = totals > 0
     inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=followed)
     backoff = np.where(followed, weights * inverse, 1.0)
-    probabilities = lower[level.suffix]
-    probabilities *= backoff[prefix]
-    probabilities += numerators * inverse[prefix]
-    return probabilities, np.log(backoff)
+    lower *= backoff[part.prefix]
+    lower += numerators * inverse[part.prefix]
+    return Estimates(np.log(lower), np.log(backoff), lower)
 
 
-def _add_k(counts: NGramCounts, min_count: list[int], add_k: float) -> BackoffModel:
-    """Lidstone smoothing of the highest order alone: every word of the vocabulary is counted `add_k` times more.
-
-    The lower orders are there to find the contexts and say 1 / V throughout.
-    """
-    uniform = -np.log(counts.vocab_size)
-    if not counts.levels:
-        estimate = (counts.unigrams + add_k) / (counts.unigrams.sum() + add_k * counts.vocab_size)
-        return BackoffModel(counts.vocab_size, counts.word_bits, np.log(estimate), ())
-    levels, contexts = [], counts.vocab_size
-    for level in counts.levels[:-1]:
-        levels.append(BackoffLevel(level.keys, np.full(len(level.keys), uniform), np.zeros(contexts)))
-        contexts = len(level.keys)
-    last = counts.levels[-1]
-    prefix = last.keys >> counts.word_bits
-    kept = np.where(last.counts < min_count[-1], 0, last.counts)
-    totals = _sums(prefix, kept, contexts) + add_k * counts.vocab_size
-    log_prob = np.log(kept + add_k) - np.log(totals)[prefix]
-    log_backoff = np.log(add_k * counts.vocab_size) - np.log(totals)
-    levels.append(BackoffLevel(last.keys, log_prob, log_backoff))
-    return BackoffModel(counts.vocab_size, counts.word_bits, np.full(counts.vocab_size, uniform), tuple(levels))
-
-
-def _stupid_backoff(counts: NGramCounts, factor: float) -> BackoffModel:
-    """Relative frequencies, and a fixed factor for each word of context dropped (Brants et al. 2007).
-
-    The scores of a context do not add up to one. Unlike the paper, a word that never occurs scores factor / V, so that
-    no word of the vocabulary is impossible.
-    """
-    total = counts.unigrams.sum()
-    seen = counts.unigrams > 0
-    unigrams = np.log(np.where(seen, counts.unigrams / total, factor / counts.vocab_size))
-    levels, contexts = [], counts.vocab_size
-    for level in counts.levels:
-        prefix = level.keys >> counts.word_bits
-        totals = _sums(prefix, level.counts, contexts)
-        log_prob = np.log(level.counts) - np.log(totals[prefix])
-        levels.append(BackoffLevel(level.keys, log_prob, np.full(contexts, np.log(factor))))
-        contexts = len(level.keys)
-    return BackoffModel(counts.vocab_size, counts.word_bits, unigrams, tuple(levels), float(np.log(factor)))
+__all__ = ["SMOOTHINGS", "Estimates", "Method", "smoothing_method"]

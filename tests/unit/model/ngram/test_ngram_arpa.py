@@ -85,10 +85,10 @@ def test_a_given_vocabulary_leaves_out_other_words_and_lends_unk_to_lacking_ones
     ("old", "new", "message"),
     [
         ("\\data\\", "\\dada\\", "no \\\\data\\\\|ends where \\\\data\\\\"),
-        ("ngram 2=", "ngram 3=", "order 2 should be here"),
+        ("ngram 2=", "ngram 3=", "order 2 is expected here"),
         ("ngram 2=", "ngram 2=1", "header counts 1"),
-        ("\\2-grams:", "\\4-grams:", "2-grams: should be here"),
-        ("\\end\\", "", "cut off"),
+        ("\\2-grams:", "\\4-grams:", "2-grams: is expected here"),
+        ("\\end\\", "", "truncated"),
         ("ngram 3=", "ngram 3=9", "the header counts 9"),
         ("\tthe of\t", "\tthe offf\t", "line \\d+: the word 'offf' is not among"),
         ("\tthe of\t", "\tthe\t", "2-gram has a log-probability, 2 words|is not among"),
@@ -118,7 +118,7 @@ def test_a_count_too_low_or_a_file_cut_anywhere_is_refused(tmp_path: Path) -> No
     text = data.decode()
     count = int(text.split("ngram 3=")[1].split()[0])
     path.write_text(text.replace(f"ngram 3={count}", f"ngram 3={count - 1}"), encoding="utf-8")
-    with pytest.raises(DataError, match="header counts less"):
+    with pytest.raises(DataError, match="header counts fewer"):
         read_arpa(path)
 
 
@@ -154,5 +154,5 @@ def test_what_cannot_be_written_or_found_says_so(tmp_path: Path) -> None:
     packed = tmp_path / "model.arpa.gz"
     write_arpa(fitted([1, 2, 3], 2), TOKENS, packed)
     packed.write_bytes(packed.read_bytes()[:-20])
-    with pytest.raises(DataError, match="cut off"):
+    with pytest.raises(DataError, match="truncated"):
         read_arpa(packed)

@@ -1,0 +1,191 @@
+"""The tables of a fitted model: one level per order, exact here and quantized in `quantized`.
+
+Shape legend: M[k] n-grams of order k, R queries.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from torch_linguist.errors import DataError
+from torch_linguist.model.ngram.columns import extended, slices
+from torch_linguist.model.ngram.counts import IntArray
+from torch_linguist.model.ngram.estimation import BackoffLevel
+
+CHECKED_ROWS = 1 << 22
+"""Number of n-grams checked at a time."""
+
+_ROUNDING = 1e-5
+
+
+class Level(nn.Module):
+    """One order k >= 2: its n-grams, their log-probabilities, and the backoff weights of their contexts.
+
+    Args:
+        word_bits: bits of a word in a key.
+    """
+
+    def __init__(self, word_bits: int) -> None:
+        super().__init__()
+        self.word_bits = word_bits
+
+    def size(self) -> int:
+        """Return M[k]."""
+        raise NotImplementedError
+
+    def search(self, context: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
+        """Find n-grams.
+
+        Args:
+            context: index of each context in the level below [R]; -1 for none.
+            word: the next word [R]; -1 for none.
+
+        Returns:
+            Index of each n-gram [R], and whether it exists; the index of one that does not is valid but meaningless.
+        """
+        raise NotImplementedError
+
+    def ranges(self, context: Tensor) -> Tensor:
+        """Return where the continuations of each context begin and end [2, R]; empty for a context of -1."""
+        raise NotImplementedError
+
+    def words(self, place: Tensor) -> Tensor:
+        """Return the last word of n-grams."""
+        raise NotImplementedError
+
+    def log_probs(self, place: Tensor) -> Tensor:
+        """Return the log-probability of n-grams."""
+        raise NotImplementedError
+
+    def log_backoffs(self, context: Tensor) -> Tensor:
+        """Return the log backoff weight of contexts; 0 for a context of -1."""
+        raise NotImplementedError
+
+    def spelled(self, rows: slice) -> tuple[IntArray, IntArray]:
+        """Return the contexts and last words of a range of n-grams."""
+        raise NotImplementedError
+
+    def check(self, contexts: int, vocab_size: int, *, normalized: bool) -> None:
+        """Check tables that were read from a file.
+
+        Args:
+            contexts: M[k - 1].
+            vocab_size: V.
+            normalized: whether the probabilities after a context must not exceed 1 in sum.
+
+        Raises:
+            DataError: they are not the tables of an n-gram model.
+        """
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        # The sizes depend on the corpus, so the constructor does not know them. A table is taken over, not copied: it
+        # may be memory-mapped.
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            stored = state_dict.get(prefix + name)
+            if isinstance(stored, Tensor) and stored.dtype == buffer.dtype:
+                setattr(self, name, stored)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class ExactLevel(Level):
+    """A level of ascending int64 keys and float64 values.
+
+    Each buffer ends in one entry that belongs to no n-gram, so that every search ends within them. The last backoff
+    weight is 0: it is that of the context -1.
+    """
+
+    keys: Tensor
+    log_prob: Tensor
+    log_backoff: Tensor
+
+    def __init__(self, word_bits: int, contexts: int) -> None:
+        super().__init__(word_bits)
+        self.register_buffer("keys", torch.full((1,), torch.iinfo(torch.int64).max))
+        self.register_buffer("log_prob", torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("log_backoff", torch.zeros(contexts + 1, dtype=torch.float64))
+
+    def assign(self, level: BackoffLevel) -> None:
+        """Take over estimated arrays."""
+        self.keys = torch.from_numpy(extended(level.keys, np.iinfo(np.int64).max))
+        self.log_prob = torch.from_numpy(extended(level.log_prob, 0.0))
+        self.log_backoff = torch.from_numpy(extended(level.log_backoff, 0.0))
+
+    def size(self) -> int:
+        return self.keys.numel() - 1
+
+    def search(self, context: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
+        # A -1 on either side is a negative query, which equals no key.
+        query = (context << self.word_bits) | word
+        place = torch.searchsorted(self.keys, query)
+        return place, self.keys[place] == query
+
+    def ranges(self, context: Tensor) -> Tensor:
+        return torch.searchsorted(self.keys, torch.stack([context, context + 1]) << self.word_bits)
+
+    def words(self, place: Tensor) -> Tensor:
+        return self.keys[place] & ((1 << self.word_bits) - 1)
+
+    def log_probs(self, place: Tensor) -> Tensor:
+        return self.log_prob[place]
+
+    def log_backoffs(self, context: Tensor) -> Tensor:
+        return self.log_backoff[context]
+
+    def spelled(self, rows: slice) -> tuple[IntArray, IntArray]:
+        keys = self.keys[:-1][rows].cpu().numpy()
+        return keys >> self.word_bits, keys & ((1 << self.word_bits) - 1)
+
+    def check(self, contexts: int, vocab_size: int, *, normalized: bool) -> None:
+        size = self.size()
+        require(
+            size >= 0
+            and self.keys.shape == self.log_prob.shape == (size + 1,)
+            and self.log_backoff.shape == (contexts + 1,),
+            "their shapes do not match",
+        )
+        keys, log_prob = self.keys.numpy(), self.log_prob.numpy()
+        end = np.iinfo(np.int64).max
+        require(int(keys[-1]) == end and float(self.log_backoff[-1]) == 0, "their last entries are wrong")
+        require(bool(torch.isfinite(self.log_backoff).all()), "a backoff weight is not finite")
+        for rows in slices(size, CHECKED_ROWS):
+            part, own = keys[rows], log_prob[rows]
+            ascends = part < keys[rows.start + 1 : rows.stop + 1]
+            require(bool(ascends.all()) and int(part[0]) >= 0, "their keys are not sorted")
+            require(int(part[-1]) >> self.word_bits < contexts, "a key has no context")
+            require(int((part & ((1 << self.word_bits) - 1)).max()) < vocab_size, "a word lies outside the vocabulary")
+            check_log_probs(own)
+            if normalized:
+                prefix = part >> self.word_bits
+                check_sums(np.bincount(prefix - prefix[0], np.exp(own)))
+
+
+def require(condition: bool, problem: str) -> None:
+    """Raise a DataError unless a condition of a table holds."""
+    if not condition:
+        raise DataError(f"these are no tables of an n-gram model: {problem}")
+
+
+def check_log_probs(values: npt.NDArray[Any]) -> None:
+    """Check that log-probabilities are finite and at most 0, but for rounding.
+
+    Raises:
+        DataError: one is not.
+    """
+    require(bool(np.isfinite(values).all()) and not (values > _ROUNDING).any(), "a probability is not from 0 to 1")
+
+
+def check_sums(sums: npt.NDArray[Any], tolerance: float = _ROUNDING) -> None:
+    """Check that the probabilities after a context do not exceed 1 in sum.
+
+    Raises:
+        DataError: those after one context do.
+    """
+    require(not (sums > 1 + tolerance).any(), "the probabilities after a context add up to more than 1")
+
+
+__all__ = ["CHECKED_ROWS", "ExactLevel", "Level", "check_log_probs", "check_sums", "require"]

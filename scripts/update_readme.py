@@ -50,6 +50,7 @@ def record_of(folder: Path, prompts: list[str]) -> dict[str, Any]:
         "scores": {
             summary["model"]: {split: summary[split] for split in ("valid", "test")},
             **summary["baselines"],
+            **({"mixture with the n-gram": summary["mixture"]} if summary.get("mixture") else {}),
         },
         "continuations": continuations,
     }

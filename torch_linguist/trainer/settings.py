@@ -31,7 +31,8 @@ class TrainerSettings:
         max_epochs: passes over the training split (a fraction is allowed).
         max_steps: optimizer updates.
         max_tokens: training tokens.
-        max_minutes: wall-clock minutes, counted from the first update, validation included.
+        max_minutes: wall-clock minutes from the first update to the end, including validations. The schedule follows
+            the training time, which leaves them out; see `Budget`.
         eval_every: updates between validations; None chooses so that validation takes a small share of the time.
         eval_tokens: tokens of the validation split that a validation during training scores; None for all of them.
         patience: validations without a better loss after which training stops; None never does.

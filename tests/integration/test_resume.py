@@ -76,7 +76,7 @@ def assert_same(one: Any, other: Any) -> None:
     elif isinstance(one, Mapping):
         assert one.keys() == other.keys()
         for key in one:
-            if key not in ("seconds", "training_seconds", "checkpoint_seconds"):
+            if key not in ("seconds", "overhead_seconds", "training_seconds", "checkpoint_seconds"):
                 assert_same(one[key], other[key])
     elif isinstance(one, list | tuple):
         for left, right in zip(one, other, strict=True):

@@ -1,4 +1,4 @@
-"""Where a model runs, and in which precision its matrix products do."""
+"""Device of a model, precision of its matrix products, and peak memory."""
 
 import contextlib
 import functools
@@ -16,14 +16,14 @@ from torch_linguist.errors import ConfigError
 from torch_linguist.runs.files import write_json
 
 BFLOAT16_GAINS = "bfloat16.json"
-"""Name of the file in the cache's folder that keeps what was measured of each machine."""
+"""File in the cache folder with the measured gain of bfloat16 on each machine."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device named, or the best there is: CUDA, then MPS, then CPU.
+    """Return the named device; for `auto` the first available of CUDA, MPS and CPU.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -39,9 +39,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Within the block numbers below the smallest normal one count as zero; afterwards it is as it was.
+    """Flush denormal numbers to zero within the block.
 
-    Probabilities close to zero make products so small that the processor computes them ten times slower.
+    Probabilities close to zero lead to products so small that the processor computes them ten times slower.
     """
     smallest = torch.tensor(torch.finfo(torch.float64).tiny, dtype=torch.float64)
     before = bool(smallest / 2 == 0)
@@ -53,7 +53,7 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` takes bfloat16 where the device's matrix products gain by it."""
+    """Return `fp32` or `bf16`; `auto` is bf16 on devices where its matrix products are faster."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -65,17 +65,16 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 @functools.cache
 def _bfloat16_gain() -> float:
-    """How many times faster this CPU multiplies in bfloat16 than in float32: measured once a machine, and kept.
+    """Return how many times faster this CPU multiplies in bfloat16 than in float32, measured once per machine.
 
-    A repeated measurement near the border would have the same command train in one precision today, in the other
-    tomorrow.
+    If it were measured anew, a value near the threshold could change the precision of the same command.
     """
     path = default_cache_dir() / BFLOAT16_GAINS
     machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     gains = _known_gains(path)
     if machine not in gains:
         gains[machine] = _measured_gain()
-        # Where nothing can be written, it is measured again next time.
+        # If nothing can be written, it is measured again next time.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, gains)
@@ -83,7 +82,7 @@ def _bfloat16_gain() -> float:
 
 
 def _known_gains(path: Path) -> dict[str, float]:
-    """What earlier measurements left; nothing where the file is not there or not whole."""
+    """Return the stored measurements; none if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(machine): float(gain) for machine, gain in content.items()}
@@ -92,7 +91,7 @@ def _known_gains(path: Path) -> dict[str, float]:
 
 
 def _processor() -> str:
-    """The processor's name, which several machines that share a folder differ by."""
+    """Return the name of the processor, which tells machines with a shared cache folder apart."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -102,7 +101,7 @@ def _processor() -> str:
 
 
 def _measured_gain() -> float:
-    """The ratio of the fastest of six products each, in a few milliseconds."""
+    """Measure the gain, as the ratio of the fastest of six products each; takes a few milliseconds."""
 
     def fastest(dtype: torch.dtype) -> float:
         left, right = torch.ones(512, 512, dtype=dtype), torch.ones(512, 1024, dtype=dtype)
@@ -117,7 +116,7 @@ def _measured_gain() -> float:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Largest memory so far in MiB: the device's own where it has one, else the process's resident set."""
+    """Return the peak memory in MiB: of the GPU, or else the resident set of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     import resource

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from torch_linguist.distributed import processes
 from torch_linguist.errors import TrainingError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
-from torch_linguist.trainer.budget import progress
+from torch_linguist.trainer.budget import Budget
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.checkpointing import BEST
 from torch_linguist.trainer.callbacks.defaults import training_callbacks
@@ -109,10 +110,11 @@ class Fit:
         self._stop, self._recorded = stop, recorded_progress
         self._compiled = compiled_step(model, context, self.callbacks)
         self.loop = context.prepare_training(model, lr, weight_decay, nll=self._compiled)
+        self._budget = Budget(context.settings)
         self._started = 0.0
         seed_everything(context.seed)
-        if resume is not None:
-            self._resume(resume)
+        saved = {} if resume is None else self._resume(resume)
+        self._budget.start(self.state, saved.get("max_minutes"))
 
     @property
     def state(self) -> TrainingState:
@@ -169,14 +171,17 @@ class Fit:
 
     def validate(self) -> None:
         """Measure the validation loss and call the callbacks with it."""
-        loss, state = self.validation_loss(), self.state
-        self._measure_progress()
+        state, before = self.state, self.state.overhead_seconds
+        with self.overhead():
+            loss = self.validation_loss()
         state.validations += 1
         state.validated_at = state.step
         self.schedule.observe(loss)
         if loss < state.best_loss:
             state.best_loss, state.best_step = loss, state.step
-        self.callbacks.validated(self, loss)
+        with self.overhead():
+            self.callbacks.validated(self, loss)
+        self._budget.validation_seconds = state.overhead_seconds - before
 
     def validation_loss(self) -> float:
         """Return the current validation loss in nats per token, without counting it as a validation.
@@ -190,6 +195,16 @@ class Fit:
             self.fail(f"the validation loss is {loss}", self.state.step)
         return loss
 
+    @contextmanager
+    def overhead(self) -> Iterator[None]:
+        """Leave the time that the block takes out of the training time."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.state.overhead_seconds += time.perf_counter() - begin
+            self.state.seconds = time.perf_counter() - self._started
+
     def counters(self) -> dict[str, int | float]:
         """Return how far the training has come and with which rates, as plain numbers."""
         return self.state.counters() | {"lr": self.lr, "weight_decay": self.weight_decay}
@@ -202,27 +217,25 @@ class Fit:
             | {
                 "schedule": self.schedule.state_dict(),
                 "random": shared_random_state(self.loop.device),
+                "max_minutes": self.context.settings.max_minutes,
                 "callbacks": self.callbacks.state_dict(),
             }
         )
 
     def _update(self) -> None:
-        begin = time.perf_counter()
         set_learning_rate(self.loop.optimizer, self.lr * self.schedule.factor(self.state.progress))
         self.loop.update()
-        self.state.training_seconds += time.perf_counter() - begin
         self._measure_progress()
 
     def _measure_progress(self) -> None:
-        state = self.state
-        state.seconds = time.perf_counter() - self._started
+        self.state.seconds = time.perf_counter() - self._started
         if self._recorded is not None:
-            state.progress = self._recorded.at(state.step)
+            self.state.progress = self._recorded.at(self.state.step)
         else:
-            state.progress = processes.broadcast_number(progress(state, self.context.settings))
+            self._budget.update(self.state)
 
-    def _resume(self, path: Path) -> None:
-        """Restore the weights and the state of a checkpoint."""
+    def _resume(self, path: Path) -> dict[str, Any]:
+        """Restore the weights and the state of a checkpoint; return the state."""
         content = read_checkpoint(path)
         with naming_damage(path):
             saved: dict[str, Any] = content["progress"]
@@ -249,6 +262,7 @@ class Fit:
                 f"continuing with {processes.world_size()} processes instead of {before}: the data continues where it "
                 "was; sums differ in their last digits, and dropout draws other masks"
             )
+        return saved
 
     def _result(self) -> FitResult:
         state = self.state

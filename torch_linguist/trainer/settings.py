@@ -15,45 +15,44 @@ BATCHES = ("auto", "contiguous", "windows")
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How the loop runs, and when it ends.
-
-    The first limit that is reached ends the training; the schedule spans the nearest one. At least one is needed.
+    """Settings of a training. The first limit that is reached ends it; at least one limit is required.
 
     Attributes:
-        batch_size: parallel streams (contiguous) or windows a batch, B.
-        sequence_length: tokens of each stream a step, T: also how far back-propagation through time reaches.
+        batch_size: rows B of a batch: parallel streams (contiguous batches) or windows.
+        sequence_length: tokens T of each row, and the reach of back-propagation through time.
         batches: `contiguous` (state carried from batch to batch), `windows` (independent, shuffled), or `auto`:
             contiguous for recurrent models, windows for models with a bounded context.
-        gradient_clip: largest gradient norm; None turns clipping off.
-        accumulate: batches whose gradients make one update.
-        precision: `fp32`, `bf16` (matrix products in bfloat16), or `auto`: bf16 where the device gains by it.
+        gradient_clip: largest gradient norm; None disables clipping.
+        accumulate: batches per update.
+        precision: `fp32`, `bf16` (matrix products in bfloat16), or `auto`: bf16 on devices where it is faster.
         device: `auto` (CUDA, then MPS, then CPU), or a torch device name.
         max_epochs: passes over the training split (a fraction is allowed).
         max_steps: optimizer updates.
         max_tokens: training tokens.
-        max_minutes: wall-clock minutes, counted from the first update, validation included.
-        eval_every: updates between validations; None chooses so that validation takes a small share of the time.
-        eval_tokens: tokens of the validation split that a validation during training scores; None for all of them.
-        patience: validations without a better loss after which training stops; None never does.
-        log_every: updates between lines of `metrics.csv`.
+        max_minutes: wall-clock minutes from the first update to the end, including validations. The schedule follows
+            the training time, which leaves them out; see `Budget`.
+        eval_every: updates between validations; None for ten validations, fewer if they are slow under a time limit.
+        eval_tokens: tokens of the validation split that a validation scores; None for all.
+        patience: validations without a better loss after which training stops; None for no early stopping.
+        log_every: updates between rows of `metrics.csv`.
         sample_every: validations between sample continuations; 0 for none.
-        average: `ema` or `asgd`: the average of the weights is validated and kept as the best model; None for the
-            weights themselves. See `WeightAverage`.
+        average: `ema` or `asgd` validates and keeps an average of the weights; None for the weights themselves. See
+            `WeightAverage`.
         average_decay: weight of the past in `ema`.
-        on_nan: what a loss or a gradient that is not finite does. `stop`: ends the training; `skip`: its update is left
-            out; `rollback`: the training goes back to the weights of the last checkpoint and on with the next data.
+        on_nan: handling of a loss or gradient that is not finite. `stop` ends the training, `skip` leaves out the
+            update, `rollback` restores the weights of the last checkpoint and continues with the next data.
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
-        noise_rate: how often a token is replaced.
-        word_dropout: share of the words that a training batch does not show.
-        unigram_start: whether a training starts from the frequencies of the tokens instead of from knowing nothing.
-        cooccurrence_start: whether the embedding starts from word co-occurrences (see `cooccurrence_vectors`); `auto`:
-            in vocabularies larger than the embedding is wide, with at least 100,000 training tokens.
-        label_smoothing: share of the target's probability that the training loss spreads over the vocabulary.
-        z_loss: factor of the squared logarithm of the softmax's denominator in the training loss. Both need
-            `model.output=full`; validation and scores are without them.
-        compile: whether torch.compile makes the step of the long training; `auto`: of a model with a bounded context on
-            CUDA. Where it cannot, the training goes on without. See `CompiledStep`.
-        profile: whether some updates of the long training are profiled. See `Profiling`.
+        noise_rate: probability that a token is replaced.
+        word_dropout: share of the words that are hidden in a training batch.
+        unigram_start: whether the output biases start at the log frequencies of the tokens.
+        cooccurrence_start: whether the embedding starts from co-occurrences; `auto` decides by the sizes of vocabulary
+            and training split. See `uses_cooccurrences`.
+        label_smoothing: share of the target probability that the training loss spreads over the vocabulary.
+        z_loss: factor of the squared log-partition function in the training loss. Like `label_smoothing` it needs
+            `model.output=full`; validation and scores leave both out.
+        compile: whether to compile the training step with torch.compile; `auto` compiles models with a bounded context
+            on CUDA. If compiling fails, the training continues uncompiled. See `CompiledStep`.
+        profile: whether to profile a few updates of the long training; see `Profiling`.
     """
 
     batch_size: int = 20
@@ -112,14 +111,14 @@ class TrainerSettings:
 class CheckpointSettings:
     """When the state of the long training is written to `checkpoints/last.pt`.
 
-    Beside these, it is written at the end, at a request to stop, and after a validation wherever the writing has so far
-    taken a small share of the time.
+    In addition, it is written at the end, at a request to stop, and after validations as long as writing takes a small
+    share of the time.
 
     Attributes:
-        keep: checkpoints that are kept: `last.pt`, `previous.pt`, `previous-2.pt` ... A damaged one costs the updates
-            since the one before it.
-        every_minutes: longest time between two writes; None for no such limit.
-        every_steps: updates between two writes; None for no such limit.
+        keep: number of states to keep: `last.pt`, `previous.pt`, `previous-2.pt`, ... If one is damaged, only the
+            updates since the one before are lost.
+        every_minutes: longest time between two checkpoints; None for no limit.
+        every_steps: updates between two checkpoints; None for no limit.
     """
 
     keep: int = 2

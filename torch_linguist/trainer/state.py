@@ -17,8 +17,9 @@ COUNTERS = (
     "tokens",
     "epochs",
     "seconds",
-    "training_seconds",
+    "overhead_seconds",
     "checkpoint_seconds",
+    "time_progress",
     "best_loss",
     "best_step",
     "validations",
@@ -64,9 +65,10 @@ class TrainingState:
         tokens: training tokens read.
         epochs: passes over the training data, including fractions.
         seconds: wall-clock seconds since the first update, including validations and checkpoints.
-        training_seconds: seconds spent on updates alone.
+        overhead_seconds: seconds spent on validations and checkpoints.
         checkpoint_seconds: seconds spent on writing checkpoints.
         progress: fraction of the training that is done, from 0 to 1.
+        time_progress: fraction of the time for updates that is used up, under a time limit.
         best_loss: lowest validation loss in nats per token.
         best_step: update after which `best_loss` was measured.
         validations: number of validations.
@@ -80,9 +82,10 @@ class TrainingState:
     tokens: int = 0
     epochs: float = 0.0
     seconds: float = 0.0
-    training_seconds: float = 0.0
+    overhead_seconds: float = 0.0
     checkpoint_seconds: float = 0.0
     progress: float = 0.0
+    time_progress: float = 0.0
     best_loss: float = math.inf
     best_step: int = 0
     validations: int = 0
@@ -90,6 +93,11 @@ class TrainingState:
     rows: int = 0
     carried: State | None = None
     update: Update | None = None
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall-clock seconds without validations and checkpoints."""
+        return self.seconds - self.overhead_seconds
 
     @property
     def skipped(self) -> bool:

@@ -130,11 +130,12 @@ class Checkpointing(Callback):
         Raises:
             TrainingError: a file cannot be written, or a loss or weight is not finite.
         """
-        training.callbacks.before_checkpoint(training)
-        content = checkpoint_content(training.model, training.state_dict())
         begin = time.monotonic()
-        self._write_best()
-        self._write(self._paths[0], content, self._paths[1:])
+        with training.overhead():
+            training.callbacks.before_checkpoint(training)
+            content = checkpoint_content(training.model, training.state_dict())
+            self._write_best()
+            self._write(self._paths[0], content, self._paths[1:])
         self._written_at, self._written_step = time.monotonic(), training.state.step
         self._validated, self._affordable = False, False
         training.state.checkpoint_seconds += self._written_at - begin

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch_linguist.distributed import processes
+from torch_linguist.trainer.budget import VALIDATION_SHARE
 from torch_linguist.trainer.callback import Callback
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
 VALIDATIONS = 10
 """Validations of a training without `eval_every`."""
-
-TIME_SHARE = 0.15
-"""Largest share of the time of a time-limited training that these validations take, relative to the updates."""
 
 
 class ValidationSchedule(Callback):
@@ -44,7 +42,7 @@ class ValidationSchedule(Callback):
             return step % self._eval_every == 0
         if progress < self._next:
             return False
-        affordable = time.perf_counter() - self._ended >= self._seconds / TIME_SHARE
+        affordable = time.perf_counter() - self._ended >= self._seconds / VALIDATION_SHARE
         return not self._timed or bool(processes.broadcast_number(affordable))
 
     def before_validation(self, training: "Fit") -> None:

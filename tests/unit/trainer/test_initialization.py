@@ -13,10 +13,9 @@ from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LSTM, LanguageModel, NGramModel
 from torch_linguist.model.neural import START_LENGTH
-from torch_linguist.trainer import cooccurrence as module
+from torch_linguist.trainer import initialization as module
 from torch_linguist.trainer import train
-from torch_linguist.trainer.cooccurrence import cooccurrence_vectors
-from torch_linguist.trainer.initialization import start_from_counts, uses_cooccurrences
+from torch_linguist.trainer.initialization import cooccurrence_vectors, start_from_counts, uses_cooccurrences
 from torch_linguist.trainer.settings import TrainerSettings
 
 ModelBuilder = Callable[..., LanguageModel]

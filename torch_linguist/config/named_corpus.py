@@ -1,4 +1,4 @@
-"""Which corpus is meant by `--data`, and how it is called in a table."""
+"""The corpus that the option `--data` names."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ HELP = "another corpus: a choice of the group data, NAME:PATH for a local copy, 
 
 
 def find_corpus(spec: str | None, run: Path) -> "Corpus":
-    """The corpus that a person named, or the run's own.
+    """Return a named corpus, or the corpus of a run.
 
     Args:
-        spec: NAME, NAME:PATH (`data=NAME data.path=PATH`), a path of texts, or None for the run's own.
-        run: the run folder.
+        spec: NAME, NAME:PATH (`data=NAME data.path=PATH`), a path of texts, or None for the corpus of the run.
+        run: run folder.
 
     Raises:
         LinguistError: there is no such corpus, or it cannot be read.
@@ -33,7 +33,7 @@ def find_corpus(spec: str | None, run: Path) -> "Corpus":
 
 
 def corpus_label(spec: str) -> str:
-    """What a corpus is called in a table."""
+    """Return the name of a corpus in tables."""
     name, path = _parsed(spec)
     return f"text:{Path(path).name}" if name == "text" and path else name
 

@@ -58,9 +58,9 @@ def test_what_resume_means(tmp_path: Path) -> None:
     assert find_resumed("auto", tmp_path, "older") == older
     assert find_resumed("auto", tmp_path, "other") is None
     assert find_resumed(str(older), tmp_path, None) == older
-    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run that could go on"):
+    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run that can continue"):
         find_resumed(True, tmp_path, "other")
-    with pytest.raises(LinguistError, match=r"is no run folder with config\.yaml and progress\.json"):
+    with pytest.raises(LinguistError, match=r"is not a run folder with config\.yaml and progress\.json"):
         find_resumed(str(tmp_path / "newest"), tmp_path, None)
 
 
@@ -104,9 +104,9 @@ def test_limits_and_rates_may_change(tmp_path: Path) -> None:
         ("model.hidden_size=9", "model.hidden_size=9: the run in .* has model.hidden_size=8, and keeps it"),
         ("trainer.batch_size=9", "trainer.batch_size=9: the run in .* has trainer.batch_size=8, and keeps it"),
         ("seed=9", "seed=9: the run in .* has seed=1, and keeps it"),
-        ("model=lstm", "model=lstm: the run in .* has model=gru, and keeps it"),
-        ("optim=sgd", "optim=sgd: the run in .* has optim=adamw, and keeps it"),
-        ("~trainer.log_every", "a run that goes on keeps its keys"),
+        ("model=lstm", "model=lstm: the run in .* keeps model=gru;"),
+        ("optim=sgd", "optim=sgd: the run in .* keeps optim=adamw;"),
+        ("~trainer.log_every", "a resumed run keeps its keys"),
     ],
 )
 def test_what_the_weights_depend_on_may_not_change(tmp_path: Path, override: str, message: str) -> None:

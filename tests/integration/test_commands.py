@@ -126,7 +126,7 @@ def test_cfg_prints_what_would_run(tmp_path: Path) -> None:
         (["optim.lr=-1"], 2, 'error: optim.lr=-1: must be "auto" or a number greater than 0\n'),
         (["trainer.batch_size=abc"], 2, "error: trainer.batch_size=abc: not an int\n"),
         (["trainer.batch_size=0"], 2, "error: trainer.batch_size=0: must be greater than 0\n"),
-        (["stages=[fitt]"], 2, "error: stages=fitt: no such stage; "),
+        (["stages=[fitt]"], 2, "error: stages=[fitt]: no such stage; "),
         (["optim.betas=[2,0]"], 2, "error: optim: Invalid beta"),
         (["--nope"], 2, "error: unrecognized arguments: --nope; see tl-train --help\n"),
         (["data=text", "data.path=nowhere.txt"], 1, "error: "),
@@ -135,7 +135,7 @@ def test_cfg_prints_what_would_run(tmp_path: Path) -> None:
             1,
             "error: output_dir=tale.txt: cannot be",
         ),
-        (["resume=true", "output_dir=none"], 1, "error: resume=true: none holds no run that could go on"),
+        (["resume=true", "output_dir=none"], 1, "error: resume=true: none holds no run that can continue"),
     ],
 )
 def test_mistakes_end_in_one_line(

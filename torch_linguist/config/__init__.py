@@ -1,1 +1,1 @@
-"""Composing configurations, checking them against the classes they name, and building the objects of a run."""
+"""Configurations: composed with Hydra, checked against the classes that they name, and turned into a plan."""

@@ -1,6 +1,6 @@
-"""Where the configuration files lie, which groups and choices they offer, and what a mistyped word was meant to be.
+"""Catalog of the configuration files: their groups and choices, and the nearest names to a mistyped one.
 
-Plain files and standard library only: `--help` reads the catalog without importing torch.
+Uses plain files and the standard library only, so that `--help` does not import torch.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER
 
 GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "stage", "callbacks", "experiment")
-"""The configuration groups, in the order in which a person meets them."""
+"""Configuration groups, in the order of the help page."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Choice:
     """One YAML file of a group.
 
     Attributes:
-        name: what stands after `group=`.
-        path: the file.
-        summary: the file's first comment line, or an empty text.
+        name: name of the choice, as in `group=name`.
+        path: path of the file.
+        summary: first comment line of the file; empty if there is none.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Choice:
 
 
 def config_root() -> Path:
-    """The folder of the configuration files.
+    """Return the folder of the configuration files.
 
-    A checkout's own `configs/` comes first, so that a second checkout under an editable install never reads the files
-    of the first; otherwise the copy that was installed with the package.
+    The `configs/` of a checkout takes precedence over the installed copy: a second checkout beside an editable install
+    must not read the files of the first.
     """
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent
@@ -44,17 +44,17 @@ def config_root() -> Path:
 
 
 def find_groups(config_dirs: Sequence[Path] = ()) -> dict[str, dict[str, Choice]]:
-    """Lists every group and its choices, the package's own and those of the user's folders.
+    """Return the choices of every group: those of the package and those of the user's folders.
 
     Args:
         config_dirs: further folders laid out like `configs/`.
 
     Returns:
-        Group name to choice name to `Choice`; the known groups first, then others by name.
+        `Choice` by group, then by name. The groups of the package come first.
 
     Raises:
-        ConfigError: a folder does not exist, or a file of it has the name of one that is already there (it would
-            silently lose against it).
+        ConfigError: a folder does not exist, or one of its files has the name of an existing choice, which Hydra would
+            silently prefer.
     """
     found: dict[str, dict[str, Choice]] = {group: {} for group in GROUPS}
     for directory in (config_root(), *config_dirs):
@@ -66,7 +66,7 @@ def find_groups(config_dirs: Sequence[Path] = ()) -> dict[str, dict[str, Choice]
                 continue
             choices = found.setdefault(group, {})
             if name in choices:
-                raise ConfigError(f"{path}: there is a {group}={name} already, {choices[name].path}; rename the file")
+                raise ConfigError(f"{path}: {group}={name} exists already, {choices[name].path}; rename the file")
             choices[name] = Choice(name, path, _first_comment(path))
     ordered = {group: dict(sorted(choices.items())) for group, choices in found.items()}
     stages = ordered["stage"]
@@ -93,12 +93,12 @@ def _first_comment(path: Path) -> str:
 
 
 def nearest(word: str, options: Iterable[str], count: int = 3) -> list[str]:
-    """The options that a mistyped word was most likely meant to be, best first; may be empty."""
+    """Return the options nearest to a mistyped word, best first; empty if none is near."""
     return difflib.get_close_matches(word, sorted(options), n=count, cutoff=0.6)
 
 
 def unknown_choice(group: str, value: str, choices: Iterable[str]) -> ConfigError:
-    """The error for a choice that a group does not have."""
+    """Return the error for a choice that a group does not have."""
     names = sorted(choices)
     close = nearest(value, names)
     hint = f"; nearest: {', '.join(close)}" if close else ""

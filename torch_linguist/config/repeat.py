@@ -1,4 +1,4 @@
-"""`--config-dir RUN`: a run again, from its folder alone."""
+"""`--config-dir RUN`: repeats a run from its folder."""
 
 import json
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from torch_linguist.config.resume import resumed_composition
 from torch_linguist.errors import ConfigError
 
 NEUTRAL = ("name", "output_dir", "resume")
-"""Keys of the command line that change nothing in what a run computes."""
+"""Keys that do not change what a run computes."""
 
 PINNED = {"trainer.precision": "precision", "trainer.device": "device"}
-"""Keys that may be `auto` and then depend on the machine, and where `summary.json` says what was taken."""
+"""Keys that may be `auto` and then depend on the machine, with the entry of `summary.json` that holds the choice."""
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """A run that shall be done again.
+    """A run to repeat.
 
     Attributes:
-        composition: its configuration, with the command line's values in place.
-        folder: of the run.
-        exact: whether the command line changes nothing in what it computes.
+        composition: configuration of the run, with the values of the command line.
+        folder: folder of the run.
+        exact: whether the command line leaves unchanged what the run computes.
     """
 
     composition: Composition
@@ -36,30 +36,30 @@ class Repetition:
 
 
 def split_config_dirs(config_dirs: Sequence[Path]) -> tuple[list[Path], Path | None]:
-    """The folders of groups among `--config-dir`, and the run folder, if one is there.
+    """Split the values of `--config-dir` into folders of groups and a run folder, if there is one.
 
     Raises:
         ConfigError: there are several run folders.
     """
     runs = [path for path in config_dirs if (path / "config.yaml").is_file() and (path / "tokenizer.json").is_file()]
     if len(runs) > 1:
-        raise ConfigError(f"--config-dir: {runs[0]} and {runs[1]} are both run folders; one run at a time is repeated")
+        raise ConfigError(f"--config-dir: {runs[0]} and {runs[1]} are both run folders; repeat one run at a time")
     return [path for path in config_dirs if path not in runs], runs[0] if runs else None
 
 
 def repetition(folder: Path, composition: Composition) -> Repetition:
-    """What repeats a run: its own configuration, pinned to the device and the precision that it had.
+    """Return the configuration that repeats a run: its own, with its device and its precision.
 
     Args:
-        folder: of the run.
-        composition: what the command line alone gives.
+        folder: folder of the run.
+        composition: configuration of the command line.
 
     Raises:
-        ConfigError: a group is chosen differently, or the run's configuration cannot be read.
+        ConfigError: the command line makes another choice for a group, or the run's configuration cannot be read.
     """
     repeated = resumed_composition(folder, composition, fixed=(), ignored=())
     given = {override.key_or_group for override in parse_overrides(composition.overrides)}
-    # Where it writes is for this command line to say, not for a folder that may be a stranger's.
+    # The command line says where to write, not the folder, which may be a stranger's.
     OmegaConf.update(repeated.config, "output_dir", composition.config.output_dir)
     OmegaConf.update(repeated.config, "resume", composition.config.resume)
     summary = _summary(folder)

@@ -1,4 +1,4 @@
-"""`resume=`: which run goes on, and with what configuration."""
+"""`resume=`: the run to continue, and its configuration."""
 
 import re
 from collections.abc import Sequence
@@ -17,47 +17,47 @@ from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.folders import list_runs
 
 FIXED = ("data", "tokenizer", "model", "seed", "trainer.batch_size", "trainer.sequence_length", "trainer.batches")
-"""What a run that goes on cannot change: its weights and its place in the data depend on it."""
+"""Nodes and keys that a resumed run cannot change: its weights and its position in the data depend on them."""
 
 IGNORED = ("resume", "output_dir", "name")
-"""Keys that say which run is meant, not how it goes on."""
+"""Keys that choose the run, not how it continues."""
 
 
 def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None:
-    """The run folder that `resume=` means.
+    """Return the run folder that `resume=` refers to.
 
     Args:
-        resume: None or False (a new run), True (the newest run that can go on), `auto` (the same, but a new run
-            where there is none) or a run folder.
-        output_dir: where run folders are made.
-        name: of the run; with True and `auto` it says which run is meant.
+        resume: None or False (a new run), True (the newest run that can continue), `auto` (the same, or a new run if
+            there is none) or a run folder.
+        output_dir: folder for run folders.
+        name: name of the run; with True and `auto`, only runs of this name count.
 
     Returns:
         The run folder, or None for a new run.
 
     Raises:
-        LinguistError: there is no such run, or it cannot go on.
+        LinguistError: there is no such run, or it cannot continue.
     """
     if resume is None or resume is False:
         return None
     if resume is True or resume == "auto":
         runs = [folder for folder in list_runs(output_dir) if is_resumable(folder)]
         if name is not None:
-            # Where a run of this name could not begin, the next one was called NAME-2.
+            # If the name was taken, the run was called NAME-2.
             named = [folder for folder in runs if folder.name == name]
             runs = named or [folder for folder in runs if re.fullmatch(rf"{re.escape(name)}-\d+", folder.name)]
         if not runs and resume is True:
             where = output_dir / name if name else output_dir
-            raise LinguistError(f"resume=true: {where} holds no run that could go on; resume=auto would start one")
+            raise LinguistError(f"resume=true: {where} holds no run that can continue; resume=auto starts one")
         return runs[0] if runs else None
     folder = Path(str(resume))
     if not is_resumable(folder):
-        raise LinguistError(f"resume={resume}: is no run folder with config.yaml and progress.json")
+        raise LinguistError(f"resume={resume}: is not a run folder with config.yaml and progress.json")
     return folder
 
 
 def is_resumable(folder: Path) -> bool:
-    """Whether a run folder has what is needed to go on: what was to be done, and what of it is done."""
+    """Return whether a run can continue: its folder says what to do and what is done."""
     known = (folder / "progress.json").is_file() or (folder / "checkpoints" / "last.pt").is_file()
     return known and (folder / "config.yaml").is_file()
 
@@ -65,19 +65,19 @@ def is_resumable(folder: Path) -> bool:
 def resumed_composition(
     folder: Path, composition: Composition, fixed: Sequence[str] = FIXED, ignored: Sequence[str] = IGNORED
 ) -> Composition:
-    """The run's own configuration, with the command line's values in place.
+    """Return the configuration of a run with the values of the command line.
 
-    An override that repeats what the run has changes nothing, so that the run's own command line with `resume=auto`
-    added goes on with it.
+    An override that repeats a value of the run changes nothing: the run's own command line with `resume=auto` added
+    continues it.
 
     Args:
-        folder: of the run.
-        composition: what the command line alone gives.
+        folder: folder of the run.
+        composition: configuration of the command line.
         fixed: nodes and keys that cannot change.
-        ignored: keys of the command line that are left as the run has them.
+        ignored: keys of the command line that do not count.
 
     Raises:
-        ConfigError: an override would change what cannot change, or the run's configuration names foreign classes.
+        ConfigError: an override changes what cannot change, or the run's configuration names foreign classes.
     """
     config, choices = read_run_config(folder, trusted=_packages(composition.config))
     kept: dict[str, str] = {}
@@ -88,8 +88,8 @@ def resumed_composition(
         if key in composition.choices or key in choices:
             if composition.choices.get(key) != choices.get(key):
                 raise ConfigError(
-                    f"{line}: the run in {folder} has {key}={choices.get(key, 'null')}, and keeps it; leave it out, "
-                    "set single keys, or start a new run"
+                    f"{line}: the run in {folder} keeps {key}={choices.get(key, 'null')}; leave it out, set single "
+                    "keys, or start a new run"
                 )
             continue
         value = override.value()
@@ -101,7 +101,7 @@ def resumed_composition(
             )
             continue
         if override.is_delete():
-            raise ConfigError(f"{line}: a run that goes on keeps its keys; set another value")
+            raise ConfigError(f"{line}: a resumed run keeps its keys; set another value")
         OmegaConf.update(config, key, to_plain(composition.config, key), force_add=True)
     if kept:
         it = "it" if len(kept) == 1 else "them"
@@ -112,7 +112,7 @@ def resumed_composition(
 
 
 def changed_values(folder: Path, composition: Composition) -> list[str]:
-    """In what a run that goes on differs from what it was begun with: `trainer.max_steps: 100 → 200`."""
+    """Return how a resumed run differs from its configuration so far, as in `trainer.max_steps: 100 → 200`."""
     before, after = (_flat(to_plain(config)) for config in (_begun_with(folder, composition), composition.config))
     keys = [*after, *(key for key in before if key not in after)]
     return [
@@ -127,7 +127,7 @@ def _begun_with(folder: Path, composition: Composition) -> DictConfig:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by their dotted keys."""
+    """Return the values of nested mappings by their dotted keys."""
     if not isinstance(value, dict):
         return {prefix: value}
     return {
@@ -138,7 +138,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _packages(config: DictConfig) -> tuple[str, ...]:
-    """The top-level packages of the classes that the command line itself names: who names a class trusts it."""
+    """Return the top-level packages of the classes on the command line: who names a class trusts its package."""
     return tuple({f"{str(target).partition('.')[0]}." for _, target in targets_of(to_plain(config))})
 
 

@@ -1,8 +1,10 @@
-"""A constructor's signature as the schema of its configuration node.
+"""The signature of a constructor as the schema of its configuration node.
 
-The values of a node (plain Python: what YAML can hold) are checked against the type hints of the class that the node's
-`_target_` names, and converted where a person would expect it (`1e4` for an int, `3` for a float or a text). Nothing
-is called here.
+The values of a node (plain Python, as YAML holds it) are checked against the type hints of the class that `_target_`
+names, and converted where a user expects it: `1e4` to an int, `3` to a float or a text. Nothing is called.
+
+pydantic's `TypeAdapter` does not fit: its lax mode takes `true` for 1 and `"1"` for a number, its strict mode refuses
+`1e4` for an int and `2024` for a text, and every message would have to be rewritten.
 """
 
 import inspect
@@ -17,41 +19,40 @@ from torch_linguist.config.renamed import RENAMED_KEYS
 from torch_linguist.errors import ConfigError
 
 INTERPRETED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
-"""Keys of a node that speak to the instantiation, not to the constructor."""
+"""Keys of a node that are for the instantiation, not for the constructor."""
 
 
 class MismatchError(Exception):
-    """A value does not fit a type hint; the message completes `key=value: …`."""
+    """A value does not fit a type hint. The message completes `key=value: …`."""
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that a call of the target takes by name."""
+    """Return the parameters that a target accepts by name."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name: entry for name, entry in inspect.signature(target).parameters.items() if entry.kind in kinds}
 
 
 def takes_any_keyword(target: Callable[..., Any]) -> bool:
-    """Whether the target ends in `**kwargs`."""
+    """Return whether a target accepts `**kwargs`."""
     return any(entry.kind is inspect.Parameter.VAR_KEYWORD for entry in inspect.signature(target).parameters.values())
 
 
 def check_arguments(
     key: str, arguments: Mapping[str, Any], target: Callable[..., Any], *, injected: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Checks a node's values against a constructor and converts them to its types.
+    """Check the values of a node against a constructor and convert them to its types.
 
     Args:
-        key: the node's place in the configuration, such as `model`; empty for the root.
-        arguments: the node's values, `_target_` and its like already taken out.
-        target: the class or function that will be called.
-        injected: parameters that the program itself passes later.
+        key: key of the node, such as `model`; empty for the root.
+        arguments: values of the node, without `_target_` and the like.
+        target: class or function to be called later.
+        injected: parameters that the program passes.
 
     Returns:
         The converted arguments.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, or a parameter without a value; one line that names the key, the
-            value and the way out.
+        ConfigError: an unknown key, a wrong type or a parameter without a value, named in one line with the way out.
     """
     parameters = parameters_of(target)
     hints = _hints_of(target)
@@ -59,7 +60,7 @@ def check_arguments(
     for name, value in arguments.items():
         path = f"{key}.{name}" if key else name
         if name in injected:
-            raise ConfigError(f"{path}={show(value)}: is set by the program itself; leave it out")
+            raise ConfigError(f"{path}={show(value)}: is set by the program; leave it out")
         if name not in parameters:
             if takes_any_keyword(target):
                 converted[name] = value
@@ -82,19 +83,19 @@ def unknown_key(path: str, value: Any, known: Collection[str]) -> ConfigError:
         return ConfigError(f"{path}={show(value)}: is now called {RENAMED_KEYS[path]}; write that")
     parent, _, leaf = path.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
-    # Keys of the same node first: a shared prefix such as `trainer.` must not make strangers look alike.
+    # Keys of the same node first: a shared prefix such as `trainer.` makes unrelated keys look alike.
     close = [siblings[name] for name in nearest(leaf, siblings)]
     if not close:
         close = sorted(other for other in known if other.rpartition(".")[2] == leaf)
     if not close and not siblings:
         close = nearest(path, known)
     there = sorted(siblings.values()) or sorted(known)
-    hint = f"nearest: {', '.join(close)}" if close else f"keys there are: {', '.join(there) or 'none'}"
+    hint = f"nearest: {', '.join(close)}" if close else f"existing keys: {', '.join(there) or 'none'}"
     return ConfigError(f"{path}={show(value)}: no such key; {hint}")
 
 
 def show(value: Any) -> str:
-    """A value as a person would type it after `key=`."""
+    """Return a value as a user types it after `key=`."""
     return " ".join(_show(value).splitlines())
 
 
@@ -111,14 +112,11 @@ def _show(value: Any) -> str:
 
 
 def convert(value: Any, hint: Any) -> Any:
-    """The value as the hinted type.
+    """Convert a value to a hinted type.
 
     Args:
-        value: null, a bool, an int, a float, a text, a list or a mapping; or an object, which is taken as it is.
-        hint: a type hint; those that a YAML value cannot be checked against accept everything.
-
-    Returns:
-        The value, converted where the type asks for it.
+        value: null, a bool, an int, a float, a text, a list or a mapping. Another object is returned as it is.
+        hint: type hint. A hint that no YAML value can be checked against accepts everything.
 
     Raises:
         MismatchError: the value does not fit.
@@ -145,7 +143,7 @@ def convert(value: Any, hint: Any) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """The hinted type in a person's words, such as `an int or null`."""
+    """Return a description of a hinted type, such as `an int or null`."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         return f"one of {', '.join(show(choice) for choice in typing.get_args(hint))}"
@@ -171,7 +169,7 @@ _SCALARS: dict[Any, str] = {
     str: "a text",
     Path: "a path",
 }
-# Named one by one: by their methods alone a Tensor or an open file would count as a collection too.
+# Named one by one: by its methods, a Tensor or an open file is a collection too.
 _LISTS = frozenset({list, tuple, Sequence, Collection, Iterable})
 _MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 
@@ -182,7 +180,7 @@ def _hints_of(target: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError):
-        # Names that only a type checker imports cannot be evaluated; hints that are types already can be used.
+        # Names imported for the type checker alone cannot be evaluated; hints that are types already can be used.
         annotations = getattr(function, "__annotations__", {})
         return {name: hint for name, hint in annotations.items() if not isinstance(hint, str)}
 

@@ -1,4 +1,4 @@
-"""A run folder's `config.yaml`, read as what it is: data, and perhaps a stranger's."""
+"""The `config.yaml` of a run folder, read as data that may be a stranger's."""
 
 from pathlib import Path
 
@@ -12,22 +12,22 @@ from torch_linguist.config.targets import ALLOWED_TARGETS, check_targets
 from torch_linguist.errors import ConfigError
 
 DEPTH_LIMIT = 32
-"""Levels of nesting that a configuration may have."""
+"""Deepest nesting of a configuration."""
 
 
 def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Reads a run folder's `config.yaml`; nothing that it says is executed, looked up or read.
+    """Read the `config.yaml` of a run folder. Nothing in it is executed or resolved.
 
     Args:
-        folder: of the run.
-        trusted: module prefixes beside our own whose classes it may name.
+        folder: run folder.
+        trusted: prefixes of further modules whose classes the configuration may name.
 
     Returns:
-        The configuration, and group to choice.
+        The configuration with today's keys and classes, and the choice of each group.
 
     Raises:
-        ConfigError: it cannot be read, names classes that it may not, or holds what only a hand could have put there:
-            a tag, a reference, an interpolation.
+        ConfigError: the file cannot be read, names a class that is not allowed, or holds a tag, a reference or an
+            interpolation, which `tl-train` never writes.
         LinguistError: a link leads out of the folder.
     """
     from torch_linguist.runs.safe_reading import check_contained, read_small_text
@@ -43,7 +43,7 @@ def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictCo
             raise
         raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(config, DictConfig) or not isinstance(config.get("choices"), DictConfig):
-        raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
+        raise ConfigError(f"{path}: is not the configuration of a run, as tl-train writes it")
     choices = {str(group): str(choice) for group, choice in config.pop("choices").items()}
     plain = with_new_names(to_plain(config))
     check_targets(plain, allowed=(*ALLOWED_TARGETS, *trusted))
@@ -51,24 +51,23 @@ def read_run_config(folder: Path, trusted: tuple[str, ...] = ()) -> tuple[DictCo
 
 
 def _check_plain(path: Path, text: str) -> None:
-    """Refuses what `to_yaml` never writes, before anything is built from it.
+    """Refuse what `to_yaml` never writes, before anything is built from it.
 
-    References make a few lines grow without bound (each a list of the one before); tags name Python objects;
-    interpolations read the environment and other files' values.
+    References let a few lines grow without bound (each a list of the one before), tags name Python objects, and
+    interpolations read the environment.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
-            raise ConfigError(f"{path}: is not the configuration of a run; tl-train writes one")
+            raise ConfigError(f"{path}: is not the configuration of a run, as tl-train writes it")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(f"{path}, line {line}: holds a reference; a run's configuration spells everything out")
         if tag := getattr(event, "tag", None):
             raise ConfigError(f"{path}, line {line}: holds the tag {tag[:60]}; a run's configuration has none")
         if isinstance(event, yaml.ScalarEvent) and "${" in event.value:
             raise ConfigError(
-                f"{path}, line {line}: {event.value[:60]} is an interpolation; in a run's configuration they are "
-                "resolved"
+                f"{path}, line {line}: {event.value[:60]} is an interpolation; a run's configuration holds their values"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_LIMIT:

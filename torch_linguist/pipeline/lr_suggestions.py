@@ -1,7 +1,7 @@
-"""Where on the curve of a learning-rate range test to train: the four known methods.
+"""Suggestions of a learning rate on the curve of a range test: the four known methods.
 
-Each takes learning rates, ascending and evenly spaced in their logarithm, with the smoothed losses [n], and returns
-an index or None. Definitions after fastai's `callback/schedule.py`, with the differences named.
+Each method takes learning rates, ascending and evenly spaced in their logarithm, with the smoothed losses [n], and
+returns an index or None. The definitions follow fastai's `callback/schedule.py`; differences are stated.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ SLIDE_THRESHOLD = 0.005
 
 
 def suggest(method: str, rates: np.ndarray, losses: np.ndarray) -> float | None:
-    """The learning rate that a method picks, or None where the curve offers none.
+    """Return the learning rate that a method picks, or None.
 
     Args:
         method: `valley`, `steep`, `minimum` or `slide`.
@@ -31,7 +31,7 @@ def suggest(method: str, rates: np.ndarray, losses: np.ndarray) -> float | None:
 
 
 def _valley(rates: np.ndarray, losses: np.ndarray) -> int | None:
-    """The middle of the longest decreasing subsequence; fastai takes it for contiguous, which it need not be."""
+    """Return the middle of the longest decreasing subsequence. fastai assumes that it is contiguous; it need not be."""
     count = len(losses)
     lengths = np.ones(count, dtype=int)
     before = np.full(count, -1)
@@ -50,19 +50,19 @@ def _valley(rates: np.ndarray, losses: np.ndarray) -> int | None:
 
 
 def _steep(rates: np.ndarray, losses: np.ndarray) -> int | None:
-    """Where the loss falls fastest against the logarithm of the learning rate."""
+    """Return the point where the loss falls fastest against the logarithm of the learning rate."""
     slope = np.gradient(losses, np.log(rates))
     index = int(np.argmin(slope))
     return index if slope[index] < 0 else None
 
 
 def _minimum(rates: np.ndarray, losses: np.ndarray) -> int | None:
-    """Where the loss is least; the caller divides the learning rate by ten."""
+    """Return the point with the lowest loss; the caller divides the learning rate by ten."""
     return int(np.argmin(losses))
 
 
 def _slide(rates: np.ndarray, losses: np.ndarray) -> int | None:
-    """A window slides in from the right until the slopes at its ends agree; its left end."""
+    """Slide a window in from the right until the slopes at its ends agree; return its left end."""
     slope = np.gradient(losses, np.log(rates))
     right, left = len(losses) - 1, len(losses) - 1 - SLIDE_WINDOW
     while left >= 0 and abs(slope[right] - slope[left]) > SLIDE_THRESHOLD:

@@ -1,4 +1,4 @@
-"""A short training of a copy of the model, judged by validation loss: what the finder and the grid are made of."""
+"""A short training of a copy of the model, judged by validation loss; used by `lr_find` and `grid`."""
 
 import math
 import time
@@ -14,18 +14,18 @@ from torch_linguist.trainer.validation import validation_loss
 
 @dataclass(frozen=True)
 class Trial:
-    """What a short training came to.
+    """Result of a short training.
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: of the weight matrices.
-        steps: updates done.
-        train_loss: mean of the last tenth of the updates, nats per token.
-        valid_loss: nats per token; infinite where the training diverged.
-        seconds: wall clock, validation included.
-        status: `finished`, `diverged`, or `stopped` where somebody was not satisfied on the way.
-        error: what was not finite; empty where nothing was.
-        rungs: updates and validation loss of each look on the way.
+        weight_decay: weight decay of the weight matrices.
+        steps: number of updates.
+        train_loss: mean training loss of the last tenth of the updates, nats per token.
+        valid_loss: validation loss, nats per token; infinite if the training diverged.
+        seconds: wall-clock seconds, validation included.
+        status: `finished`, `diverged`, or `stopped` at a rung.
+        error: what was not finite; empty if nothing was.
+        rungs: updates and validation loss at each rung.
     """
 
     lr: float
@@ -50,23 +50,23 @@ def run_trial(
     rungs: Collection[int] = (),
     satisfied: Callable[[int, float], bool] = lambda step, loss: True,
 ) -> Trial:
-    """Trains a copy of the model for a few steps of the compressed schedule and validates it.
+    """Train a copy of the model for a few steps of the compressed schedule and validate it.
 
     Every trial starts from the same weights, seed and data order, and leaves no trace.
 
     Args:
-        model: untrained; is not changed.
+        model: untrained model, left unchanged.
         context: corpus and settings.
         lr: peak learning rate.
-        weight_decay: of the weight matrices.
-        steps: updates.
-        eval_tokens: tokens of the validation split that judge it; None for all.
-        progressed: told the share of the steps done and the loss.
-        rungs: updates after which the validation loss is looked at on the way; a look changes nothing in the training.
-        satisfied: told of each look; where it says no, the trial ends there.
+        weight_decay: weight decay of the weight matrices.
+        steps: number of updates.
+        eval_tokens: validation tokens that judge the trial; None for all.
+        progressed: called with the share of the steps done and the loss.
+        rungs: updates after which the model is validated on the way, which does not change the training.
+        satisfied: called with the update and the validation loss of each rung; False ends the trial.
 
     Returns:
-        The result; a loss that is not finite ends the trial as `diverged`.
+        The result. A loss that is not finite ends the trial as `diverged`.
     """
     begin = time.perf_counter()
     losses: list[float] = []

@@ -50,7 +50,7 @@ def test_a_users_folder_adds_choices_and_groups(tmp_path: Path) -> None:
 def test_a_users_file_does_not_lose_silently(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "lstm.yaml").touch()
-    with pytest.raises(ConfigError, match=r"there is a model=lstm already, .*rename the file"):
+    with pytest.raises(ConfigError, match=r"model=lstm exists already, .*rename the file"):
         find_groups([tmp_path])
 
 

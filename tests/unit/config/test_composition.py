@@ -192,7 +192,7 @@ def test_the_debug_recipe_goes_with_every_model_and_tokenizer(model: str, tokeni
         ("~model.tyed", "model.tyed=null: no such key; nearest: model.tied"),
         ("+model.hiden_size=3", "model.hiden_size=3: no such key; nearest: model.hidden_size"),
         ("+sede=3", "sede=3: no such key; nearest: seed"),
-        ("+model.vocab_size=3", "model.vocab_size=3: is set by the program itself; leave it out"),
+        ("+model.vocab_size=3", "model.vocab_size=3: is set by the program; leave it out"),
         ("trainer.batch_size=abc", "trainer.batch_size=abc: not an int"),
         ("trainer.batch_size=2.5", "trainer.batch_size=2.5: not an int"),
         ("trainer.max_minutes=soon", "trainer.max_minutes=soon: not a number or null"),

@@ -124,7 +124,7 @@ def test_arguments_are_checked_against_the_constructor() -> None:
     ("arguments", "message"),
     [
         ({"given": "x", "hiden_size": 3}, "model.hiden_size=3: no such key; nearest: model.hidden_size"),
-        ({"given": "x", "zzz": 3}, "model.zzz=3: no such key; keys there are: model.given, "),
+        ({"given": "x", "zzz": 3}, "model.zzz=3: no such key; existing keys: model.given, "),
         ({}, "model.given: has no value; give one with model.given=…"),
         ({"given": "x", "kind": "adaptve"}, "model.kind=adaptve: not one of full, adaptive; nearest: adaptive"),
         ({"given": "x", "hidden_size": None}, "model.hidden_size=null: not an int"),
@@ -138,7 +138,7 @@ def test_a_wrong_argument_is_named_with_its_key(arguments: dict[str, Any], messa
 
 def test_injected_arguments_cannot_be_given() -> None:
     assert check_arguments("model", {}, Component, injected={"given"}) == {}
-    with pytest.raises(ConfigError, match=r"^model\.given=x: is set by the program itself"):
+    with pytest.raises(ConfigError, match=r"^model\.given=x: is set by the program"):
         check_arguments("model", {"given": "x"}, Component, injected={"given"})
 
 

@@ -1,5 +1,6 @@
 """`tl-explore`: a corpus as a page of statistics and figures."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,10 +110,16 @@ def _explore(argv: list[str]) -> int:
         seed=config.seed,
         report=say,
         config_text=to_yaml(config, composition.choices),
+        commands=_next_commands(arguments.overrides),
     )
     whole = "" if found.is_whole else "; a sample of the corpus, see the page"
     say(f"{found.page} ({found.seconds:.0f} s{whole})")
     return SUCCESS
+
+
+def _next_commands(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    kept = [override for override in overrides if override.lstrip("+~").startswith(("data", "tokenizer"))]
+    return [(shlex.join(["tl-train", *kept]), "Train a model on this corpus:")]
 
 
 def checked(config: DictConfig) -> DictConfig:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from torch_linguist.data import Corpus, TokenizerTrainer
 from torch_linguist.errors import LinguistError
 from torch_linguist.explore import texts, vocabulary
+from torch_linguist.explore.findings import findings
 from torch_linguist.explore.measure import Measurements, measure
 from torch_linguist.explore.settings import ExploreSettings
 from torch_linguist.report.page import PAGE, tables_by_file_name, write_page
@@ -49,6 +50,7 @@ def explore(
     seed: int = 1,
     report: Report = lambda line: None,
     config_text: str | None = None,
+    commands: Sequence[tuple[str, str]] = (),
 ) -> Exploration:
     """Looks at a corpus and writes what there is to see into a new folder.
 
@@ -60,7 +62,8 @@ def explore(
         settings: how much is read and shown.
         seed: of the samples and permutations.
         report: is told what happens, line by line.
-        config_text: kept in the folder as `explore.yaml`.
+        config_text: configuration to keep in the folder as `explore.yaml`; None for none.
+        commands: commands to suggest at the end of the page, as (command, purpose).
 
     Returns:
         The tables, and where the page is.
@@ -74,7 +77,7 @@ def explore(
     sections = make_sections(measured, settings, seed)
     folder = create_run_folder(Path(output_dir), name, f"explore-{corpus.name}")
     try:
-        tables = _write(folder, measured, sections, report, config_text)
+        tables = _write(folder, measured, sections, report, config_text, commands)
     except BaseException as error:
         # The folder is new and ours: without its page it would pass for a whole exploration.
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,18 +102,27 @@ def make_sections(measured: Measurements, settings: ExploreSettings, seed: int) 
         vocabulary.vocabulary(measured, settings),
         vocabulary.words(measured),
     ]
+    found = findings(measured)
+    for section in sections:
+        if section is not None:
+            section.findings.extend(found.get(section.name, []))
     return [section for section in sections if section is not None]
 
 
 def _write(
-    folder: Path, measured: Measurements, sections: list[Section], report: Report, config_text: str | None
+    folder: Path,
+    measured: Measurements,
+    sections: list[Section],
+    report: Report,
+    config_text: str | None,
+    commands: Sequence[tuple[str, str]],
 ) -> dict[str, pd.DataFrame]:
     if config_text is not None:
         write_text(folder / "explore.yaml", config_text)
     subtitle = f"{len(measured.documents):,} documents, {int(measured.documents['tokens'].sum()):,} tokens"
     if not measured.is_whole:
         subtitle += ", a sample of the corpus"
-    page = Page(f"The corpus {measured.name}", subtitle, sections)
+    page = Page(f"The corpus {measured.name}", subtitle, sections, commands=commands)
     write_page(folder, page)
     tables = tables_by_file_name(sections)
     report(f"drawn: {sum(len(section.figures) for section in sections)} figures, {len(tables)} tables")

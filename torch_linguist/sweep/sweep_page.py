@@ -1,6 +1,7 @@
 """The page of a sweep: its runs, what the keys do, and the learning curves, in one self-contained file."""
 
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,7 +39,16 @@ def write_sweep_page(folder: Path, outcomes: Sequence[Outcome], seeds: pd.DataFr
     if curves:
         sections.append(_curves(curves, outcomes))
     counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
-    return write_page(folder, Page(f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections))
+    commands = []
+    if len(finished):
+        best = [str(folder / name) for name in finished["folder"].head(2)]
+        commands = [
+            (str(finished["command"].iloc[0]), "Repeat the best run, for example with another seed:"),
+            (shlex.join(["tl-analyze", *best]), "What the best runs learned:"),
+        ]
+    return write_page(
+        folder, Page(f"The sweep {folder.name}", f"{len(frame)} runs: {counts}", sections, commands=commands)
+    )
 
 
 def runs_frame(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -75,10 +85,13 @@ def learning_curves(outcomes: Sequence[Outcome]) -> dict[str, pd.DataFrame]:
 def _runs(
     frame: pd.DataFrame, finished: pd.DataFrame, outcomes: Sequence[Outcome], seeds: pd.DataFrame | None
 ) -> Section:
-    text = ["No run finished."]
+    text, findings = ["No run finished."], list[str]()
     if len(finished):
         best = finished.iloc[0]
+        keys = ", ".join(f"{key}={best[key]}" for key in swept_keys(outcomes))
         text = [f"Best: run {best['folder']}, valid loss {best['valid_loss']:.4f}. To repeat it: {best['command']}"]
+        reached = f"perplexity {best['valid_perplexity']:,.4g} on valid"
+        findings = [f"Run {best['folder']} is best: {reached}{' with ' if keys else ''}{keys}."]
     columns = ["folder", *swept_keys(outcomes), "status", "parameters", "valid_loss", "valid_perplexity"]
     columns += ["test_perplexity", "seconds", "error"]
     shown = frame[list(dict.fromkeys(columns))].copy()
@@ -91,7 +104,7 @@ def _runs(
         means = seeds.drop(columns="point")
         caption = "Mean and sample standard deviation over the finished seeds of each point."
         tables.insert(0, PageTable("seeds", "Points, averaged over seeds", means, caption, rows=SHOWN_ROWS))
-    return Section("runs", "Runs", text, tables=tables)
+    return Section("runs", "Runs", text, tables=tables, findings=findings)
 
 
 def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
@@ -134,7 +147,9 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
                 functools.partial(draw_effect, str(key), finished[str(key)], losses),
             )
         )
-    return Section("keys", "What the keys do", figures=figures, tables=tables)
+    top = f"{shares.index[0]} matters most: it explains {shares.iloc[0]:.0%} of the variance of the validation loss."
+    findings = [top] if len(keys) >= 2 and shares.iloc[0] > 0 else []
+    return Section("keys", "What the keys do", figures=figures, tables=tables, findings=findings)
 
 
 def _curves(curves: Mapping[str, pd.DataFrame], outcomes: Sequence[Outcome]) -> Section:

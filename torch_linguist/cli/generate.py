@@ -178,7 +178,7 @@ def _continue(found: "FoundModel", prompt: str, sampling: "Sampling", arguments:
         return
     live = arguments.samples == 1 and not arguments.show_probabilities
     if live:
-        _show(prompt.rstrip(" ") if found.tokenizer.kind == "word" else prompt)
+        _show(found.tokenizer.shown_prompt(prompt))
     results = continue_prompt(
         found.model,
         found.tokenizer,

@@ -89,7 +89,6 @@ def _verdict(model: "LanguageModel", tokenizer: "Tokenizer", context: str, line:
     """How surprising a line was, as a whole and at its least expected token."""
     import torch
 
-    from torch_linguist.generation.continuation import shown_token
     from torch_linguist.generation.continuing import prompt_tokens
 
     before = prompt_tokens(tokenizer, context)
@@ -102,7 +101,7 @@ def _verdict(model: "LanguageModel", tokenizer: "Tokenizer", context: str, line:
     worst = int(nll.argmax())
     return (
         f"  perplexity {math.exp(min(float(nll.mean()), 700)):,.1f} over {len(ids)} tokens; least expected: "
-        f"{shown_token(tokenizer, ids[worst]).strip() or 'a blank'} ({float(torch.exp(-nll[worst])):.1e})"
+        f"{tokenizer.surface(ids[worst]).strip() or 'a blank'} ({float(torch.exp(-nll[worst])):.1e})"
     )
 
 

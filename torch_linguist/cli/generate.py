@@ -171,7 +171,7 @@ def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", argume
 
     live = arguments.samples == 1 and not arguments.show_probabilities
     if live:
-        say(prompt.rstrip(" ") if found.tokenizer.kind == "word" else prompt, end="")
+        say(found.tokenizer.shown_prompt(prompt), end="")
     results = continue_prompt(
         found.model,
         found.tokenizer,

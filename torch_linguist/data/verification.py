@@ -29,7 +29,7 @@ def check_expected(corpus: Corpus, split: str, tokenizer: Tokenizer, counts: Map
         "words_and_lines": counts["words"] + lines,
         "characters": counts["bytes"] - lines,
     }
-    whole_words = tokenizer.kind == "word" and not tokenizer.transformed
+    whole_words = tokenizer.joins_words and not tokenizer.transformed
     if whole_words and counts["oov"] == 0 and counts["tokens"] == found["words_and_lines"]:
         found["types"] = tokenizer.vocab_size
     for name, expected in corpus.expected.get(split, {}).items():

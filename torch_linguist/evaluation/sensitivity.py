@@ -19,7 +19,7 @@ from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.contexts import ContextSample, Ids, next_log_probabilities, target_nll
 from torch_linguist.evaluation.scoring import exp
-from torch_linguist.evaluation.words import find_words, piece_texts, token_pieces
+from torch_linguist.evaluation.words import find_words, piece_texts
 from torch_linguist.model import LanguageModel
 
 LONGEST = 512
@@ -144,7 +144,7 @@ def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.ra
     With a word tokenizer it mostly becomes `<unk>`. If a row gets longer, its first tokens are dropped; if it gets
     shorter, it is filled up with the first tokens of the original.
     """
-    pieces = token_pieces(tokenizer)
+    pieces = tokenizer.pieces
     rows = []
     for context in contexts:
         words = find_words(context, tokenizer)
@@ -156,7 +156,7 @@ def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.ra
             ids = context[ends[number] : ends[number + 1]].tolist()
             if number in chosen:
                 text = b"".join(pieces[token] for token in ids).decode("utf-8", "replace")
-                blank = "" if tokenizer.kind == "word" else text[: len(text) - len(text.lstrip())]
+                blank = "" if tokenizer.joins_words else text[: len(text) - len(text.lstrip())]
                 ids = tokenizer.encode(blank + typing_error(words.texts[number], generator))
             row.extend(ids)
         missing = max(0, len(context) - len(row))

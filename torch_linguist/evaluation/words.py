@@ -54,30 +54,9 @@ class Words:
         return found
 
 
-def token_pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """Return the text of each token in UTF-8, with the space before it for a word tokenizer."""
-    if tokenizer.kind == "word":
-        return [f" {token}".encode("utf-8", "replace") for token in tokenizer.tokens]
-    if tokenizer.kind == "char":
-        return [token.encode("utf-8", "replace") for token in tokenizer.tokens]
-    table = _byte_of_sign()
-    return [
-        bytes(table[sign] for sign in token) if all(sign in table for sign in token) else token.encode()
-        for token in tokenizer.tokens
-    ]
-
-
 def piece_texts(tokenizer: Tokenizer) -> list[str]:
     """Return the text of each token for display; bytes that are not valid UTF-8 become replacement characters."""
-    return [piece.decode("utf-8", "replace") for piece in token_pieces(tokenizer)]
-
-
-def _byte_of_sign() -> dict[str, int]:
-    """Return the byte of each character of a byte-level token (Radford et al. 2019)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(code): code for code in printable}
-    rest = [code for code in range(256) if code not in set(printable)]
-    return table | {chr(256 + number): code for number, code in enumerate(rest)}
+    return [piece.decode("utf-8", "replace") for piece in tokenizer.pieces]
 
 
 def find_words(ids: ArrayLike, tokenizer: Tokenizer) -> Words:
@@ -90,10 +69,10 @@ def find_words(ids: ArrayLike, tokenizer: Tokenizer) -> Words:
         tokenizer: tokenizer of the ids.
     """
     row = np.asarray(ids).astype(np.int64)
-    pieces = token_pieces(tokenizer)
+    pieces = tokenizer.pieces
     special = np.zeros(tokenizer.vocab_size, bool)
     special[[tokenizer.eos_id, tokenizer.unk_id]] = True
-    begins = _word_begins(row, pieces, special) if tokenizer.kind != "word" else np.ones(len(row), bool)
+    begins = _word_begins(row, pieces, special) if not tokenizer.joins_words else np.ones(len(row), bool)
     of_token = np.cumsum(begins) - 1
     ends = np.append(np.flatnonzero(begins), len(row)).tolist()
     known: dict[tuple[int, ...], tuple[str, str]] = {}

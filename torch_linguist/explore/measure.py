@@ -68,7 +68,7 @@ class Measurements:
     @property
     def has_subwords(self) -> bool:
         """Whether the tokens are parts of words."""
-        return self.tokenizer.kind != "word"
+        return not self.tokenizer.joins_words
 
     @cached_property
     def word_counts(self) -> dict[str, Ints]:
@@ -118,7 +118,7 @@ def measure(
         if not len(words[split].ids):
             raise DataError(f"{corpus.name}: the split {split} comes out empty; give more text")
     tokens = words
-    if tokenizer.kind != "word":
+    if not tokenizer.joins_words:
         tokens = {
             split: encode_documents(sample.documents, tokenizer, corpus.blank_lines)
             for split, sample in samples.items()
@@ -145,7 +145,7 @@ def _in_memory(corpus: Corpus, documents: list[Document]) -> InMemoryCorpus:
 
 def _every_word(tokenizer_trainer: TokenizerTrainer, tokenizer: Tokenizer) -> TokenizerTrainer:
     """A trainer that cuts words as the given one does and leaves none out."""
-    if tokenizer.kind == "word" and isinstance(tokenizer_trainer, WordTokenizerTrainer):
+    if tokenizer.joins_words and isinstance(tokenizer_trainer, WordTokenizerTrainer):
         whole = copy.copy(tokenizer_trainer)
         whole.min_frequency, whole.max_size = 1, None
         return whole
@@ -155,7 +155,7 @@ def _every_word(tokenizer_trainer: TokenizerTrainer, tokenizer: Tokenizer) -> To
 def _out_of_vocabulary(
     tokenizer: Tokenizer, word_tokenizer: Tokenizer, tokens: Mapping[str, EncodedDocuments]
 ) -> dict[str, int]:
-    if tokenizer.kind != "word":
+    if not tokenizer.joins_words:
         return {split: encoded.oov for split, encoded in tokens.items()}
     known = set(tokenizer.tokens)
     unknown = np.array([word not in known for word in word_tokenizer.tokens])

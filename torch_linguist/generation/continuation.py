@@ -81,8 +81,7 @@ class ContinuationWriter:
         self._stream = TextStream(tokenizer)
         for token in prompt_ids:
             self._stream.push(token)
-        # Word tokens bring the blank after the prompt themselves.
-        self._result = Continuation(prompt.rstrip(" ") if tokenizer.kind == "word" else prompt)
+        self._result = Continuation(tokenizer.shown_prompt(prompt))
         self._announced = 0
 
     def add(self, token: int, log_probabilities: Tensor, alternatives: int = 0) -> None:
@@ -99,11 +98,11 @@ class ContinuationWriter:
             # One more, in case <unk> is among them.
             best = log_probabilities.topk(min(alternatives + 1, len(log_probabilities)))
             others = [
-                (shown_token(self._tokenizer, other), probability)
+                (self._tokenizer.surface(other), probability)
                 for other, probability in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
                 if other != self._tokenizer.unk_id
             ]
-            shown = shown_token(self._tokenizer, token)
+            shown = self._tokenizer.surface(token)
             self._result.choices.append(Choice(shown, math.exp(log_probability), others[:alternatives]))
         self.write(token)
 
@@ -148,10 +147,3 @@ class ContinuationWriter:
         if self._listener is not None and end > self._announced:
             self._listener(self._result.new_text[self._announced : end])
         self._announced = max(self._announced, end)
-
-
-def shown_token(tokenizer: Tokenizer, token: int) -> str:
-    """Return a token in readable form: its text, or its name if it is a special token."""
-    if tokenizer.kind == "word" or token in (tokenizer.eos_id, tokenizer.unk_id):
-        return tokenizer.tokens[token]
-    return tokenizer.decode([token])

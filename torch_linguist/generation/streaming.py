@@ -1,7 +1,7 @@
 """Text that grows token by token; each piece is final when it is returned."""
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.data.tokenizers.detokenization import place_word
+from torch_linguist.data.tokenizers.detokenization import LINE_START, place_word
 
 LONGEST_CHARACTER = 4
 """Largest number of bytes of a UTF-8 character, and so of byte-level tokens that form one."""
@@ -18,17 +18,17 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._glued, self._quoted = True, False
+        self._spacing = LINE_START
         self._pending: list[int] = []
 
     def push(self, token: int) -> str:
         """Return the text that a token adds; text that is not final yet comes with a later token."""
         if token == self._tokenizer.eos_id:
-            self._glued, self._quoted = True, False
+            self._spacing = LINE_START
             return self.finish() + "\n"
-        if self._tokenizer.kind == "word":
-            piece, self._glued, self._quoted = place_word(self._tokenizer.tokens[token], self._glued, self._quoted)
-            return piece
+        if self._tokenizer.joins_words:
+            blank, self._spacing = place_word(self._tokenizer.spacing[token], self._spacing)
+            return " " * blank + self._tokenizer.word_texts[token]
         self._pending.append(token)
         text = self._tokenizer.decode(self._pending)
         # The replacement character marks bytes that are no complete character (yet).

@@ -53,10 +53,10 @@ class Suggester:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model.eval(), tokenizer
-        self._bytes = tokenizer.kind not in ("word", "char")
+        self._bytes = tokenizer.is_byte_level
         self._ids = {token: index for index, token in enumerate(tokenizer.tokens)}
         # Text that each token adds to a line; words include the blank before them.
-        self._surfaces = [f" {token}" if tokenizer.kind == "word" else token for token in tokenizer.tokens]
+        self._surfaces = [f" {token}" if tokenizer.joins_words else token for token in tokenizer.tokens]
         for special in (tokenizer.eos_id, tokenizer.unk_id):
             self._surfaces[special] = ""
         self._blank = BLANK if self._bytes else " "
@@ -75,7 +75,7 @@ class Suggester:
         before = text[: len(text) - len(typed)]
         at_start = not before.rpartition("\n")[2].strip(" ")
         context = before if at_start or before.endswith("\n") else before.rstrip(" ")
-        begin = "" if at_start and self._tokenizer.kind != "word" else " "
+        begin = "" if at_start and not self._tokenizer.joins_words else " "
         with torch.inference_mode():
             found = self._search(context, self._written(begin + typed), count)
         given = sum(probability for _, probability in found)
@@ -91,7 +91,7 @@ class Suggester:
 
     def _goes_on(self, surface: str) -> bool:
         """Return whether a token continues the word before it."""
-        if self._tokenizer.kind == "word" or surface.startswith(self._blank):
+        if self._tokenizer.joins_words or surface.startswith(self._blank):
             return False
         return surface[0].isalnum() or surface[0] in "'_-" or (self._bytes and ord(surface[0]) > 127)
 
@@ -121,7 +121,7 @@ class Suggester:
                 for score, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                     if score == -torch.inf:
                         break
-                    if self._tokenizer.kind == "word":
+                    if self._tokenizer.joins_words:
                         self._keep(words, self._surfaces[token], score)
                     else:
                         grown.append((score, row, token))

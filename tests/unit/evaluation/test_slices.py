@@ -29,7 +29,7 @@ from torch_linguist.evaluation.slices import (
     token_groupings,
 )
 from torch_linguist.evaluation.uncertainty import Parts, parts_of
-from torch_linguist.evaluation.words import CLASSES, find_words, token_pieces
+from torch_linguist.evaluation.words import CLASSES, find_words
 
 TEXT = "The 12 kings don't sing, said Mary — in 1999.\n\nOf (course) naïve cafés <unk> rejoice!\n"
 
@@ -114,8 +114,8 @@ def test_words_and_their_classes_do_not_depend_on_the_tokenizer(trainer: Tokeniz
     # The word tokenizer has no <eos> in its text; the others close words at blanks and marks alike.
     assert {word: found.get(word) for word in expected} == expected
     assert set(words.classes) <= set(CLASSES)
-    if tokenizer.kind in ("bpe", "byte"):
-        pieces = token_pieces(tokenizer)
+    if tokenizer.is_byte_level:
+        pieces = tokenizer.pieces
         text = b"".join(b"\n" if token == tokenizer.eos_id else pieces[token] for token in ids)
         assert text.decode() == TEXT
 

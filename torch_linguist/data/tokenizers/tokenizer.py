@@ -1,7 +1,8 @@
-"""Text to token ids and back: a thin face on the `tokenizers` library."""
+"""Text to token ids and back, on top of the `tokenizers` library."""
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import decoders, models
 
-from torch_linguist.data.tokenizers.detokenization import detokenize_words
+from torch_linguist.data.tokenizers.byte_signs import BYTE_OF_SIGN
+from torch_linguist.data.tokenizers.detokenization import spacing_code, word_text, write_words
 from torch_linguist.errors import DataError
 from torch_linguist.runs.files import write_text
 
@@ -21,12 +23,12 @@ UNK = "<unk>"
 BYTES = 256
 
 SIZE_LIMIT = 256 * 2**20
-"""Bytes of the largest `tokenizer.json` that is read; a million words take some 30 million."""
+"""Size in bytes of the largest `tokenizer.json` that is read; a million words take about 30 million."""
 
 PANIC = "PanicException"
-"""What the library's Rust raises where it did not foresee its input."""
+"""Name of the exception that the library's Rust code raises on unforeseen input."""
 
-# A name that no word can have, since a text is cut at newlines before it is encoded.
+# No word can have this name: text is cut at newlines before it is encoded.
 _OUT_OF_VOCABULARY = "\n"
 
 
@@ -34,9 +36,9 @@ class EncodedLines(NamedTuple):
     """Token ids of several lines.
 
     Attributes:
-        ids: of all lines, uint32 [N].
-        lengths: tokens of each line, ``<eos>`` included where the line is closed by one, int64 [lines].
-        oov: how many of the tokens stand for a word outside the vocabulary.
+        ids: ids of all lines, uint32 [N].
+        lengths: tokens of each line, int64 [lines]; the ``<eos>`` that closes a line counts.
+        oov: number of tokens that stand for a word outside the vocabulary.
     """
 
     ids: NDArray[np.uint32]
@@ -45,19 +47,21 @@ class EncodedLines(NamedTuple):
 
 
 class Tokenizer:
-    """Token ids of a text, and the text of token ids.
+    """Converts text to token ids and back.
 
     Attributes:
         vocab_size: number of token types V, ``<eos>`` and ``<unk>`` included.
         eos_id: id of ``<eos>``, which closes a line.
         unk_id: id of ``<unk>``, which stands for a word outside the vocabulary.
         tokens: the tokens in the order of their ids.
-        kind: `word`, `bpe`, `unigram`, `char` or `byte`.
+        kind: `word`, `bpe`, `unigram`, `char` or `byte`, for display; ask the properties for what a kind can do.
+        joins_words: whether each token is a whole word, with blanks between words that are no part of any token.
+        is_byte_level: whether tokens are sequences of bytes, so that any text comes back exactly and none is unknown.
         transformed: whether the text is changed before it is cut into tokens.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Takes a tokenizer of the library whose vocabulary holds ``<eos>`` and ``<unk>``.
+        """Wrap a tokenizer of the library whose vocabulary holds ``<eos>`` and ``<unk>``.
 
         Raises:
             DataError: the vocabulary lacks one of the two, or its ids have gaps.
@@ -71,13 +75,15 @@ class Tokenizer:
         self.eos_id = int(vocabulary[EOS])
         self.unk_id = int(vocabulary[UNK])
         self.kind = _kind(backend, self.vocab_size)
+        self.joins_words = self.kind == "word"
+        self.is_byte_level = self.kind not in ("word", "char")
         self.transformed = backend.normalizer is not None
         self._backend = backend
         self._json: str | None = None
         self._marking: tokenizers.Tokenizer | None = None
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text. Each newline becomes ``<eos>``; none is added at the end."""
+        """Return the token ids of a text. Each newline becomes ``<eos>``; none is added at the end."""
         encodings = self._backend.encode_batch_fast(text.split("\n"), add_special_tokens=False)
         ids: list[int] = []
         for position, encoding in enumerate(encodings):
@@ -87,18 +93,18 @@ class Tokenizer:
         return ids
 
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
-        """Token ids of lines without newlines, each closed by ``<eos>``, on all cores.
+        """Return the token ids of lines without newlines, each closed by ``<eos>``; runs on all cores.
 
-        A literal ``<unk>`` of the text is a word like any other and no out-of-vocabulary token.
+        A literal ``<unk>`` in the text is a word like any other, not an out-of-vocabulary token.
         """
         return self.encode_pieces(lines, [True] * len(lines))
 
     def encode_pieces(self, pieces: Sequence[str], closed: Sequence[bool]) -> EncodedLines:
-        """Token ids of lines and of pieces of very long lines, on all cores.
+        """Return the token ids of lines and of pieces of very long lines; runs on all cores.
 
         Args:
             pieces: texts without newlines.
-            closed: whether a piece ends its line and is closed by ``<eos>``.
+            closed: whether each piece ends its line and gets an ``<eos>``.
         """
         encodings = self._marking_backend().encode_batch_fast(pieces, add_special_tokens=False)
         rows: list[list[int]] = [encoding.ids for encoding in encodings]
@@ -114,7 +120,7 @@ class Tokenizer:
         return EncodedLines(ids, lengths, oov)
 
     def offsets(self, line: str) -> list[tuple[int, int]]:
-        """Where each token of a line stands in it.
+        """Return where each token of a line stands in it.
 
         Args:
             line: text without a newline.
@@ -126,12 +132,12 @@ class Tokenizer:
         return spans
 
     def decode(self, ids: Sequence[int], *, detokenize: bool = True) -> str:
-        """Readable text of token ids.
+        """Return readable text of token ids.
 
         Args:
             ids: token ids; ``<eos>`` becomes a newline.
-            detokenize: for word tokens, take away the blanks before punctuation and the like; False joins the words
-                by plain blanks. Byte-level tokens always give back the original text.
+            detokenize: for word tokens, omit the blanks before punctuation and the like; False puts a blank between
+                any two words. Byte-level tokens always give back the original text.
         """
         lines: list[list[int]] = [[]]
         for token_id in ids:
@@ -139,20 +145,50 @@ class Tokenizer:
                 lines.append([])
             else:
                 lines[-1].append(int(token_id))
-        texts = self._backend.decode_batch(lines, skip_special_tokens=False)
-        if self.kind == "word" and detokenize:
-            texts = [detokenize_words(text) for text in texts]
-        return "\n".join(texts)
+        if self.joins_words and detokenize:
+            return "\n".join(write_words(self.word_texts, self.spacing, line) for line in lines)
+        return "\n".join(self._backend.decode_batch(lines, skip_special_tokens=False))
+
+    @cached_property
+    def word_texts(self) -> list[str]:
+        """What is written for each word token."""
+        return [word_text(token) for token in self.tokens]
+
+    @cached_property
+    def spacing(self) -> list[int]:
+        """How each word token joins its neighbors: codes for `detokenization.place_word`."""
+        return [spacing_code(token) for token in self.tokens]
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """UTF-8 bytes that each token adds to a text; word tokens include the blank before them."""
+        if not self.is_byte_level:
+            blank = " " if self.joins_words else ""
+            return [f"{blank}{token}".encode("utf-8", "replace") for token in self.tokens]
+        return [
+            bytes(BYTE_OF_SIGN[sign] for sign in token) if BYTE_OF_SIGN.keys() >= set(token) else token.encode()
+            for token in self.tokens
+        ]
+
+    def surface(self, token: int) -> str:
+        """Return a token as a reader sees it: its text, or its name for ``<eos>`` and ``<unk>``."""
+        if self.joins_words or token in (self.eos_id, self.unk_id):
+            return self.tokens[token]
+        return self.decode([token])
+
+    def shown_prompt(self, prompt: str) -> str:
+        """Return a prompt as it is shown before its continuation: word tokens bring the blank after it themselves."""
+        return prompt.rstrip(" ") if self.joins_words else prompt
 
     def to_json(self) -> str:
-        """The tokenizer in the format of the `tokenizers` library."""
+        """Return the tokenizer in the format of the `tokenizers` library."""
         if self._json is None:
             self._json = str(self._backend.to_str())
         return self._json
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
-        """A tokenizer from the result of `to_json`.
+        """Return a tokenizer from the result of `to_json`.
 
         Raises:
             DataError: the text is no tokenizer.
@@ -168,12 +204,12 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, path: Path) -> None:
-        """Write `tokenizer.json`, as a whole or not at all."""
+        """Write `tokenizer.json`, whole or not at all."""
         write_text(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             DataError: there is no such file, or it is no tokenizer.
@@ -189,8 +225,8 @@ class Tokenizer:
         return cls.from_json(text)
 
     def _marking_backend(self) -> tokenizers.Tokenizer:
-        """The same tokenizer, but words outside the vocabulary get the id V, which tells them from a literal <unk>."""
-        if self.kind not in ("word", "char"):
+        """The same tokenizer with id V for out-of-vocabulary words, which tells them from a literal ``<unk>``."""
+        if self.is_byte_level:
             return self._backend
         if self._marking is None:
             description: dict[str, Any] = json.loads(self.to_json())
@@ -211,7 +247,7 @@ def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:
 
 
 def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
-    """The tokens by their ids; a DataError where an id is missing."""
+    """The tokens by their ids; a DataError if an id is missing."""
     tokens: list[str | None] = [None] * len(vocabulary)
     for token, index in vocabulary.items():
         if index < len(tokens):

@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.data.tokenizers.detokenization import place_word
+from torch_linguist.data.tokenizers.byte_signs import BYTE_OF_SIGN, BYTE_SIGNS
+from torch_linguist.data.tokenizers.detokenization import LINE_START, place_word
 from torch_linguist.export.scripted.byte_pairs import BytePairs
 from torch_linguist.export.scripted.characters import Characters, split_characters, utf8_text
-from torch_linguist.export.scripted.unicode_tables import byte_alphabet
 from torch_linguist.export.scripted.words import WordSplitter
 
 
@@ -34,8 +34,8 @@ class ScriptedTokenizer(nn.Module):
         model, splitter = description["model"], _type(description["pre_tokenizer"])
         self.eos_id: int = tokenizer.eos_id
         self.unk_id: int = tokenizer.unk_id
-        self.in_words: bool = model["type"] == "WordLevel"
-        self.in_characters: bool = _type(description["decoder"]) == "Fuse"
+        self.in_words: bool = tokenizer.joins_words
+        self.in_characters: bool = not (tokenizer.joins_words or tokenizer.is_byte_level)
         # A vocabulary of single bytes is cut byte by byte.
         self.in_pieces: bool = splitter == "ByteLevel" and bool(description["pre_tokenizer"]["use_regex"])
         normalizer = _type(description["normalizer"])
@@ -45,9 +45,11 @@ class ScriptedTokenizer(nn.Module):
         self.word_splitter = WordSplitter(by_pattern=splitter == "Split")
         self.tokens: list[str] = list(tokenizer.tokens)
         self.ids: dict[str, int] = {token: index for index, token in enumerate(tokenizer.tokens)}
-        alphabet = byte_alphabet()
-        self.byte_of: dict[str, int] = {character: value for value, character in enumerate(alphabet)}
-        self.byte_pairs = BytePairs(_merge_ranks(model), alphabet)
+        self.word_texts: list[str] = tokenizer.word_texts
+        self.spacing: list[int] = tokenizer.spacing
+        self.line_start: int = LINE_START
+        self.byte_of: dict[str, int] = dict(BYTE_OF_SIGN)
+        self.byte_pairs = BytePairs(_merge_ranks(model), list(BYTE_SIGNS))
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text; each newline becomes <eos>."""
@@ -103,14 +105,15 @@ class ScriptedTokenizer(nn.Module):
 
     def decode_words(self, ids: list[int], prompt: list[int]) -> str:
         """Return words joined as in written text; the prompt decides whether a blank comes first."""
-        glued, quoted = True, False
+        state = self.line_start
         pieces: list[str] = []
         for place, token in enumerate(prompt + ids):
             if token == self.eos_id:
-                glued, quoted = True, False
+                state = self.line_start
                 piece = "\n"
             else:
-                piece, glued, quoted = place_word(self.tokens[token], glued, quoted)
+                blank, state = place_word(self.spacing[token], state)
+                piece = " " + self.word_texts[token] if blank else self.word_texts[token]
             if place >= len(prompt):
                 pieces.append(piece)
         return "".join(pieces)

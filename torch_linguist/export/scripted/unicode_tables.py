@@ -1,7 +1,6 @@
-"""Unicode tables for TorchScript: character classes, lower case, and the byte alphabet of GPT-2."""
+"""Unicode tables for TorchScript: character classes and lower case."""
 
 import functools
-import itertools
 import sys
 import unicodedata
 
@@ -32,13 +31,6 @@ def lower_table() -> dict[str, str]:
     """Return the lower case of each character that has one; some are two characters long."""
     pairs = ((chr(point), chr(point).lower()) for point in range(sys.maxunicode + 1))
     return {character: lower for character, lower in pairs if character != lower}
-
-
-def byte_alphabet() -> list[str]:
-    """Return the visible character that byte-level tokens use for each of the 256 bytes, as in GPT-2."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    beyond = itertools.count(0x100)
-    return [chr(value) if value in visible else chr(next(beyond)) for value in range(256)]
 
 
 def _class_of(point: int) -> int:

@@ -199,7 +199,7 @@ def test_export_takes_the_newest_run(trained: Path, workplace: Path) -> None:
 def test_a_run_goes_on(trained: Path, workplace: Path) -> None:
     code, output, errors = run("train", "resume=outputs/first", "trainer.max_steps=30", folder=workplace)
     assert code == 0, errors
-    assert output.startswith("going on with outputs/first\n")
+    assert output.startswith("resuming outputs/first\n")
     summary = json.loads((trained / "summary.json").read_text())
     assert (summary["status"], summary["train"]["steps"]) == ("finished", 30)
     assert [path.name for path in (workplace / "outputs").iterdir()] == ["first"]

@@ -194,7 +194,7 @@ def test_a_death_ends_the_others_and_a_restart_goes_on(
     told = [row for row in errors.splitlines() if row.startswith("error: ")]
     assert len(told) <= 1
     assert all("process 0 of 2: another process of this training has ended" in row for row in told)
-    assert "going on with outputs/killed" in output
+    assert "resuming outputs/killed" in output
     assert [path.name for path in (workplace / "outputs").iterdir()] == ["killed"]
     summary = summary_of(folder)
     assert (summary["status"], summary["processes"], summary["train"]["steps"]) == ("finished", 2, 200)

@@ -3,7 +3,7 @@
 import textwrap
 from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +17,64 @@ from torch_linguist.config.signatures import INTERPRETED, show
 WIDTH = 110
 
 KEYS: Mapping[str, str] = {
-    "name": "of the run folder; null makes one up",
-    "seed": "of everything that is drawn at random",
+    "name": "name of the run folder; null generates one",
+    "seed": "random seed",
     "stages": "stages to run; * marks them above",
-    "resume": "true, auto (the newest run) or a run folder: go on with an earlier run",
-    "output_dir": "where run folders are made",
+    "resume": "true, auto (the newest run) or a run folder: resume an earlier run",
+    "output_dir": "parent of the run folders",
     "data.path": "a file or folder of your own instead of a download",
-    "optim.lr": "auto: lr_find chooses; a number turns that step off",
-    "optim.weight_decay": "auto: grid chooses; a number turns that step off",
-    "trainer.batch_size": "parallel streams or windows a step",
-    "trainer.sequence_length": "tokens of each a step",
+    "optim.lr": "auto: lr_find chooses; a number skips that step",
+    "optim.weight_decay": "auto: grid chooses; a number skips that step",
+    "trainer.batch_size": "parallel streams or windows per step",
+    "trainer.sequence_length": "tokens of each per step",
     "trainer.gradient_clip": "largest gradient norm; null for none",
-    "trainer.accumulate": "batches that make one update",
+    "trainer.accumulate": "batches per update",
     "trainer.precision": "auto, fp32 or bf16",
     "trainer.device": "auto, cpu, cuda, mps …",
-    "trainer.max_epochs": "limit; the first limit that is reached ends the training",
+    "trainer.max_epochs": "limit; training ends at the first limit that is reached",
     "trainer.max_steps": "limit, in updates",
     "trainer.max_tokens": "limit, in training tokens",
-    "trainer.max_minutes": "limit, in wall-clock minutes",
+    "trainer.max_minutes": "limit, in minutes",
     "trainer.eval_every": "updates between validations; null chooses",
-    "trainer.patience": "validations without improvement before training stops; null never does",
+    "trainer.patience": "validations without improvement before training stops; null never stops",
 }
-"""The keys that people set most, and what they mean."""
+"""The most used keys, and what they mean."""
 
 
 @dataclass(frozen=True)
 class CommandText:
-    """What a help page says of a command beside the groups and keys.
+    """The texts of a command's help page.
 
     Attributes:
-        name: of the command.
+        name: name of the command.
         about: what it does, in a sentence or two.
-        examples: pairs of a command line and what it does.
-        groups: the configuration groups that matter to it.
+        examples: command lines with what they do.
+        groups: configuration groups that the command uses.
         cfg: what `--cfg` does.
-        notes: further paragraphs, such as its own keys and exit codes.
-        root: the root file of its configuration.
+        notes: further paragraphs with their titles, such as exit codes.
+        flags: further options without a value, with what they do.
+        root: root file of the configuration.
     """
 
     name: str
     about: str
     examples: Sequence[tuple[str, str]]
     groups: Sequence[str]
-    cfg: str = "prints the whole configuration with your overrides in place, and stops"
+    cfg: str = "print the whole configuration with your overrides and stop"
     notes: Sequence[tuple[str, str]] = ()
+    flags: Mapping[str, str] = field(default_factory=dict)
     root: str = "train"
 
 
 def parse_arguments(text: CommandText, argv: Sequence[str]) -> Namespace:
-    """Reads the arguments of a command that takes overrides.
+    """Read the arguments of a command that takes overrides.
 
     Args:
-        text: of the command.
-        argv: the arguments.
+        text: texts of the command.
+        argv: command-line arguments.
 
     Returns:
-        `overrides` (list of texts), `config_dir` (list of paths), `cfg`, `help` and `debug`.
+        `overrides` (list of texts), `config_dir` (list of paths), `cfg`, `help`, `debug` and the command's flags.
 
     Raises:
         ConfigError: an option does not exist.
@@ -82,16 +84,18 @@ def parse_arguments(text: CommandText, argv: Sequence[str]) -> Namespace:
     parser.add_argument("--config-dir", action="append", type=Path, default=[], metavar="DIR")
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
+    for flag in text.flags:
+        parser.add_argument(flag, action="store_true")
     return parser.parse_intermixed_args(argv)
 
 
 def help_page(text: CommandText, overrides: Sequence[str], config_dirs: Sequence[Path]) -> str:
-    """The help page: groups with their choices, the most used keys with their values, examples.
+    """Return the help page: groups with their choices, the most used keys with their values, examples.
 
     Args:
-        text: of the command.
-        overrides: are in place in the values that the page shows.
-        config_dirs: the user's folders; their choices are listed too.
+        text: texts of the command.
+        overrides: overrides that are applied to the values shown.
+        config_dirs: folders whose choices are listed too.
     """
     composition = compose_config(overrides, config_dirs, text.root)
     groups = {name: choices for name, choices in find_groups(config_dirs).items() if choices}
@@ -99,24 +103,26 @@ def help_page(text: CommandText, overrides: Sequence[str], config_dirs: Sequence
     parts = [
         f"usage: {text.name} [OVERRIDE ...] [--config-dir DIR] [--cfg] [--debug] [--help]",
         textwrap.fill(text.about, WIDTH),
-        "Groups: GROUP=CHOICE takes another choice (* is in force)",
+        "Groups: GROUP=CHOICE selects a choice (* marks the current one)",
         "\n".join(_group_lines(name, groups[name], _in_force(composition, name)) for name in shown),
-        "Keys: KEY=VALUE sets a value; those used most, with what is in force",
+        "Keys: KEY=VALUE sets a value; the most used keys, with their current values",
         _key_lines(composition.config),
         *_node_lines(composition, shown),
         *(f"{title}\n{textwrap.indent(_wrapped(body), '  ')}" for title, body in text.notes),
-        "Options\n" + _OPTIONS.format(cfg=text.cfg),
+        "Options\n"
+        + "".join(f"  {flag:<17} {does}\n" for flag, does in text.flags.items())
+        + _OPTIONS.format(cfg=text.cfg),
         "Examples\n" + "\n".join(f"  {line}\n      {meaning}" for line, meaning in text.examples),
     ]
     return "\n\n".join(parts)
 
 
 _OPTIONS = """\
-  --config-dir DIR  adds your own groups: DIR/model/mine.yaml makes model=mine; may be given several times.
-                    A run folder instead repeats that run (tl-train)
+  --config-dir DIR  add your own groups: DIR/model/mine.yaml defines model=mine; may be repeated.
+                    A run folder repeats that run (tl-train)
   --cfg             {cfg}
-  --debug           shows the traceback of an error (as HYDRA_FULL_ERROR=1 does)
-  -h, --help        this page; overrides beside it are in place in what it shows"""
+  --debug           show the traceback of an error (as HYDRA_FULL_ERROR=1 does)
+  -h, --help        show this page, with the overrides of the command line applied"""
 
 
 def _in_force(composition: Composition, group: str) -> list[str]:
@@ -147,7 +153,7 @@ def _key_lines(config: DictConfig) -> str:
 
 
 def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
-    """For each choice in force, its keys that the list of the most used ones does not name."""
+    """Return, for each current choice, its keys that are not among the most used ones."""
     parts = []
     for group in groups:
         node = OmegaConf.select(composition.config, group)
@@ -162,7 +168,7 @@ def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
 
 
 def _value(config: DictConfig, key: str) -> str | None:
-    """A key's value as a person would type it; None where there is no such key."""
+    """Return a key's value as on a command line, or None if the key does not exist."""
     parent, _, leaf = key.rpartition(".")
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig) or leaf not in node.keys():  # noqa: SIM118 - a missing value is a key too

@@ -1,19 +1,24 @@
-"""What all commands share: how arguments are read, how a command ends and what a person then sees.
+"""What all commands share: reading arguments, printing, and how a command ends.
 
-Exit codes: 0 success; 1 it failed; 2 wrong usage; 130 interrupted (143 by SIGTERM).
+Exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted (143 by SIGTERM).
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from torch_linguist.distributed.torchrun import launched_rank
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.output_encoding import tolerate_encoding
+from torch_linguist.runs.visible_text import visible
+
+if TYPE_CHECKING:
+    from torch_linguist.report.console import SafeConsole
 
 SUCCESS = 0
 FAILURE = 1
@@ -21,22 +26,27 @@ USAGE = 2
 INTERRUPTED = 128 + signal.SIGINT
 
 GOMP_SPINCOUNT = "10000"
-"""How long torch's OpenMP threads wait for each other awake. Its own default lets them burn each other's cores for
-milliseconds where other processes share the machine (measured: a step of the LSTM 1.3 to 2 times slower with two busy
-neighbors); this costs nothing on a quiet one. It must be set before torch is imported."""
+"""How long torch's OpenMP threads wait actively for each other. By default they occupy each other's cores for
+milliseconds when other processes share the machine (an LSTM step took 1.3 to 2 times as long beside two busy
+processes); on an idle machine this setting costs nothing. It must be set before torch is imported."""
 
 HUGE_PAGES = "1"
-"""Whether torch asks the kernel for huge pages (THP_MEM_ALLOC_ENABLE): it spares a page fault for each 4 KiB of the
-tens of megabytes that a training step allocates anew; a step of the LSTM took 1.1 to 1.5 times as long without."""
+"""Whether torch requests huge pages (THP_MEM_ALLOC_ENABLE). They avoid a page fault per 4 KiB of the tens of megabytes
+that each training step allocates; without them an LSTM step took 1.1 to 1.5 times as long."""
 
 LONGEST_LINE = 800
-"""Characters of an error that are shown."""
+"""Number of characters of an error that are shown."""
+
+WIDTH = 110
+"""Width of tables that are written to a pipe or a file."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 Command = Callable[[list[str]], int]
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, like every other error of the commands."""
+    """An argparse parser whose errors are one line, like every other error of the commands."""
 
     def __init__(self, prog: str, description: str, epilog: str | None = None, add_help: bool = True) -> None:
         super().__init__(
@@ -50,17 +60,32 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
-        """Raises the complaint instead of printing the usage and leaving."""
+        """Raise a ConfigError instead of printing the usage and exiting."""
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
+def say(text: str = "", *, end: str = "\n", to_stderr: bool = False) -> None:
+    """Print a text at once, with its control characters made visible."""
+    print(visible(text), end=end, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+
+def make_console() -> "SafeConsole":
+    """Return a console on standard output; in a pipe or file, it is wide enough for the tables."""
+    from torch_linguist.report.console import SafeConsole
+
+    console = SafeConsole(highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        return console
+    return SafeConsole(highlight=False, soft_wrap=True, width=max(console.width, WIDTH))
+
+
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
-    """Runs a command and turns whatever it ends with into an exit code and at most one line on standard error.
+    """Run a command; turn every ending into an exit code and at most one line on standard error.
 
     `--debug` among the arguments, or HYDRA_FULL_ERROR=1, shows the traceback before that line.
 
     Args:
-        command: takes the arguments, returns an exit code.
+        command: called with the arguments; returns an exit code.
         argv: the arguments; None for those of the process.
 
     Returns:
@@ -78,34 +103,51 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else SUCCESS if leaving.code is None else FAILURE
     except KeyboardInterrupt as error:
-        print("interrupted", file=sys.stderr)
-        # Whoever caught the signal says which one it was.
+        say("interrupted", to_stderr=True)
+        # Whoever caught the signal recorded its number.
         return 128 + int(getattr(error, "signal_number", signal.SIGINT))
     except BrokenPipeError:
-        # Whoever read our output (`| head`) has left; the interpreter's own flush at exit must not complain either.
+        # The reader of our output (`| head`) is gone. The interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except Exception as error:  # noqa: BLE001 - the last line of defense: every failure ends as one line
         if debug:
             traceback.print_exc()
-        # Of several processes each meets the same mistake of usage: one of them tells.
+        # Every process of a distributed training meets the same usage error; one of them reports it.
         if not (isinstance(error, ConfigError) and launched_rank()):
-            print(f"error: {describe(error)}", file=sys.stderr)
+            say(f"error: {describe(error)}", to_stderr=True)
         return USAGE if isinstance(error, ConfigError) else FAILURE
     return code
 
 
 def describe(error: Exception) -> str:
-    """An error as one line for a person: ours as they are, others with their type and the way to the traceback."""
+    """Return an error as one line: ours unchanged, others with their type and how to see the traceback."""
     if isinstance(error, LinguistError):
-        line = " ".join(str(error).split("\n"))
-        # A damaged file may be quoted; what is wrong stands at the beginning, the way out at the end.
-        return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+        return _shortened(" ".join(str(error).split("\n")))
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
-        return f"{named}{error.strerror}"
+        way_out = "; free some space, or write to another folder" if error.errno in DISK_ERRORS else ""
+        return _shortened(f"{named}{error.strerror}{way_out}")
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or choose a smaller model, batch or corpus"
     message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}; run again with --debug for the traceback"
+    line = f"{type(error).__name__}{': ' if message else ''}{message}"
+    return f"{_shortened(line)}; run again with --debug for the traceback"
 
 
-__all__ = ["FAILURE", "INTERRUPTED", "SUCCESS", "USAGE", "ArgumentParser", "describe", "run_command"]
+def _shortened(line: str) -> str:
+    # A damaged file may be quoted in the middle: what is wrong stands at the beginning, the way out at the end.
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+
+
+__all__ = [
+    "FAILURE",
+    "INTERRUPTED",
+    "SUCCESS",
+    "USAGE",
+    "ArgumentParser",
+    "describe",
+    "make_console",
+    "run_command",
+    "say",
+]

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
-from torch_linguist.cli.entry import SUCCESS, run_command
+from torch_linguist.cli.entry import SUCCESS, run_command, say
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate
@@ -20,12 +20,12 @@ from torch_linguist.config.signatures import check_arguments
 from torch_linguist.errors import ConfigError
 
 OWN_GROUPS = ("data", "tokenizer")
-"""The configuration groups of this command."""
+"""Configuration groups of this command."""
 
 TEXT = CommandText(
     name="tl-explore",
     about=(
-        "Looks at a corpus: random samples, lengths, metadata, words and n-grams, Zipf and Heaps, coverage and "
+        "Describes a corpus: random samples, lengths, metadata, words and n-grams, Zipf and Heaps, coverage and "
         "out-of-vocabulary rates, duplicates, and whether the splits agree. Writes one page that opens from disk, the "
         "same figures as PNG, every table as CSV, and the splits as CSV, into a folder under outputs/."
     ),
@@ -34,9 +34,9 @@ TEXT = CommandText(
     notes=[
         (
             "Its own keys",
-            "explore.sample_mebibytes=32: text kept of each split; of a longer one a seeded sample is explored\n"
-            "explore.scan_mebibytes=1024: text read of each split to draw the sample from; null reads all\n"
-            "explore.samples=4: excerpts of each split\n"
+            "explore.sample_mebibytes=32: text explored per split; a longer split is sampled\n"
+            "explore.scan_mebibytes=1024: text read per split to draw the sample; null reads everything\n"
+            "explore.samples=4: excerpts per split\n"
             "explore.top=25: words and n-grams shown\n"
             "explore.max_order=3: longest n-grams\n"
             "explore.max_min_frequency=20: largest min_frequency whose out-of-vocabulary rate is shown\n"
@@ -47,20 +47,20 @@ TEXT = CommandText(
     examples=[
         ("tl-explore", "the presidential addresses"),
         ("tl-explore data=wikitext2 data.path=../shared/data/wikitext-2", "WikiText-2 from a local folder"),
-        ("tl-explore data=text data.path=my_book.txt tokenizer=bpe", "your own text, with the tokens of each word"),
-        ("tl-explore data=sotu data.seed=7 name=sotu-split-7", "how another split would look"),
+        ("tl-explore data=text data.path=my_book.txt tokenizer=bpe", "your own text, with tokens per word"),
+        ("tl-explore data=sotu data.seed=7 name=sotu-split-7", "another random split"),
     ],
 )
 
 
 @dataclass
 class ExploreConfig:
-    """Schema of the root: `data`, `tokenizer` and `explore` have that of the class that they name.
+    """Schema of the root; each `Any` is a node whose schema is the class that it names.
 
     Attributes:
-        name: of the folder; null makes one up.
-        seed: of the samples and permutations.
-        output_dir: where the folder is made.
+        name: name of the new folder; null generates one.
+        seed: random seed of samples and permutations.
+        output_dir: parent of the new folder.
     """
 
     data: Any
@@ -72,10 +72,10 @@ class ExploreConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `tl-explore`.
+    """Run `tl-explore`.
 
     Args:
-        argv: the arguments; None for those of the process.
+        argv: command-line arguments; None for those of the process.
 
     Returns:
         The exit code.
@@ -87,11 +87,11 @@ def _explore(argv: list[str]) -> int:
     arguments = parse_arguments(TEXT, argv)
     _check_groups(arguments.overrides)
     if arguments.help:
-        print(help_page(TEXT, arguments.overrides, arguments.config_dir))
+        say(help_page(TEXT, arguments.overrides, arguments.config_dir))
         return SUCCESS
     composition = compose_config(arguments.overrides, arguments.config_dir, TEXT.root)
     if arguments.cfg:
-        print(to_yaml(composition.config), end="")
+        say(to_yaml(composition.config), end="")
         return SUCCESS
     config = checked(composition.config)
 
@@ -107,16 +107,16 @@ def _explore(argv: list[str]) -> int:
         name=config.name,
         settings=settings,
         seed=config.seed,
-        report=lambda line: print(line, flush=True),
+        report=say,
         config_text=to_yaml(config, composition.choices),
     )
     whole = "" if found.is_whole else "; a sample of the corpus, see the page"
-    print(f"{found.page} ({found.seconds:.0f} s{whole})")
+    say(f"{found.page} ({found.seconds:.0f} s{whole})")
     return SUCCESS
 
 
 def checked(config: DictConfig) -> DictConfig:
-    """The configuration with each node checked against its class and its values converted.
+    """Return the configuration with each node checked against its class and its values converted.
 
     Raises:
         ConfigError: one line that names the key, the value and the way out.
@@ -126,13 +126,11 @@ def checked(config: DictConfig) -> DictConfig:
 
 
 def _check_groups(overrides: Sequence[str]) -> None:
-    """Refuses choices of groups that have no meaning here, in words that say so."""
+    """Refuse choices of groups that this command does not use."""
     for override in parse_overrides(overrides):
         group = override.key_or_group.split(".")[0]
         if group in GROUPS and group not in OWN_GROUPS:
-            raise ConfigError(
-                f"{override.input_line}: tl-explore looks at text alone; it takes data=…, tokenizer=… and their keys"
-            )
+            raise ConfigError(f"{override.input_line}: tl-explore takes only data=…, tokenizer=… and their keys")
 
 
 if __name__ == "__main__":

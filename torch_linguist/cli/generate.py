@@ -1,4 +1,4 @@
-"""`tl-generate`: continues a prompt, shows the probabilities on the way, or suggests words to a person who types."""
+"""`tl-generate`: continues a prompt, shows the probabilities, or suggests words while a line is typed."""
 
 import sys
 from argparse import Namespace
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
-from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
+from torch_linguist.cli.models import find_model
+from torch_linguist.cli.run_arguments import add_runs
 
 if TYPE_CHECKING:
     from torch_linguist.cli.models import FoundModel
@@ -16,23 +17,29 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   tl-generate                                       the newest run under outputs/, from the start of a line
-  tl-generate outputs/lstm -p "The congress" -n 3   three continuations, drawn side by side
-  tl-generate outputs/lstm/model.jit -p "The"       from an exported file alone
-  tl-generate --prompts prompts.txt --greedy        a prompt a line; - reads standard input
+  tl-generate lstm -p "The congress" -n 3           outputs/lstm: three continuations
+  tl-generate outputs/lstm/model.jit -p "The"       an exported file
+  tl-generate --prompts prompts.txt --greedy        one prompt per line; - reads standard input
   tl-generate -p "We" --top-p 0.9 --temperature 0.8 --seed 1 --stop "." --show-probabilities
-  tl-generate -p "We" --beams 5 --max-tokens 10     the five most probable continuations as wholes
+  tl-generate -p "We" --beams 5 --max-tokens 10     the five most probable continuations
   tl-generate -i                                    suggests the next word while you type
 
-A single continuation is shown while it comes. The model never says <unk>.
+A single continuation is shown token by token. The model never generates <unk>.
 
 exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"""
 
+LARGEST = {"max_tokens": 1_000_000, "samples": 10_000, "beams": 1_000, "show_probabilities": 1_000}
+"""Largest values of the options that numbers of tokens, rows or columns depend on."""
+
+SHOWN_UNKNOWN = 8
+"""Number of unknown words that a note lists."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `tl-generate`.
+    """Run `tl-generate`.
 
     Args:
-        argv: the arguments; None for those of the process.
+        argv: command-line arguments; None for those of the process.
 
     Returns:
         The exit code.
@@ -41,43 +48,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser("tl-generate", "Continues a prompt by the best model of a run.", EXAMPLES)
-    parser.add_argument(
-        "source", nargs="?", type=Path, metavar="RUN", help="a run folder or a model.jit (default: the newest run)"
+    parser = ArgumentParser("tl-generate", "Continues a prompt with the best model of a run.", EXAMPLES)
+    add_runs(parser, most=1, also=", or a model.jit")
+    prompts = parser.add_argument_group("prompts")
+    prompts.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be repeated")
+    prompts.add_argument("--prompts", metavar="FILE", help="a file with one prompt per line; - for standard input")
+    prompts.add_argument("-i", "--interactive", action="store_true", help="suggest the next word while a line is typed")
+    choice = parser.add_argument_group("choosing tokens")
+    choice.add_argument("--temperature", type=float, default=1.0, metavar="X", help="below 1 safer, above bolder (1)")
+    choice.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K most probable tokens (0: all)")
+    choice.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only the likeliest with mass P (1: all)")
+    choice.add_argument("--min-p", type=float, default=0.0, metavar="P", help="at least P times the best (0: all)")
+    choice.add_argument("--typical", type=float, default=1.0, metavar="P", help="the most typical of mass P (1: all)")
+    choice.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="X", help="make repeated tokens less likely (1: off)"
     )
-    asked = parser.add_argument_group("prompts")
-    asked.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be given several times")
-    asked.add_argument("--prompts", metavar="FILE", help="a file with a prompt a line; - for standard input")
-    asked.add_argument("-i", "--interactive", action="store_true", help="suggest the next word while a line is typed")
-    chosen = parser.add_argument_group("choosing each token")
-    chosen.add_argument("--temperature", type=float, default=1.0, metavar="X", help="below 1 safer, above bolder (1)")
-    chosen.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K most probable tokens (0: all)")
-    chosen.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only the likeliest with mass P (1: all)")
-    chosen.add_argument("--min-p", type=float, default=0.0, metavar="P", help="only those of P times the best (0: all)")
-    chosen.add_argument("--typical", type=float, default=1.0, metavar="P", help="the most typical of mass P (1: all)")
-    chosen.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="X", help="makes what was said less likely (1: no)"
-    )
-    chosen.add_argument("--greedy", action="store_true", help="the most probable token, no draw")
-    chosen.add_argument("--beams", type=int, metavar="K", help="beam search of that width instead of drawing")
-    chosen.add_argument("--seed", type=int, metavar="N", help="of the draws (default: a fresh one)")
-    length = parser.add_argument_group("how much")
-    length.add_argument("--max-tokens", type=int, default=50, metavar="N", help="tokens added at most (50)")
-    length.add_argument("-n", "--samples", type=int, default=1, metavar="N", help="continuations a prompt (1)")
+    choice.add_argument("--greedy", action="store_true", help="always the most probable token")
+    choice.add_argument("--beams", type=int, metavar="K", help="beam search of width K instead of sampling")
+    choice.add_argument("--seed", type=int, metavar="N", help="random seed (default: a new one each time)")
+    length = parser.add_argument_group("length")
+    length.add_argument("--max-tokens", type=int, default=50, metavar="N", help="largest number of new tokens (50)")
+    length.add_argument("-n", "--samples", type=int, default=1, metavar="N", help="continuations per prompt (1)")
     length.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     length.add_argument("--stop-at-eos", action="store_true", help="end with the line")
-    shown = parser.add_argument_group("what is shown")
-    shown.add_argument(
+    parser.add_argument_group("output").add_argument(
         "--show-probabilities",
         nargs="?",
         type=int,
         const=5,
         default=0,
         metavar="K",
-        help="each token's probability and the K most probable ones (5)",
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("outputs"), metavar="DIR", help="where the newest run is looked for"
+        help="show each token's probability and the K most probable tokens (5)",
     )
     return parser
 
@@ -87,9 +88,16 @@ def _generate(argv: list[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     _check(arguments, parser)
     prompts = _prompts(arguments)
+    found = find_model(arguments)
 
-    from torch_linguist.cli.models import find_model
+    if arguments.interactive:
+        from torch_linguist.cli.interactive import interact
+
+        interact(found.model, found.tokenizer)
+        return SUCCESS
+
     from torch_linguist.generation import Sampling
+    from torch_linguist.generation.prompts import unknown_words
 
     sampling = Sampling(
         arguments.temperature,
@@ -100,32 +108,30 @@ def _generate(argv: list[str]) -> int:
         arguments.repetition_penalty,
         arguments.greedy,
     )
-    found = find_model(arguments.source, arguments.output_dir)
-    if arguments.source is None:
-        print(f"run: {found.source} (the newest)", file=sys.stderr)
-    if arguments.interactive:
-        from torch_linguist.cli.interactive import interact
-
-        interact(found.model, found.tokenizer)
-        return SUCCESS
     for number, prompt in enumerate(prompts):
         if number:
-            print()
-        _warn_of_unknown_words(found, prompt)
-        _continue(found, prompt, sampling, arguments)
+            say()
+        unknown = unknown_words(found.tokenizer, prompt)
+        if unknown:
+            more = f" and {len(unknown) - SHOWN_UNKNOWN} more" if len(unknown) > SHOWN_UNKNOWN else ""
+            listed = ", ".join(unknown[:SHOWN_UNKNOWN])
+            say(f"note: not in the vocabulary, read as <unk>: {listed}{more}", to_stderr=True)
+        if arguments.beams:
+            _show_beams(found, prompt, arguments)
+        else:
+            _show_samples(found, prompt, sampling, arguments)
     return SUCCESS
 
 
 def _check(arguments: Namespace, parser: ArgumentParser) -> None:
-    for name in ("max_tokens", "samples"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name.replace('_', '-')}={getattr(arguments, name)}: must be at least 1")
-    if arguments.beams is not None and arguments.beams < 1:
-        parser.error(f"--beams={arguments.beams}: must be at least 1")
+    for name, largest in LARGEST.items():
+        value, least = getattr(arguments, name), 0 if name == "show_probabilities" else 1
+        if value is not None and not least <= value <= largest:
+            parser.error(f"--{name.replace('_', '-')}={value}: must be between {least} and {largest:,}")
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
+        parser.error(f"--seed={arguments.seed}: must be between 0 and 2**64 - 1")
     if arguments.beams and (arguments.samples > 1 or arguments.show_probabilities):
         parser.error("--beams: shows that many continuations; it takes neither --samples nor --show-probabilities")
-    if arguments.show_probabilities < 0:
-        parser.error(f"--show-probabilities={arguments.show_probabilities}: must be at least 0")
     if "" in arguments.stop:
         parser.error("--stop: the text must not be empty")
     if arguments.interactive and (arguments.prompt or arguments.prompts):
@@ -133,52 +139,39 @@ def _check(arguments: Namespace, parser: ArgumentParser) -> None:
 
 
 def _prompts(arguments: Namespace) -> list[str]:
-    """All that are given; one empty prompt, the start of a line, where there is none."""
+    """Return all given prompts, or an empty one (the start of a line) if there is none."""
     prompts = list(arguments.prompt)
     if arguments.prompts == "-":
         prompts += [line.rstrip("\n") for line in sys.stdin]
     elif arguments.prompts is not None:
-        try:
-            text = Path(arguments.prompts).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise LinguistError(f"--prompts={arguments.prompts}: is not UTF-8 text ({error.reason})") from error
-        except OSError as error:
-            raise LinguistError(f"--prompts={arguments.prompts}: cannot be read ({error.strerror})") from error
-        prompts += text.removesuffix("\n").split("\n")
-    if arguments.prompts is not None and not any(prompts):
-        raise ConfigError(f"--prompts={arguments.prompts}: holds no prompt; give a line of text each")
+        from torch_linguist.generation.prompts import read_prompts
+
+        prompts += read_prompts(Path(arguments.prompts))
     return prompts or [""]
 
 
-def _warn_of_unknown_words(found: "FoundModel", prompt: str) -> None:
-    """Says which words of a prompt the model reads as <unk>."""
-    tokenizer = found.tokenizer
-    unknown = [word for word in dict.fromkeys(prompt.split()) if tokenizer.unk_id in tokenizer.encode(word)]
-    unknown = [word for word in unknown if word != "<unk>"]
-    if unknown:
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        print(f"note: not in the vocabulary, read as <unk>: {', '.join(unknown[:8])}{more}", file=sys.stderr)
-
-
-def _continue(found: "FoundModel", prompt: str, sampling: "Sampling", arguments: Namespace) -> None:
-    from torch_linguist.generation import continue_prompt
+def _show_beams(found: "FoundModel", prompt: str, arguments: Namespace) -> None:
     from torch_linguist.generation.continuing import continue_by_beam
 
-    if arguments.beams:
-        results = continue_by_beam(
-            found.model,
-            found.tokenizer,
-            prompt,
-            beams=arguments.beams,
-            max_tokens=arguments.max_tokens,
-            stop=arguments.stop,
-            stop_at_eos=arguments.stop_at_eos,
-        )
-        _print_all(results, [f"log-probability {one.log_probability:.2f}" for one in results])
-        return
+    results = continue_by_beam(
+        found.model,
+        found.tokenizer,
+        prompt,
+        beams=arguments.beams,
+        max_tokens=arguments.max_tokens,
+        stop=arguments.stop,
+        stop_at_eos=arguments.stop_at_eos,
+    )
+    for number, result in enumerate(results, start=1):
+        say(f"[{number}] log-probability {result.log_probability:.2f}\n{result.text}")
+
+
+def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", arguments: Namespace) -> None:
+    from torch_linguist.generation import continue_prompt
+
     live = arguments.samples == 1 and not arguments.show_probabilities
     if live:
-        _show(prompt.rstrip(" ") if found.tokenizer.kind == "word" else prompt)
+        say(prompt.rstrip(" ") if found.tokenizer.kind == "word" else prompt, end="")
     results = continue_prompt(
         found.model,
         found.tokenizer,
@@ -190,35 +183,23 @@ def _continue(found: "FoundModel", prompt: str, sampling: "Sampling", arguments:
         stop=arguments.stop,
         stop_at_eos=arguments.stop_at_eos,
         alternatives=arguments.show_probabilities,
-        listener=(lambda _, piece: _show(piece)) if live else None,
+        listener=(lambda _, piece: say(piece, end="")) if live else None,
     )
     if live:
-        print(flush=True)
+        say()
     elif arguments.show_probabilities:
-        _print_choices(results)
+        _show_choices(results)
     else:
-        _print_all(results, ["" for _ in results])
+        for number, result in enumerate(results, start=1):
+            say(f"[{number}]\n{result.text}")
 
 
-def _show(piece: str) -> None:
-    """Writes a piece of text at once, so that a person sees each token as it comes."""
-    print(piece, end="", flush=True)
-
-
-def _print_all(results: "Sequence[Continuation]", remarks: Sequence[str]) -> None:
-    for number, (result, remark) in enumerate(zip(results, remarks, strict=True), start=1):
-        if len(results) > 1 or remark:
-            print(f"[{number}]{' ' if remark else ''}{remark}")
-        print(result.text)
-
-
-def _print_choices(results: "Sequence[Continuation]") -> None:
+def _show_choices(results: "Sequence[Continuation]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     for result in results:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("token", style="bold", no_wrap=True)
@@ -232,7 +213,7 @@ def _print_choices(results: "Sequence[Continuation]") -> None:
 
 
 def _visible(token: str) -> str:
-    """A token whose blanks and control characters can be seen."""
+    """Return a token with visible blanks and control characters."""
     plain = token.replace(" ", "␣")
     return plain if plain.isprintable() else repr(plain)[1:-1]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
-from torch_linguist.cli.entry import FAILURE, SUCCESS, run_command
+from torch_linguist.cli.entry import FAILURE, SUCCESS, make_console, run_command, say
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.resume import is_resumable
@@ -107,7 +107,7 @@ def _grid(argv: list[str]) -> int:
     own, overrides = split_own(arguments.overrides, tuple(SweepSettings.__dataclass_fields__))
     if arguments.help:
         single = [line for line in overrides if not parse_overrides([line])[0].is_sweep_override()]
-        print(help_page(TEXT, single, arguments.config_dir))
+        say(help_page(TEXT, single, arguments.config_dir))
         return SUCCESS
     settings = SweepSettings(**check_arguments("", own, SweepSettings))
     source = plan_sweep(overrides, arguments.config_dir, settings)
@@ -117,15 +117,13 @@ def _grid(argv: list[str]) -> int:
             lines = [source.fixed]
         else:
             lines = [point.overrides for group in source.points for point in group]
-        print("\n".join(map(program.command, lines)))
+        say("\n".join(map(program.command, lines)))
         return SUCCESS
-
-    from rich.console import Console
 
     from torch_linguist.sweep.display import SweepDisplay, show_result
     from torch_linguist.sweep.sweep import run_sweep
 
-    console = Console(highlight=False)
+    console = make_console()
     result = run_sweep(source, settings, program, SweepDisplay(console))
     show_result(result, console)
     if result.signal_number:

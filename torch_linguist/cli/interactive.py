@@ -1,13 +1,15 @@
-"""`tl-generate -i`: suggestions for the next word while a person types a line.
+"""`tl-generate -i`: suggestions for the next word while a line is typed.
 
-On a terminal `prompt_toolkit` shows them as a menu under the line; without it, or without a terminal, they come as a
-line of text after each line that is entered.
+On a terminal `prompt_toolkit` shows them as a menu below the line. Without it, or without a terminal, they follow each
+line that is entered.
 """
 
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from torch_linguist.cli.entry import say
+from torch_linguist.runs.visible_text import visible
 
 if TYPE_CHECKING:
     from torch_linguist.data import Tokenizer
@@ -15,34 +17,40 @@ if TYPE_CHECKING:
     from torch_linguist.model import LanguageModel
 
 COUNT = 6
-"""Suggestions at a time."""
+"""Number of suggestions at a time."""
 
 LONGEST_CONTEXT = 4000
-"""Characters of the lines before."""
+"""Characters of the previous lines that are kept as context."""
 
-WELCOME = "type a line; Tab or the arrows choose a suggestion, Enter tells how surprising the line was, Ctrl-D ends"
+WELCOME = "type a line; Tab or arrows choose a suggestion, Enter shows how surprising the line was, Ctrl-D ends"
 
 
 def interact(model: "LanguageModel", tokenizer: "Tokenizer") -> None:
-    """Reads lines until there are no more; each one that is entered becomes the context of the next.
+    """Read lines until the input ends; each entered line becomes context of the next.
 
     Args:
         model: any model.
-        tokenizer: the one it was trained with.
+        tokenizer: tokenizer that the model was trained with.
     """
     from torch_linguist.generation import Suggester
+    from torch_linguist.generation.prompts import line_surprise
 
-    suggester = Suggester(model, tokenizer)
+    suggester, context = Suggester(model, tokenizer), _Context()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    context = _Context()
     for line in _typed_lines(suggester, context) if terminal else _plain_lines(suggester, context):
-        print(_verdict(model, tokenizer, context.text, line), flush=True)
+        found = line_surprise(model, tokenizer, context.text, line)
+        if found is None:
+            say("  (an empty line)")
+        else:
+            token = found.least_expected.strip() or "a blank"
+            say(
+                f"  perplexity {found.perplexity:,.1f} over {found.tokens} tokens; "
+                f"least expected: {token} ({found.probability:.1e})"
+            )
         context.add(line)
 
 
 class _Context:
-    """The lines that were entered, as far back as a suggestion looks."""
-
     text = ""
 
     def add(self, line: str) -> None:
@@ -54,7 +62,7 @@ def _plain_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
         line = entered.rstrip("\n")
         found = suggester.suggest(context.text + line, COUNT)
         yield line
-        print("  next: " + (", ".join(f"{one.word} {one.probability:.3f}" for one in found) or "nothing"), flush=True)
+        say("  next: " + (", ".join(f"{one.word} {one.probability:.3f}" for one in found) or "nothing"))
 
 
 def _typed_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
@@ -62,7 +70,7 @@ def _typed_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import Completer, Completion
     except ImportError:
-        print('suggestions while typing need: pip install "torch-linguist[interactive]"; here they follow each line')
+        say('suggestions while typing need pip install "torch-linguist[interactive]"; here they follow each line')
         yield from _plain_lines(suggester, context)
         return
 
@@ -72,38 +80,17 @@ def _typed_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
         def get_completions(self, document: Any, complete_event: Any) -> Iterable[Completion]:
             del complete_event
             for one in suggester.suggest(context.text + document.text_before_cursor, COUNT):
-                yield Completion(one.completion, display=one.word, display_meta=f"{one.probability:.1%}")
+                yield Completion(one.completion, display=visible(one.word), display_meta=f"{one.probability:.1%}")
 
     session: PromptSession[str] = PromptSession(
         completer=Words(), complete_while_typing=True, complete_in_thread=True, reserve_space_for_menu=COUNT + 1
     )
-    print(WELCOME)
+    say(WELCOME)
     while True:
         try:
             yield session.prompt("> ")
         except EOFError:
             return
-
-
-def _verdict(model: "LanguageModel", tokenizer: "Tokenizer", context: str, line: str) -> str:
-    """How surprising a line was, as a whole and at its least expected token."""
-    import torch
-
-    from torch_linguist.generation.continuation import shown_token
-    from torch_linguist.generation.continuing import prompt_tokens
-
-    before = prompt_tokens(tokenizer, context)
-    ids = tokenizer.encode(line)
-    if not ids:
-        return "  (an empty line)"
-    with torch.inference_mode():
-        every = torch.tensor([[*before, *ids]])
-        nll = model.nll(every[:, :-1], every[:, 1:], model.initial_state(1))[0][0, -len(ids) :].double()
-    worst = int(nll.argmax())
-    return (
-        f"  perplexity {math.exp(min(float(nll.mean()), 700)):,.1f} over {len(ids)} tokens; least expected: "
-        f"{shown_token(tokenizer, ids[worst]).strip() or 'a blank'} ({float(torch.exp(-nll[worst])):.1e})"
-    )
 
 
 __all__ = ["interact"]

@@ -1,10 +1,11 @@
-"""The model that a command is to work with: of a run folder, or of an exported file alone."""
+"""The model that a command works with: that of a run, or of an exported file."""
 
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.runs.folders import find_run
+from torch_linguist.cli.run_arguments import find_runs
 
 if TYPE_CHECKING:
     from torch_linguist.data import Tokenizer
@@ -16,9 +17,9 @@ class FoundModel:
     """A model with its tokenizer.
 
     Attributes:
-        source: the run folder or the file.
-        model: in eval mode.
-        tokenizer: the one it was trained with.
+        source: run folder or exported file.
+        model: the model, in eval mode.
+        tokenizer: tokenizer that the model was trained with.
     """
 
     source: Path
@@ -26,22 +27,22 @@ class FoundModel:
     tokenizer: "Tokenizer"
 
 
-def find_model(named: Path | None, output_dir: Path) -> FoundModel:
-    """Loads the model that is named, or that of the newest run.
+def find_model(arguments: Namespace) -> FoundModel:
+    """Load the model of the named run or `.jit` file, or of the newest run.
 
     Args:
-        named: a run folder, an exported `.jit` file, or None.
-        output_dir: where the newest run is looked for.
+        arguments: parsed arguments with `runs` (a path or None) and `output_dir`.
 
     Raises:
-        LinguistError: there is no such thing, or it is damaged.
+        LinguistError: there is no such run or file, or it is damaged.
     """
+    named = arguments.runs
     if named is not None and named.is_file():
         from torch_linguist.export import load_jit
 
         exported = load_jit(named)
         return FoundModel(named, exported.model, exported.tokenizer)
-    folder = find_run(named, output_dir)
+    (folder,) = find_runs(arguments, to_stderr=True)
 
     from torch_linguist.checkpoint.loaded_run import load_run
 

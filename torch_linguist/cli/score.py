@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `tl-score`.
 
     Args:
-        argv: the arguments; None for those of the process.
+        argv: command-line arguments; None for those of the process.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""`tl-train` as a run of a sweep: it ends, and saves what it has, when the sweep is killed."""
+"""`tl-train` as a run of a sweep: it saves its state and ends when the sweep is killed."""
 
 import ctypes
 import os
@@ -11,13 +11,13 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Lets the system send SIGTERM when the parent dies, where the system can (Linux)."""
+    """Ask the system to send SIGTERM when the parent dies, where it supports that (Linux)."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if parent == 1 or os.getppid() != parent:
-        # It died before it could be asked; process 1 takes over whom a parent leaves behind.
+        # The parent died before the request; process 1 adopts orphans.
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,39 +1,41 @@
-"""Which corpus is meant by `--data`, and how it is called in a table."""
+"""The corpus that `--data` names, or a run's own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch_linguist.config.composition import compose_config
+from torch_linguist.config.data_trust import check_data_trusted
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.stored_config import read_run_config
 
 if TYPE_CHECKING:
     from torch_linguist.data import Corpus
 
-HELP = "another corpus: a choice of the group data, NAME:PATH for a local copy, or a file or folder of texts"
 
-
-def find_corpus(spec: str | None, run: Path) -> "Corpus":
-    """The corpus that a person named, or the run's own.
+def find_corpus(spec: str | None, run: Path, *, trusted: bool = False) -> "Corpus":
+    """Return the named corpus, or the run's own.
 
     Args:
-        spec: NAME, NAME:PATH (`data=NAME data.path=PATH`), a path of texts, or None for the run's own.
+        spec: `NAME`, `NAME:PATH` (`data=NAME data.path=PATH`), a path of texts, or None for the run's own corpus.
         run: the run folder.
+        trusted: whether the user trusts the run folder to name files and addresses of its own.
 
     Raises:
-        LinguistError: there is no such corpus, or it cannot be read.
+        LinguistError: there is no such corpus, it cannot be read, or the run folder is not trusted.
     """
     if spec is None:
         config, _ = read_run_config(run)
+        if not trusted:
+            check_data_trusted(config, run)
     else:
         name, path = _parsed(spec)
-        config = compose_config([f"data={name}"] + ([f"data.path={_quoted(path)}"] if path else [])).config
+        config = compose_config([f"data={name}"] + ([f"data.path={quoted(path)}"] if path else [])).config
     corpus: Corpus = instantiate(config.data, "data")
     return corpus
 
 
 def corpus_label(spec: str) -> str:
-    """What a corpus is called in a table."""
+    """Return the name of a corpus in a table."""
     name, path = _parsed(spec)
     return f"text:{Path(path).name}" if name == "text" and path else name
 
@@ -45,10 +47,4 @@ def _parsed(spec: str) -> tuple[str, str]:
     return name, path
 
 
-def _quoted(path: str) -> str:
-    """A path as a value that Hydra's grammar takes literally."""
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-__all__ = ["HELP", "corpus_label", "find_corpus"]
+__all__ = ["corpus_label", "find_corpus"]

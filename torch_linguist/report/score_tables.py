@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from torch_linguist.evaluation.run_evaluation import ScoredModel
 from torch_linguist.evaluation.scoring import Score
-from torch_linguist.evaluation.split_evaluation import SplitEvaluation
 from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_difference
 from torch_linguist.report.figure_style import new_figure
 from torch_linguist.report.page import write_csv
@@ -26,32 +26,6 @@ LEAST_P = 1 / (RESAMPLES + 1)
 
 HIGH_OOV = 0.1
 """OOV rate above which a note warns that scores say little."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredModel:
-    """The evaluation of a model on a split of a corpus.
-
-    Attributes:
-        model: name of the model.
-        corpus: name of the corpus.
-        split: name of the split.
-        tokenizer: key that differs between tokenizers.
-        reading: how the model read the split, in words.
-        evaluation: the result.
-    """
-
-    model: str
-    corpus: str
-    split: str
-    tokenizer: str
-    reading: str
-    evaluation: SplitEvaluation
-
-    @property
-    def score(self) -> Score:
-        """The score of the split."""
-        return self.evaluation.score
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from torch_linguist.evaluation import Score
+from torch_linguist.report.console import SafeConsole
 from torch_linguist.runs.output_encoding import tolerate_encoding
 from torch_linguist.trainer.callback import Callback, Fact
 
@@ -35,7 +36,7 @@ FIT_COLUMNS = (("step", 8), ("train loss", 10), ("valid loss", 10), ("perplexity
 """Columns of the fit table with their widths; 70 characters with the mark for the best row."""
 
 
-class EnduringConsole(Console):
+class EnduringConsole(SafeConsole):
     """A console that outlives its reader (`tl-train | head`, a lost connection) and any encoding of the output."""
 
     def __init__(self, **options: Any) -> None:

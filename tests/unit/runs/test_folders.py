@@ -26,26 +26,47 @@ def make_run(folder: Path, date: int, checkpoint: bool = True, overrides: list[s
     return folder
 
 
-def test_the_newest_run_is_the_last_to_tell_of_itself(tmp_path: Path) -> None:
+def test_the_newest_run_is_the_one_that_a_person_made(tmp_path: Path) -> None:
     make_run(tmp_path / "a", 1000)
-    make_run(tmp_path / "grid" / "001", 3000)
+    point = make_run(tmp_path / "grid" / "001", 9000)
     finished = make_run(tmp_path / "b", 2000)
     (tmp_path / "no-run").mkdir()
-    assert [run.name for run in list_runs(tmp_path)] == ["001", "b", "a"]
-    (finished / "summary.json").touch()
-    os.utime(finished / "summary.json", (4000, 4000))
-    assert newest_run(tmp_path) == finished
-    assert find_run(None, tmp_path) == finished
-    assert find_run(tmp_path / "a", tmp_path) == tmp_path / "a"
+    assert [run.name for run in list_runs(tmp_path)] == ["b", "a"]
+    assert list_runs(tmp_path, of_sweeps=True) == [point]
+    (tmp_path / "a" / "summary.json").touch()
+    os.utime(tmp_path / "a" / "summary.json", (4000, 4000))
+    assert newest_run(tmp_path) == find_run(None, tmp_path) == tmp_path / "a"
+    assert find_run(finished, tmp_path) == finished
+    assert newest_run(tmp_path / "grid") == point
 
 
-def test_no_run_is_said_clearly(tmp_path: Path) -> None:
-    with pytest.raises(LinguistError, match="holds no run; name a run folder, or create one with tl-train"):
+def test_a_run_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_run(Path("outputs/lstm"), 1000)
+    Path("lstm").mkdir()  # A folder of that name which is no run does not hide it.
+    assert find_run(Path("lstm")) == run
+    assert find_run(Path("outputs/lstm")) == run
+    assert find_run(Path("lstm"), Path("outputs")) == run
+
+
+def test_a_missing_run_is_answered_with_the_newest_ones(tmp_path: Path) -> None:
+    with pytest.raises(LinguistError, match="holds no run; name a run folder, or make one with tl-train"):
         newest_run(tmp_path)
-    with pytest.raises(LinguistError, match="nope: no such run folder"):
-        find_run(tmp_path / "nope")
+    with pytest.raises(LinguistError, match="nope: no such run; tl-train makes one"):
+        find_run(Path("nope"), tmp_path)
+    point = make_run(tmp_path / "grid" / "001", 9000)
+    with pytest.raises(LinguistError, match=f"holds only runs of sweeps; name one of them, such as {point}"):
+        newest_run(tmp_path)
+    for number in range(5):
+        make_run(tmp_path / f"run{number}", 1000 + number)
+    newest = ", ".join(str(tmp_path / f"run{number}") for number in (4, 3, 2))
+    with pytest.raises(LinguistError, match=f"nope: no such run; the newest runs are {newest}$"):
+        find_run(Path("nope"), tmp_path)
+    with pytest.raises(LinguistError, match=f"holds runs but is not a run itself; name one of them, such as {point}"):
+        find_run(tmp_path / "grid", tmp_path)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(LinguistError, match="is not a run folder"):
-        find_run(tmp_path)
+        find_run(tmp_path / "empty", tmp_path)
 
 
 def test_what_resume_means(tmp_path: Path) -> None:

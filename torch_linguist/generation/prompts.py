@@ -1,0 +1,84 @@
+"""Prompts: reading them from a file, and what the model makes of their words.
+
+Shape legend: T time.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.generation.continuing import prompt_tokens, shown_token
+from torch_linguist.model import LanguageModel
+
+
+@dataclass(frozen=True)
+class LineSurprise:
+    """How surprising a line is to a model.
+
+    Attributes:
+        perplexity: perplexity of the line.
+        tokens: number of tokens.
+        least_expected: the token with the lowest probability, as readable text.
+        probability: probability of that token.
+    """
+
+    perplexity: float
+    tokens: int
+    least_expected: str
+    probability: float
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Read a file with one prompt per line.
+
+    Raises:
+        LinguistError: the file cannot be read, or is not UTF-8 text.
+        ConfigError: the file holds no prompt.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LinguistError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise LinguistError(f"{path}: cannot be read ({error.strerror})") from error
+    prompts = text.removesuffix("\n").split("\n")
+    if not any(prompts):
+        raise ConfigError(f"{path}: holds no prompt; write one per line")
+    return prompts
+
+
+def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
+    """Return the words of a prompt that the model reads as `<unk>`, each once."""
+    words = dict.fromkeys(prompt.split())
+    return [word for word in words if word != "<unk>" and tokenizer.unk_id in tokenizer.encode(word)]
+
+
+def line_surprise(model: LanguageModel, tokenizer: Tokenizer, context: str, line: str) -> LineSurprise | None:
+    """Measure how surprising a line is after a context.
+
+    Args:
+        model: the model.
+        tokenizer: tokenizer that the model was trained with.
+        context: text before the line.
+        line: the line.
+
+    Returns:
+        The measurement; None for a line without tokens.
+    """
+    before, ids = prompt_tokens(tokenizer, context), tokenizer.encode(line)
+    if not ids:
+        return None
+    with torch.inference_mode():
+        tokens = torch.tensor([[*before, *ids]])
+        nll = model.nll(tokens[:, :-1], tokens[:, 1:], model.initial_state(1))[0][0, -len(ids) :].double()
+    worst = int(nll.argmax())
+    return LineSurprise(
+        perplexity=math.exp(min(float(nll.mean()), 700)),
+        tokens=len(ids),
+        least_expected=shown_token(tokenizer, ids[worst]),
+        probability=float(torch.exp(-nll[worst])),
+    )

@@ -14,6 +14,7 @@ from torch_linguist.config.build_plan import make_plan
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.composition import Composition, compose_config
 from torch_linguist.config.data_trust import check_data_trusted, remember_data
+from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.repeat import Repetition, repetition, split_config_dirs
 from torch_linguist.config.resume import changed_values, find_resumed, resumed_composition

@@ -11,7 +11,8 @@ import torch
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.generation.continuing import prompt_tokens, shown_token
+from torch_linguist.generation.continuation import shown_token
+from torch_linguist.generation.continuing import prompt_tokens
 from torch_linguist.model import LanguageModel
 
 

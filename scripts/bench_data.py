@@ -1,4 +1,4 @@
-"""Tokenizing speed beside the bare library, and memory, on a text file that the script makes.
+"""Tokenization speed compared with the `tokenizers` library, and memory, on a generated text file.
 
 Usage: python scripts/bench_data.py [--megabytes 100] [--tokenizers word bpe] [--folder FOLDER] [--line-megabytes 100]
 """
@@ -45,9 +45,9 @@ TRAINERS: dict[str, TokenizerTrainer] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=100, help="size of the text; 2000 shows the memory bound")
+    parser.add_argument("--megabytes", type=int, default=100, help="MiB of text; at 2000 the memory stays bounded")
     parser.add_argument("--tokenizers", nargs="+", choices=list(TRAINERS), default=["word", "bpe"])
-    parser.add_argument("--folder", type=Path, help="where text and cache are made; a temporary folder otherwise")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder for text and cache")
     parser.add_argument("--line-megabytes", type=float, default=0.0, help="length of each line; 0 for sentences")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def make_text(path: Path, size: int, line_megabytes: float) -> Path:
-    """Sentences of the addresses in a random order, with made words of a long tail among them."""
+    """Write sentences of the addresses in random order, with generated words of a long tail among them."""
     words = " ".join(document.text for document in SotuCorpus().documents("train")).split()
     generator = np.random.default_rng(1)
     written, pending = 0, 0
@@ -80,7 +80,7 @@ def make_text(path: Path, size: int, line_megabytes: float) -> Path:
 
 
 def measure(kind: str, path: Path, folder: Path) -> None:
-    """Text to cache, the second start, the bare library on the same text, and batches."""
+    """Measure building the cache, opening it, the library alone on the same text, and batches."""
     corpus, trainer = TextCorpus(str(path), tokenized=True), TRAINERS[kind]
     before = resident()
     with peak() as highest:
@@ -110,7 +110,7 @@ def measure(kind: str, path: Path, folder: Path) -> None:
 
 
 def step_times(corpora: TokenizedCorpus, steps: int = 10) -> tuple[float, float]:
-    """Seconds to get a batch, and of the training step of a small LSTM on it: the batch, forward, backward, update."""
+    """Return the seconds of a batch, and of a training step of a small LSTM (batch, forward, backward, update)."""
     model = LSTM(corpora.tokenizer.vocab_size)
     model.prepare_vocabulary(torch.from_numpy(corpora.token_counts()))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -178,7 +178,7 @@ def peak() -> Iterator[list[float]]:
 
 
 def resident() -> float:
-    """Resident memory of this process in MiB (of its peak where there is no /proc)."""
+    """Return the resident memory of this process in MiB (its peak on systems without /proc)."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20

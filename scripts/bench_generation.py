@@ -1,10 +1,10 @@
-"""Tokens a second of generation: with the state carried, against running the whole prefix again for a token.
+"""Generation speed with the carried state, compared with running the whole prefix again for every token.
 
     python scripts/bench_generation.py [RUN ...] [--length 512] [--json FILE]
 
-Without RUN, untrained models of the sizes of the configurations and a vocabulary of 33,278 types. The prefix is run
-again at the last length, through the model's `forward` (all logits) and, as the fairest rival, with the logits of its
-last token alone. All ways are checked to choose the same token.
+Without RUN, the models are untrained, with the sizes of the configurations and a vocabulary of 33,278 types. The prefix
+is run again at the last length, through the model's `forward` (all logits) and, for a fair comparison, with the logits
+of the last token only. The script checks that all variants choose the same token.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def models(runs: list[Path], context_length: int) -> Iterator[tuple[str, Languag
 
 
 def carried(model: LanguageModel, length: int) -> tuple[list[float], list[int]]:
-    """Seconds each token took, and the tokens."""
+    """Return the seconds of each token, and the tokens."""
     seconds, tokens = [], []
     begin = time.perf_counter()
     for step in islice(generation_steps(model, [0], Sampling(greedy=True)), length):
@@ -48,7 +48,7 @@ def carried(model: LanguageModel, length: int) -> tuple[list[float], list[int]]:
 
 @torch.inference_mode()
 def rerun(model: LanguageModel, tokens: list[int], last_only: bool, repeats: int = 5) -> float:
-    """Seconds that the last token takes if the whole prefix is read again for it."""
+    """Return the seconds of the last token if the whole prefix is read again."""
     prefix = torch.tensor([[0, *tokens[:-1]]])
     seconds = []
     for _ in range(repeats):
@@ -60,15 +60,15 @@ def rerun(model: LanguageModel, tokens: list[int], last_only: bool, repeats: int
             last = model(prefix, model.initial_state(1))[0][0, -1]
         chosen = int(last.argmax())
         seconds.append(time.perf_counter() - begin)
-        assert float(last[chosen] - last[tokens[-1]]) < 1e-3, "the two ways differ"
+        assert float(last[chosen] - last[tokens[-1]]) < 1e-3, "the variants differ"
     return statistics.median(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
-    parser.add_argument("--length", type=int, default=512, help="tokens that are generated")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--length", type=int, default=512, help="number of tokens to generate")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     print(f"{'model':<12}{'tokens/s':>9}{'first 64':>11}{'last 64':>11}{'prefix again':>18}{'last logits only':>20}")

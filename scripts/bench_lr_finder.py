@@ -1,9 +1,9 @@
-"""How far the learning-rate finder falls short of the best learning rate, family by family and corpus by corpus.
+"""How far the learning-rate finder falls short of the best learning rate, by model family and corpus.
 
-For each cell the truth comes from a fine grid of short trainings (a factor of 1.7 apart, walked on until the best
-lies inside). A pick's shortfall is how much higher its validation loss is than the best of all trainings of the cell,
-by the line between the trainings on either side; the finder's own pick, suggestion and trials together, is trained
-itself. Nothing is judged on test. Every row is on disk as it ends, and a second start goes on.
+For each cell, a fine grid of short trainings (a factor of 1.7 apart, extended until the best lies inside) gives the
+reference. The shortfall of a pick is its validation loss minus the best of the cell, interpolated linearly between the
+trainings on either side; the finder's own pick (suggestion and trials) is trained itself. The test split is not used.
+Every row is written when its training ends, and a second start continues.
 
 Usage: python scripts/bench_lr_finder.py --folder FOLDER [--data WIKITEXT2] [--steps 120] [--parts truth curves picks]
 """

@@ -1,11 +1,11 @@
-"""Benchmark of the n-gram model: time, memory and exactness, beside the kenlm module on the same ARPA file.
+"""Benchmark of the n-gram model: time, memory and exactness, compared with the kenlm module on the same ARPA file.
 
     python scripts/bench_ngram.py                      # WikiText-2 in ../shared/data/wikitext-2, growth to 10 M tokens
-    python scripts/bench_ngram.py --grow 10 50         # and to 50 M (some 6 GiB)
-    python scripts/bench_ngram.py --parts build score  # some parts alone
+    python scripts/bench_ngram.py --grow 10 50         # up to 50 M (about 6 GiB)
+    python scripts/bench_ngram.py --parts build score  # only some parts
 
-Each timing is the best of a few. Builds run in processes of their own, whose peak memory is reported less what Python
-and torch take by themselves.
+Each timing is the best of several. Builds run in separate processes; their peak memory is reported without that of
+Python and torch.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=str(WIKITEXT), help="folder with train.txt, valid.txt and test.txt")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--grow", nargs="+", type=int, default=[2, 10], help="millions of made tokens")
+    parser.add_argument("--grow", nargs="+", type=int, default=[2, 10], help="millions of generated tokens")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -1,11 +1,11 @@
-"""Weak scaling of the training: one process on one thread against several, each with the same share of the work.
+"""Weak scaling of training: one process with one thread, compared with several that each do the same work.
 
     python scripts/bench_scaling.py                             # lstm and transformer, 1 and 2 processes
     python scripts/bench_scaling.py --processes 1 2 4 --families gru --output scaling.json
 
-Each process has `--batch-size` rows, so that the global batch grows with the processes; the efficiency is the tokens
-a second of W processes over W times those of one. The text is made, the model one of a WikiText-2 run's size. The
-processes of one machine share its memory and caches, and each sums all gradients by gloo over the loopback device.
+Each process has `--batch-size` rows, so the global batch grows with the number of processes. The efficiency is the
+tokens per second of W processes divided by W times those of one. The text is generated; the model has the size of a
+WikiText-2 run. The processes share the memory and caches of the machine and exchange gradients with gloo.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="+", default=["lstm", "transformer"])
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--batch-size", type=int, default=16, help="rows of each process")
+    parser.add_argument("--batch-size", type=int, default=16, help="rows per process")
     parser.add_argument("--sequence-length", type=int, default=64)
     parser.add_argument("--vocabulary", type=int, default=10_000)
     parser.add_argument("--hidden", type=int, default=256)

@@ -1,13 +1,13 @@
-"""Training and scoring speed beside PyTorch's stock modules, taken in turns in one run, with the machine's own ceiling.
+"""Training and scoring speed compared with PyTorch's stock modules, and with the peak performance of the machine.
 
     python scripts/bench_speed.py                            # everything, on WikiText-2 in ../shared/data/wikitext-2
     python scripts/bench_speed.py --parts same --rounds 8    # one table
     python scripts/bench_speed.py --parts curve              # 500 steps of both from the same weights
 
-Each way to do a step has a process of its own (`speed_worker.py`): the reference a plain one, as whoever runs the
-well-known example script has it; ours with the environment that the commands of this project set. A row shows what the
-reference gains in that environment. They run a few steps each in turns, so that a busy machine slows all; a ratio is
-that of the medians. Peak memory is what a process needs above what Python, torch and the corpus take before the model.
+Each setup runs in a process of its own (`speed_worker.py`): the reference in an ordinary one, ours with the environment
+variables that the commands of this project set. One row shows what the reference gains from these variables. The
+processes take turns of a few steps, so that a busy machine slows all of them equally; ratios are those of the medians.
+Peak memory is what a process needs beyond Python, torch and the corpus.
 """
 
 import argparse
@@ -23,30 +23,31 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from speed_models import curves
-from speed_worker import Way, Worker
+from speed_setup import StepSetup
+from speed_worker import Worker
 
 WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
 PARTS = ("same", "transformer", "recurrent", "memory", "score", "curve", "cuda")
 WIDTH = 130
-"""Columns of the table, also in a narrow window: cut cells help nobody."""
+"""Width of the table, also in a narrow window."""
 
 Row = dict[str, Any]
 
 
 class Bench:
-    """The rounds, and the rows that come out."""
+    """Runs the setups in turns and collects the rows of the table."""
 
     def __init__(self, data: str, rounds: int, steps: int, found: dict[str, float], families: list[str]) -> None:
         self.data, self.rounds, self.steps, self.ceiling, self.families = data, rounds, steps, found, families
         self.rows: list[Row] = []
 
-    def in_turns(self, title: str, ways: Iterable[Way]) -> None:
-        """Times several ways to do a step; the first one is the reference.
+    def in_turns(self, title: str, setups: Iterable[StepSetup]) -> None:
+        """Times several setups to do a step; the first one is the reference.
 
         Where the whole vocabulary is in the step, its share of the ceiling is told: six operations a token for each
         weight in matrix products (forward, and twice that backward), over what the same products reach alone.
         """
-        workers = [Worker(way, self.data) for way in ways]
+        workers = [Worker(setup, self.data) for setup in setups]
         seconds: list[list[float]] = [[] for _ in workers]
         for worker in workers:
             worker.steps(3)
@@ -55,53 +56,53 @@ class Bench:
                 taken += worker.steps(self.steps)
         medians = [statistics.median(taken) for taken in seconds]
         for worker, median in zip(workers, medians, strict=True):
-            way = worker.way
-            row: Row = {"what": title, "how": way.name, "ms": median * 1e3, "tokens/s": way.tokens / median}
+            setup = worker.setup
+            row: Row = {"what": title, "how": setup.name, "ms": median * 1e3, "tokens/s": setup.tokens / median}
             row["ratio"] = medians[0] / median
-            if way.output == "full":
-                limit = self.ceiling[f"{way.device} {way.precision} GFLOP/s"]
-                row["share"] = 6 * way.weights(worker.vocab_size) * way.tokens / median / 1e9 / limit
-            row["MiB"] = worker.memory()["device" if way.device == "cuda" else "above"]
+            if setup.output == "full":
+                limit = self.ceiling[f"{setup.device} {setup.precision} GFLOP/s"]
+                row["share"] = 6 * setup.weights(worker.vocab_size) * setup.tokens / median / 1e9 / limit
+            row["MiB"] = worker.memory()["device" if setup.device == "cuda" else "above"]
             self.rows.append(row)
             worker.close()
 
     def same(self) -> None:
         """The well-known example's model: two layers of 200 units, batch 20, 35 steps, the whole vocabulary, SGD."""
-        own = Way("ours, full, fp32", layers=2, dropout=0.2)
-        ways = [
+        own = StepSetup("ours, full, fp32", layers=2, dropout=0.2)
+        setups = [
             replace(own, name="stock", stock=True, tuned=False),
             replace(own, name="stock, our environment", stock=True),
             *outputs(own),
         ]
-        self.in_turns("LSTM 2 x 200, 20 x 35 tokens, SGD", ways)
+        self.in_turns("LSTM 2 x 200, 20 x 35 tokens, SGD", setups)
 
     def transformer(self) -> None:
         """Two layers of 256, four heads, feed-forward 1,024, windows of 64."""
-        own = Way("ours, full, fp32", family="transformer", size=256, layers=2, batch=(16, 64), optimizer="adamw")
-        ways = [
+        own = StepSetup("ours, full, fp32", family="transformer", size=256, layers=2, batch=(16, 64), optimizer="adamw")
+        setups = [
             replace(own, name="nn.TransformerEncoder", stock=True, tuned=False),
             replace(own, name="the same, our environment", stock=True),
             *outputs(own),
         ]
-        self.in_turns("Transformer 2 x 256, 16 x 64 tokens, AdamW", ways)
+        self.in_turns("Transformer 2 x 256, 16 x 64 tokens, AdamW", setups)
 
     def recurrent(self) -> None:
         """Each family at three sizes, one layer, batch 16, 64 steps."""
         for family in self.families:
             for size in (256, 650, 1150):
-                own = Way("full, fp32", family=family, size=size, batch=(16, 64))
-                ways = [
+                own = StepSetup("full, fp32", family=family, size=size, batch=(16, 64))
+                setups = [
                     replace(own, name="stock", stock=True, tuned=False),
                     own,
                     replace(own, name="full, bf16", precision="bf16"),
                     replace(own, name="adaptive, fp32", output="adaptive"),
                     replace(own, name="adaptive, bf16", precision="bf16", output="adaptive"),
                 ]
-                self.in_turns(f"{family} {size}", ways)
+                self.in_turns(f"{family} {size}", setups)
 
     def memory(self) -> None:
         """The same model with a batch of 64 and 70 steps."""
-        worker = Worker(Way("ours", layers=2, dropout=0.2, precision="bf16", batch=(64, 70)), self.data)
+        worker = Worker(StepSetup("ours", layers=2, dropout=0.2, precision="bf16", batch=(64, 70)), self.data)
         worker.steps(10)
         found = worker.memory()
         worker.close()
@@ -110,16 +111,16 @@ class Bench:
 
     def score(self, tokens: int = 10**9) -> None:
         """Scoring of the validation split, all of it, beside the training speed of the same model, in turns."""
-        common = Way("", size=384, batch=(16, 64), optimizer="adamw")
+        common = StepSetup("", size=384, batch=(16, 64), optimizer="adamw")
         transformer = replace(common, name="Transformer 2 x 256, full", family="transformer", size=256, layers=2)
-        for way in (
+        for setup in (
             replace(common, name="LSTM 384, adaptive", output="adaptive"),
             replace(common, name="LSTM 2 x 200, full", size=200, layers=2, batch=(20, 35), optimizer="sgd"),
             transformer,
             replace(transformer, name="Transformer 2 x 256, adaptive", output="adaptive"),
         ):
             for precision in ("fp32", "bf16"):
-                worker = Worker(replace(way, precision=precision), self.data)
+                worker = Worker(replace(setup, precision=precision), self.data)
                 worker.steps(3)
                 worker.score(2000, precision)
                 training: list[float] = []
@@ -128,8 +129,8 @@ class Bench:
                     training += worker.steps(6)
                     scoring.append(worker.score(tokens, precision)["tokens/s"])
                 worker.close()
-                speed, trained = statistics.median(scoring), way.tokens / statistics.median(training)
-                what = f"{way.name}, {precision}"
+                speed, trained = statistics.median(scoring), setup.tokens / statistics.median(training)
+                what = f"{setup.name}, {precision}"
                 self.rows.append({"what": what, "how": "training", "tokens/s": trained, "ratio": 1.0})
                 self.rows.append({"what": what, "how": "scoring", "tokens/s": speed, "ratio": speed / trained})
 
@@ -149,25 +150,25 @@ class Bench:
         if not torch.cuda.is_available():
             print("part cuda: there is no CUDA device here, nothing is measured")
             return
-        lstm = Way("stock", True, False, "lstm", 1150, 3, (80, 70), "full", "bf16", 0.2, "adamw", device="cuda")
+        lstm = StepSetup("stock", True, False, "lstm", 1150, 3, (80, 70), "full", "bf16", 0.2, "adamw", device="cuda")
         transformer = replace(lstm, family="transformer", size=768, layers=12, heads=12, batch=(32, 256), dropout=0.0)
         for title, stock in (("LSTM 3 x 1150", lstm), ("Transformer 12 x 768", transformer)):
             own = replace(stock, stock=False, tuned=True)
-            ways = [
+            setups = [
                 stock,
                 *(replace(own, name=f"ours, {kind}", output=kind) for kind in ("full", "adaptive", "sampled")),
             ]
-            self.in_turns(title, ways)
+            self.in_turns(title, setups)
 
 
-def outputs(own: Way) -> list[Way]:
-    """The way given, whose output is full and in float32, and the other outputs in bfloat16."""
+def outputs(own: StepSetup) -> list[StepSetup]:
+    """Return the given setup (full output, float32) and the other outputs in bfloat16."""
     kinds = ("full", "adaptive", "sampled")
     return [own, *(replace(own, name=f"ours, {kind}, bf16", precision="bf16", output=kind) for kind in kinds)]
 
 
 def ceiling(device: str) -> dict[str, float]:
-    """What the machine can do: matrix products in GFLOP/s, memory copies in GB/s; the best of five."""
+    """Measure the machine: matrix products in GFLOP/s and memory copies in GB/s, the best of five."""
     found = {}
     size = 2048 if device == "cpu" else 8192
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -181,7 +182,7 @@ def ceiling(device: str) -> dict[str, float]:
 
 
 def best_of_five(work: Callable[[], Any], device: str) -> float:
-    """Seconds of the fastest of five calls."""
+    """Return the seconds of the fastest of five calls."""
     taken = []
     for _ in range(5):
         begin = time.perf_counter()
@@ -193,7 +194,7 @@ def best_of_five(work: Callable[[], Any], device: str) -> float:
 
 
 def show(rows: list[Row]) -> None:
-    table = Table("what", "how", "ms a step", "tokens/s", "ratio", "share of ceiling", "peak MiB")
+    table = Table("what", "how", "ms per step", "tokens/s", "ratio", "share of peak", "peak MiB")
     formats = {"ms": ".1f", "tokens/s": ",.0f", "ratio": ".2f", "share": ".0%", "MiB": ",.0f"}
     for row in rows:
         cells = [format(row[key], kind) if key in row else "" for key, kind in formats.items()]
@@ -208,9 +209,9 @@ def main() -> None:
     parser.add_argument("--data", default=str(WIKITEXT), help="folder with train.txt, valid.txt and test.txt")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--families", nargs="+", choices=("lstm", "gru", "rnn"), default=["lstm", "gru", "rnn"])
-    parser.add_argument("--rounds", type=int, default=5, help="turns that each way to do a step gets")
-    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
-    parser.add_argument("--json", type=Path, default=Path("bench_speed.json"), help="where the figures are written")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each setup")
+    parser.add_argument("--steps", type=int, default=5, help="steps per turn")
+    parser.add_argument("--json", type=Path, default=Path("bench_speed.json"), help="output file")
     arguments = parser.parse_args()
     found = ceiling("cpu") | (ceiling("cuda") if torch.cuda.is_available() else {})
     bench = Bench(arguments.data, arguments.rounds, arguments.steps, found, arguments.families)

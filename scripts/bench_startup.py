@@ -1,13 +1,13 @@
-"""How long the commands take to start: `--help` of each, and `tl-train` up to the end of its first update.
+"""Start-up time of the commands: `--help` of each, and `tl-train` up to its first update.
 
     python scripts/bench_startup.py                               # WikiText-2 in ../shared/data/wikitext-2
     python scripts/bench_startup.py --rounds 9 --threads 1 --output startup.json
     python scripts/bench_startup.py --overrides data=sotu         # another corpus
-    python scripts/bench_startup.py --imports                     # and what the imports take, the dearest first
+    python scripts/bench_startup.py --imports                     # and the imports, the slowest first
 
-Every start is a process of its own; the clock runs from before the process is made, imports included. A first start of
-each, which is not counted, builds the token cache and the byte code and warms the disk's cache. CPU seconds are those
-of the process, all its threads together: on a busy machine they say more than the wall clock does.
+Every start is a new process; the time includes process creation and imports. A first start of each, which is not
+counted, builds the token cache and the byte code and warms the disk cache. CPU seconds are those of the process with
+all its threads; on a busy machine they are more reliable than the wall clock.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
-COMMANDS = ("train", "grid", "explore", "eval", "generate", "export", "analyze")
+COMMANDS = ("train", "grid", "explore", "eval", "generate", "export", "analyze", "score")
 GIVEN = ("optim.lr=3e-3", "optim.weight_decay=0", "stages=[fit]")
 TRAININGS: dict[str, tuple[str, ...]] = {
     "tl-train, rates given, stages=[fit]": GIVEN,
@@ -40,7 +40,7 @@ MARK = "first update after "
 FIRST_UPDATE = f"""
 import os, sys, time
 
-# What the entry point sets before torch is imported.
+# As the entry point does before torch is imported.
 from torch_linguist.cli import entry
 
 os.environ.setdefault("GOMP_SPINCOUNT", entry.GOMP_SPINCOUNT)
@@ -61,18 +61,18 @@ def first_update(loop):
 Loop.update = first_update
 sys.exit(main())
 """
-"""`tl-train`, but its first update is the last thing it does. What is imported here ahead is needed up to there."""
+"""`tl-train` up to its first update. Everything imported here is needed up to that point."""
 
 Row = dict[str, Any]
 
 
 class Bench:
-    """Starts processes, in a folder of their own.
+    """Starts processes in temporary folders.
 
     Args:
-        rounds: how often each is started.
-        threads: of torch; None leaves them to it.
-        overrides: of every training.
+        rounds: number of starts of each kind.
+        threads: number of torch threads; None for the default.
+        overrides: overrides of every training.
     """
 
     def __init__(self, rounds: int, threads: int | None, overrides: Sequence[str]) -> None:
@@ -82,7 +82,7 @@ class Bench:
             self.environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
     def help(self, command: str) -> tuple[float, float]:
-        """Wall-clock and CPU seconds of a help page."""
+        """Return wall-clock and CPU seconds of a help page."""
         before, begin = os.times(), time.monotonic()
         self.start(["-m", f"torch_linguist.cli.{command}", "--help"])
         seconds, after = time.monotonic() - begin, os.times()
@@ -90,14 +90,14 @@ class Bench:
         return seconds, busy
 
     def training(self, overrides: Sequence[str]) -> tuple[float, float]:
-        """Wall-clock and CPU seconds up to the end of the first update."""
+        """Return wall-clock and CPU seconds up to the end of the first update."""
         begin = time.monotonic()
         shown = self.start(["-c", FIRST_UPDATE, *self.overrides, *overrides])
         ended, busy, _ = re.search(rf"{MARK}(\S+) (\S+) (\S+)", shown).groups()  # type: ignore[union-attr]
         return float(ended) - begin, float(busy)
 
     def start(self, arguments: Sequence[str]) -> str:
-        """Runs Python in an empty folder and returns what it prints."""
+        """Run Python in an empty folder and return its output."""
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [sys.executable, *arguments], cwd=folder, env=self.environment, capture_output=True, text=True
@@ -107,14 +107,14 @@ class Bench:
         return done.stdout
 
     def rows(self) -> Iterator[Row]:
-        """Medians of every kind of start."""
+        """Yield the medians of every kind of start."""
         for command in COMMANDS:
             yield self.measured(f"tl-{command} --help", lambda command=command: self.help(command))
         for name, overrides in TRAININGS.items():
             yield self.measured(name, lambda overrides=overrides: self.training(overrides))
 
     def measured(self, name: str, start: Any) -> Row:
-        """Starts one kind of process `rounds` times, and once before."""
+        """Start one kind of process `rounds` times, after one warm-up."""
         start()
         taken = [start() for _ in range(self.rounds)]
         wall, busy = zip(*taken, strict=True)
@@ -127,7 +127,7 @@ class Bench:
         }
 
     def imports(self) -> list[tuple[float, str]]:
-        """Seconds of the imports of a training up to its first update: each module with all that it brings along."""
+        """Return the cumulative import seconds of each module up to the first update."""
         found = []
         command = [sys.executable, "-X", "importtime", "-c", FIRST_UPDATE, *self.overrides, *GIVEN]
         with tempfile.TemporaryDirectory() as folder:
@@ -149,13 +149,16 @@ def show(rows: Sequence[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is started")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: left to it)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of starts of each kind")
+    parser.add_argument("--threads", type=int, help="number of torch threads")
     parser.add_argument(
-        "--overrides", nargs="+", default=["data=wikitext2", f"data.path={WIKITEXT.resolve()}"], help="of each training"
+        "--overrides",
+        nargs="+",
+        default=["data=wikitext2", f"data.path={WIKITEXT.resolve()}"],
+        help="training overrides",
     )
-    parser.add_argument("--imports", action="store_true", help="also list the dearest imports")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the figures there as JSON too")
+    parser.add_argument("--imports", action="store_true", help="also list the slowest imports")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the results as JSON")
     arguments = parser.parse_args()
     bench = Bench(arguments.rounds, arguments.threads, arguments.overrides)
     rows = list(bench.rows())

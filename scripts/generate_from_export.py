@@ -1,4 +1,4 @@
-"""Text in, text out from an exported model, with nothing but torch.
+"""Generate text with an exported model; needs only torch.
 
 python generate_from_export.py outputs/my-run/model.jit "The congress" --max-tokens 40 --temperature 0.8 --top-p 0.9
 """
@@ -14,13 +14,13 @@ import torch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", type=Path, help="written by tl-export --jit")
+    parser.add_argument("model", type=Path, help="file written by tl-export --jit")
     parser.add_argument("prompt", nargs="?", default="", help="text to continue")
     parser.add_argument("--max-tokens", type=int, default=50)
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 for the most probable token each time")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 always takes the most probable token")
     parser.add_argument("--top-k", type=int, default=0, help="0 for all")
     parser.add_argument("--top-p", type=float, default=1.0, help="1 for all")
-    parser.add_argument("--seed", type=int, default=-1, help="below 0 for a fresh one")
+    parser.add_argument("--seed", type=int, default=-1, help="random seed; negative for a new one each time")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="`torch.jit")
     extra: dict[str, Any] = {"settings.json": ""}

@@ -1,15 +1,16 @@
-"""What `speed_worker.py` times: the reference made of PyTorch's stock modules, and ours.
+"""The models that `speed_worker.py` times: the reference made of PyTorch's stock modules, and ours.
 
 Shape legend: B batch, T time, V vocabulary.
 """
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed_worker import Step, Way, time_of
+from speed_setup import Step, StepSetup
 from torch import Tensor, nn
 
 from torch_linguist import GRU, LSTM, RNN, Transformer
@@ -36,7 +37,7 @@ FAMILIES: dict[str, tuple[type[LanguageModel], type[nn.RNNBase]]] = {
 }
 
 LEARNING_RATES = {"sgd": 1.0, "adamw": 1e-3}
-"""At 5 SGD is unstable on the example's model: what the last bit rounds away is a tenth of the loss 60 steps later."""
+"""At the example's learning rate of 5 SGD is unstable: a difference in the last bit grows to 0.1 nats in 60 steps."""
 
 
 class StockRecurrent(nn.Module):
@@ -74,30 +75,30 @@ class StockTransformer(nn.Module):
 class Timed:
     """A model, its optimizer and its batches, ready for the next step."""
 
-    def __init__(self, way: Way, corpus: TokenizedCorpus) -> None:
-        self.corpus, self.way = corpus, way
+    def __init__(self, setup: StepSetup, corpus: TokenizedCorpus) -> None:
+        self.corpus, self.setup = corpus, setup
         torch.manual_seed(1)
-        batches = ContiguousBatches(corpus.train, *way.batch)
+        batches = ContiguousBatches(corpus.train, *setup.batch)
         vocab_size = corpus.tokenizer.vocab_size
-        if way.stock:
-            model = stock_model(way, vocab_size).to(way.device)
-            self.step = stock_step(model, batches, way)
+        if setup.stock:
+            model = stock_model(setup, vocab_size).to(setup.device)
+            self.step = stock_step(model, batches, setup)
         else:
-            self.model = own_model(way, vocab_size).to(way.device)
-            self.step = own_step(self.model, corpus, batches, way)
+            self.model = own_model(setup, vocab_size).to(setup.device)
+            self.step = own_step(self.model, corpus, batches, setup)
 
     def steps(self, count: int) -> list[float]:
-        """Seconds of each of so many steps."""
-        wait = torch.cuda.synchronize if self.way.device == "cuda" else lambda: None
-        # The reference runs as the example script does, which leaves the processor's mode as it is.
-        if self.way.stock:
+        """Return the seconds of each of `count` steps."""
+        wait = torch.cuda.synchronize if self.setup.device == "cuda" else lambda: None
+        # The reference leaves the processor's denormal mode unchanged, as the example does.
+        if self.setup.stock:
             return [time_of(self.step, wait) for _ in range(count)]
         with denormals_flushed():
             return [time_of(self.step, wait) for _ in range(count)]
 
     def score(self, tokens: int, precision: str) -> dict[str, float]:
-        """Tokens a second and loss of scoring the first tokens of the validation split."""
-        device = torch.device(self.way.device)
+        """Return tokens per second and loss of scoring the first tokens of the validation split."""
+        device = torch.device(self.setup.device)
         with denormals_flushed():
             begin = time.perf_counter()
             parts = list(stream_nll(self.model, self.corpus.valid, tokens, precision=precision))
@@ -108,46 +109,56 @@ class Timed:
         return {"tokens/s": count / seconds, "loss": float(sum(part.sum() for part in parts)) / count}
 
     def device_peak_mib(self) -> float:
-        """Peak memory of a GPU; 0 on a CPU."""
-        return torch.cuda.max_memory_allocated() / 2**20 if self.way.device == "cuda" else 0.0
+        """Return the peak memory of a GPU; 0 on a CPU."""
+        return torch.cuda.max_memory_allocated() / 2**20 if self.setup.device == "cuda" else 0.0
+
+
+def time_of(step: Step, wait: Callable[[], None]) -> float:
+    """Return the seconds of a step, including the work that it started on the device."""
+    begin = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - begin
 
 
 def load_corpus(data: str) -> TokenizedCorpus:
-    """WikiText-2 out of a folder, its token streams cached."""
+    """Load WikiText-2 from a folder, with cached token streams."""
     return prepare(WikiTextCorpus(data), WordTokenizerTrainer())
 
 
-def stock_model(way: Way, vocab_size: int) -> nn.Module:
-    """The reference."""
-    if way.family == "transformer":
-        return StockTransformer(vocab_size, way.size, way.heads, way.layers, way.batch[1])
-    return StockRecurrent(FAMILIES[way.family][1], vocab_size, way.size, way.layers, way.dropout)
+def stock_model(setup: StepSetup, vocab_size: int) -> nn.Module:
+    """Build the reference."""
+    if setup.family == "transformer":
+        return StockTransformer(vocab_size, setup.size, setup.heads, setup.layers, setup.batch[1])
+    return StockRecurrent(FAMILIES[setup.family][1], vocab_size, setup.size, setup.layers, setup.dropout)
 
 
-def own_model(way: Way, vocab_size: int) -> LanguageModel:
-    """Ours, of the same sizes."""
-    if way.family == "transformer":
-        length, tied = way.batch[1], False
+def own_model(setup: StepSetup, vocab_size: int) -> LanguageModel:
+    """Build our model with the same sizes."""
+    if setup.family == "transformer":
+        length, tied = setup.batch[1], False
         return Transformer(
-            vocab_size, way.size, way.layers, way.heads, context_length=length, output=way.output, tied=tied
+            vocab_size, setup.size, setup.layers, setup.heads, context_length=length, output=setup.output, tied=tied
         )
-    return FAMILIES[way.family][0](vocab_size, way.size, way.size, way.layers, way.dropout, output=way.output)
+    return FAMILIES[setup.family][0](
+        vocab_size, setup.size, setup.size, setup.layers, setup.dropout, output=setup.output
+    )
 
 
-def stock_step(model: nn.Module, batches: ContiguousBatches, way: Way) -> Step:
-    """A training step of the reference; returns its loss."""
-    optimizer = (torch.optim.SGD if way.optimizer == "sgd" else torch.optim.AdamW)(
-        model.parameters(), lr=LEARNING_RATES[way.optimizer]
+def stock_step(model: nn.Module, batches: ContiguousBatches, setup: StepSetup) -> Step:
+    """Return a training step of the reference; it returns the loss."""
+    optimizer = (torch.optim.SGD if setup.optimizer == "sgd" else torch.optim.AdamW)(
+        model.parameters(), lr=LEARNING_RATES[setup.optimizer]
     )
     carried: list[Any] = [None]
     model.train()
 
     def step() -> float:
         batch: Batch = batches.next()
-        tokens, targets = batch.tokens.to(way.device), batch.targets.to(way.device)
+        tokens, targets = batch.tokens.to(setup.device), batch.targets.to(setup.device)
         state = None if batch.reset else detached(carried[0])
         optimizer.zero_grad()
-        with autocast(torch.device(way.device), way.precision):
+        with autocast(torch.device(setup.device), setup.precision):
             log_probabilities, carried[0] = model(tokens, state)
             loss = F.nll_loss(log_probabilities.reshape(-1, log_probabilities.shape[-1]), targets.reshape(-1))
         torch.autograd.backward(loss)
@@ -158,39 +169,39 @@ def stock_step(model: nn.Module, batches: ContiguousBatches, way: Way) -> Step:
     return step
 
 
-def own_step(model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousBatches, way: Way) -> Step:
-    """A training step of ours; returns its loss as a tensor, which nobody waits for."""
+def own_step(model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousBatches, setup: StepSetup) -> Step:
+    """Return a training step of our model; it returns the loss as a tensor, without synchronization."""
     model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
-    kind = SGD if way.optimizer == "sgd" else functools.partial(torch.optim.AdamW, fused=True)
+    kind = SGD if setup.optimizer == "sgd" else functools.partial(torch.optim.AdamW, fused=True)
     model.use_sparse_gradients(takes_sparse_gradients(model, kind, 0.0))
-    optimizer = build_optimizer(model, kind, LEARNING_RATES[way.optimizer], 0.0)
-    return Loop(model, optimizer, batches, gradient_clip=0.25, precision=way.precision).update
+    optimizer = build_optimizer(model, kind, LEARNING_RATES[setup.optimizer], 0.0)
+    return Loop(model, optimizer, batches, gradient_clip=0.25, precision=setup.precision).update
 
 
 def detached(state: Any) -> Any:
-    """A recurrent state cut off from its past: None, a tensor, or a pair of them."""
+    """Detach a recurrent state: None, a tensor, or a pair of tensors."""
     if isinstance(state, tuple):
         return tuple(part.detach() for part in state)
     return None if state is None else state.detach()
 
 
 def curves(data: str, steps: int, precision: str) -> list[tuple[float, float]]:
-    """Losses of the reference and of ours from the same weights on the same batches, without dropout."""
+    """Return the losses of the reference and of our model, from the same weights on the same batches."""
     torch.manual_seed(1)
     corpus = load_corpus(data)
-    way = Way("curve", layers=2, precision=precision)
+    setup = StepSetup("curve", layers=2, precision=precision)
     vocab_size = corpus.tokenizer.vocab_size
-    model = own_model(way, vocab_size)
-    stock = StockRecurrent(nn.LSTM, vocab_size, way.size, way.layers, 0.0)
+    model = own_model(setup, vocab_size)
+    stock = StockRecurrent(nn.LSTM, vocab_size, setup.size, setup.layers, 0.0)
     with torch.no_grad():
         stock.embedding.weight.copy_(model.get_parameter("embedding.weight"))
         stock.output.weight.copy_(model.get_parameter("output.weight"))
         stock.output.bias.copy_(model.get_parameter("output.bias"))
-        for index in range(way.layers):
+        for index in range(setup.layers):
             for name in ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l"):
                 own = model.get_parameter(f"layers.{index}.{name}0")
                 stock.layers.get_parameter(f"{name}{index}").copy_(own)
-    left = stock_step(stock, ContiguousBatches(corpus.train, *way.batch), Way("reference"))
-    right = own_step(model, corpus, ContiguousBatches(corpus.train, *way.batch), way)
+    left = stock_step(stock, ContiguousBatches(corpus.train, *setup.batch), StepSetup("reference"))
+    right = own_step(model, corpus, ContiguousBatches(corpus.train, *setup.batch), setup)
     with denormals_flushed():
         return [(float(left()), float(right())) for _ in range(steps)]

@@ -1,94 +1,41 @@
-"""One way to do a training step, in a process of its own; `bench_speed.py` starts it and says how many steps to do.
+"""Times the steps of one setup in a process of its own; `bench_speed.py` starts it and requests the steps.
 
-The reference does what the well-known example script does: embedding, `nn.LSTM` (or `nn.TransformerEncoder`), a linear
-layer, log-softmax and NLL over the whole vocabulary, in float32, in a plain process. Ours runs as the commands of this
-project run: with their environment, which must be in place before torch is imported.
-
-Shape legend: B batch, T time, V vocabulary.
+The reference does what PyTorch's word language model example does: embedding, `nn.LSTM` (or `nn.TransformerEncoder`), a
+linear layer, log-softmax and NLL over the full vocabulary in float32, in an ordinary process. Our model runs as in the
+commands of this project, with their environment variables, which must be set before torch is imported.
 """
 
 import json
 import os
 import re
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from speed_setup import StepSetup
 
 from torch_linguist.cli import entry
 
 TUNED = {"GOMP_SPINCOUNT": entry.GOMP_SPINCOUNT, "THP_MEM_ALLOC_ENABLE": entry.HUGE_PAGES}
-"""What the commands set before torch is imported."""
-
-Step = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Way:
-    """What is trained, and how.
-
-    Attributes:
-        name: shown in the table.
-        stock: the reference instead of ours.
-        tuned: whether the process gets the environment of the commands.
-        family: `lstm`, `gru`, `rnn` or `transformer`.
-        size: width of embedding and hidden vectors.
-        layers: number of layers.
-        batch: B and T.
-        output: `full`, `adaptive` or `sampled`.
-        precision: `fp32` or `bf16`.
-        dropout: of recurrent models.
-        optimizer: `sgd` or `adamw`.
-        heads: of the Transformer.
-        device: `cpu` or `cuda`.
-    """
-
-    name: str
-    stock: bool = False
-    tuned: bool = True
-    family: str = "lstm"
-    size: int = 200
-    layers: int = 1
-    batch: tuple[int, int] = (20, 35)
-    output: str = "full"
-    precision: str = "fp32"
-    dropout: float = 0.0
-    optimizer: str = "sgd"
-    heads: int = 4
-    device: str = "cpu"
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of a step."""
-        return self.batch[0] * self.batch[1]
-
-    def weights(self, vocab_size: int) -> int:
-        """Weights in the matrix products of a token, where the whole vocabulary is in the step.
-
-        Attention's own products are left out: windows of 64 make them a hundredth.
-        """
-        gates = {"lstm": 4, "gru": 3, "rnn": 1}
-        inner = gates[self.family] * 2 if self.family in gates else 12
-        return inner * self.size**2 * self.layers + self.size * vocab_size
+"""Environment variables that the commands set before torch is imported."""
 
 
 def resident_mib(which: str) -> float:
-    """Resident memory of this process in MiB: now (VmRSS), or its peak (VmHWM). Linux alone tells."""
+    """Return the resident memory of this process in MiB: the current value (VmRSS) or its peak (VmHWM). Linux only."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
-def serve(way: Way, data: str) -> None:
-    """Answers each line on standard input (`steps N`, `score N PRECISION`, `memory`) with a line of JSON."""
-    import torch._dynamo  # noqa: F401  (each of torch's optimizers imports it: no part of what a way takes)
+def serve(setup: StepSetup, data: str) -> None:
+    """Answer each line on standard input (`steps N`, `score N PRECISION`, `memory`) with a line of JSON."""
+    import torch._dynamo  # noqa: F401  (imported by every optimizer; not part of the measured memory)
     from speed_models import Timed, load_corpus
 
     corpus = load_corpus(data)
     before = resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Forgets the peak of what came before.
-    timed = Timed(way, corpus)
+    Path("/proc/self/clear_refs").write_text("5")  # Reset the peak.
+    timed = Timed(setup, corpus)
     print(json.dumps({"vocab_size": corpus.tokenizer.vocab_size}), flush=True)
     for line in sys.stdin:
         command, *arguments = line.split()
@@ -104,39 +51,39 @@ def serve(way: Way, data: str) -> None:
 
 
 class Worker:
-    """The process of a way, as the one that asks sees it."""
+    """The process of a setup, seen from the benchmark."""
 
-    def __init__(self, way: Way, data: str) -> None:
+    def __init__(self, setup: StepSetup, data: str) -> None:
         import subprocess
 
-        self.way = way
+        self.setup = setup
         environment = {key: value for key, value in os.environ.items() if key not in TUNED}
         self._process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(asdict(way)), data],
+            [sys.executable, __file__, json.dumps(asdict(setup)), data],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment | (TUNED if way.tuned else {}),
+            env=environment | (TUNED if setup.tuned else {}),
         )
         self.vocab_size = int(self._answer()["vocab_size"])
 
     def steps(self, count: int) -> list[float]:
-        """Seconds of each of so many further training steps."""
+        """Return the seconds of each of `count` further training steps."""
         seconds: list[float] = self._ask(f"steps {count}")
         return seconds
 
     def score(self, tokens: int, precision: str) -> dict[str, float]:
-        """Tokens a second and loss of scoring the first tokens of the validation split."""
+        """Return tokens per second and loss of scoring the first tokens of the validation split."""
         found: dict[str, float] = self._ask(f"score {tokens} {precision}")
         return found
 
     def memory(self) -> dict[str, float]:
-        """Peak of the resident memory in MiB: `above` what was there before the model, all of it, and the device's."""
+        """Return peak memory in MiB: `above` the start, the total `peak`, and that of the `device`."""
         found: dict[str, float] = self._ask("memory")
         return found
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.communicate()
 
     def _ask(self, line: str) -> Any:
@@ -149,18 +96,10 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.way.name}: the process ended with {self._process.wait()}")
+            raise RuntimeError(f"{self.setup.name}: the process ended with {self._process.wait()}")
         return json.loads(line)
-
-
-def time_of(step: Step, wait: Callable[[], None]) -> float:
-    """Seconds of a step, up to the end of what it started on the device."""
-    begin = time.perf_counter()
-    step()
-    wait()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":
     fields = json.loads(sys.argv[1])
-    serve(Way(**fields | {"batch": tuple(fields["batch"])}), sys.argv[2])
+    serve(StepSetup(**fields | {"batch": tuple(fields["batch"])}), sys.argv[2])

@@ -1,8 +1,8 @@
-"""Writes tests/assets/losses.csv anew, after a change of the numerics that was meant.
+"""Regenerates tests/assets/losses.csv after an intended change of the numerics.
 
     python scripts/write_loss_curves.py
 
-The test that holds the curves measures them, so that both have the same data, weights and settings.
+The test that checks the curves also writes them, so that both use the same data, weights and settings.
 """
 
 import os
@@ -17,7 +17,7 @@ TEST = "tests/unit/trainer/test_loss_curves.py::test_the_curves_are_written_anew
 def main() -> int:
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", TEST]
     code = subprocess.run(command, cwd=ROOT, env=os.environ | {"TORCH_LINGUIST_WRITE_CURVES": "1"}, check=False)
-    print("see what changed: git diff --stat tests/assets/losses.csv")
+    print("check the change: git diff --stat tests/assets/losses.csv")
     return code.returncode
 
 

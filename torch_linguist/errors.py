@@ -1,6 +1,17 @@
 """Errors that the user can fix: each message names the field, the value and the way out."""
 
+import errno
 from collections.abc import Collection
+from pathlib import Path
+
+EXHAUSTED = (
+    "can't allocate memory",
+    "out of memory",
+    "can't start new thread",
+    "Too many open files",
+    "Cannot allocate",
+)
+"""What torch and Python write in errors when the machine has run out of something."""
 
 
 class LinguistError(ValueError):
@@ -17,6 +28,36 @@ class DataError(LinguistError):
 
 class TrainingError(LinguistError):
     """Training cannot continue: the loss is not finite, a limit is missing, a checkpoint does not fit."""
+
+
+class WriteError(LinguistError, OSError):
+    """A file cannot be written, usually because the disk is full.
+
+    Args:
+        path: the file.
+        error: error of the operating system.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        # A write through an open file does not know its name.
+        self._message = (
+            f"{path}: cannot be written ({error.strerror or error}); free some space, or choose another folder"
+        )
+        super().__init__(self._message)
+        self.errno, self.strerror = error.errno, error.strerror
+
+    def __str__(self) -> str:
+        return self._message
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Return whether the machine has run out of memory, file handles or threads, which says nothing about a file."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in EXHAUSTED)
 
 
 def require(condition: bool, message: str) -> None:

@@ -19,6 +19,7 @@ from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.config.targets import check_targets
 from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, Tokenizer, WordTokenizerTrainer, prepare
 from torch_linguist.data.cache import _open
+from torch_linguist.data.encoding import manifest_checksum
 from torch_linguist.errors import ConfigError, DataError, LinguistError, TrainingError
 from torch_linguist.model import LanguageModel
 
@@ -246,6 +247,7 @@ def test_a_malicious_token_cache_is_built_anew(
         shutil.copy(folder / f"train.{kind}", tmp_path / f"outside.{kind}")
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
+    manifest["sha256"] = manifest_checksum(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert _open(folder, tiny_corpus.fingerprint) is None
     again = prepare(source_corpus, WordTokenizerTrainer(min_frequency=1), tmp_path)
@@ -262,6 +264,7 @@ def test_ids_past_the_vocabulary_are_noticed(tiny_corpus: TokenizedCorpus, tmp_p
     (folder / "valid.ids").write_bytes(b"\xff\xff" + ids[2:])
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["valid.ids"]["sha256"] = hashlib.sha256((folder / "valid.ids").read_bytes()).hexdigest()
+    manifest["sha256"] = manifest_checksum(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert _open(folder, tiny_corpus.fingerprint) is None
 

@@ -1,6 +1,5 @@
 """A finished run, loaded from its folder: model, tokenizer, summary. The folder is data; nothing in it is executed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any
 
 from torch_linguist.checkpoint.storage import TRUSTED, load_model
 from torch_linguist.data import Tokenizer
-from torch_linguist.errors import LinguistError
+from torch_linguist.data.cache import check_tokenizer
+from torch_linguist.errors import DataError, LinguistError
 from torch_linguist.model import LanguageModel
-from torch_linguist.runs.safe_reading import check_contained, read_small_text
+from torch_linguist.runs.safe_reading import check_contained, read_json
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,17 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
         raise LinguistError(f"{folder}: no run folder (it lacks tokenizer.json); give the folder that tl-train made")
     model = load_model(folder / "checkpoints" / "best.pt", trusted)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    try:
+        check_tokenizer(tokenizer)
+    except DataError as error:
+        raise LinguistError(f"{folder}/{error}") from error
     if tokenizer.vocab_size != model.vocab_size:
         raise LinguistError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} types, the checkpoint {model.vocab_size}; "
             "they are not of one run"
         )
     path = folder / "summary.json"
-    try:
-        summary = json.loads(read_small_text(path)) if path.is_file() else {}
-    except LinguistError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise LinguistError(f"{path}: not readable as JSON ({error})") from error
+    summary = read_json(path) if path.is_file() else {}
     if not isinstance(summary, dict):
         raise LinguistError(f"{path}: not the summary of a run; tl-train writes one")
     return LoadedRun(folder, model, tokenizer, summary)

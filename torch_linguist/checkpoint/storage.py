@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from torch_linguist.checkpoint.model_building import build_model, first_line
-from torch_linguist.errors import DataError, TrainingError
+from torch_linguist.errors import DataError, TrainingError, is_exhausted
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import whole_file
+from torch_linguist.runs.safe_reading import check_archive
 
 FORMAT = 1
 TRUSTED = ("torch_linguist.",)
@@ -128,10 +129,15 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     try:
         _check_seal(path)
     except OSError as error:
+        if is_exhausted(error):
+            raise
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
+    check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load raises whatever a damaged zip or pickle gives
+        if is_exhausted(error):
+            raise
         raise TrainingError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     # Of a tensor `==` would not be a boolean.
@@ -149,7 +155,7 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
 
     Raises:
         TrainingError: the file cannot be read, or names a class outside the trusted packages,
-            or its weights are not of the model that it describes.
+            or its weights are not finite, or not those of the model that it describes.
     """
     # A model that takes over its tables instead of copying them shares the memory with other processes.
     content = read_checkpoint(path, mapped=True)
@@ -159,6 +165,9 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
         raise TrainingError(f"{path}: does not say what builds its model; it was written by another program") from error
     model = build_model(target, arguments, content.get("weights"), trusted, path)
     load_weights(model, content, path)
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise TrainingError(f"{path}: the weights {name} are not finite; use an earlier checkpoint, or train again")
     return model.eval()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from torch_linguist.distributed.torchrun import launched_rank
-from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.errors import ConfigError, LinguistError, is_exhausted
 from torch_linguist.runs.output_encoding import tolerate_encoding
 from torch_linguist.runs.visible_text import visible
 
@@ -124,12 +124,13 @@ def describe(error: Exception) -> str:
     """Return an error as one line: ours unchanged, others with their type and how to see the traceback."""
     if isinstance(error, LinguistError):
         return _shortened(" ".join(str(error).split("\n")))
+    if is_exhausted(error):
+        reason = " ".join((getattr(error, "strerror", None) or str(error) or "out of memory").split())
+        return f"the machine ran out of resources ({_shortened(reason)}); close other programs, or choose smaller sizes"
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename else ""
         way_out = "; free some space, or write to another folder" if error.errno in DISK_ERRORS else ""
         return _shortened(f"{named}{error.strerror}{way_out}")
-    if isinstance(error, MemoryError):
-        return "out of memory; close other programs, or choose a smaller model, batch or corpus"
     message = " ".join(str(error).split())
     line = f"{type(error).__name__}{': ' if message else ''}{message}"
     return f"{_shortened(line)}; run again with --debug for the traceback"

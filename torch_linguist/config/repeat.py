@@ -1,6 +1,5 @@
 """`--config-dir RUN`: repeats a run from its folder."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +70,10 @@ def repetition(folder: Path, composition: Composition) -> Repetition:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    from torch_linguist.runs.safe_reading import read_small_text
+    from torch_linguist.runs.safe_reading import read_json
 
     path = folder / "summary.json"
-    try:
-        content = json.loads(read_small_text(path)) if path.is_file() else {}
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as JSON ({error})") from error
+    content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 

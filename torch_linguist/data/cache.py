@@ -13,15 +13,16 @@ from typing import Any
 from filelock import FileLock
 
 from torch_linguist.data.corpora.corpus import Corpus, digest
-from torch_linguist.data.encoding import UNTOUCHED, encode_corpus
+from torch_linguist.data.encoding import UNTOUCHED, encode_corpus, manifest_checksum
 from torch_linguist.data.stream import TokenizedCorpus, open_streams
+from torch_linguist.data.tokenizers.structure import check_structure
 from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 from torch_linguist.data.tokenizers.tokenizer_trainer import TokenizerTrainer
 from torch_linguist.errors import DataError
 
 logger = logging.getLogger("torch_linguist.data")
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the files of a cache change their meaning."""
 
 CHECKSUM_LIMIT = 64 * 2**20
@@ -32,10 +33,15 @@ the time of change shows that somebody wrote to them, or on request."""
 def default_cache_dir() -> Path:
     """`$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`."""
     own = os.environ.get("TORCH_LINGUIST_CACHE")
-    if own:
-        return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "torch_linguist"
+    try:
+        if own:
+            return Path(own).expanduser()
+        return (Path(shared) if shared else Path.home() / ".cache") / "torch_linguist"
+    except RuntimeError as error:
+        raise DataError(
+            "token cache: there is no home folder (no HOME and no passwd entry); set TORCH_LINGUIST_CACHE to a folder"
+        ) from error
 
 
 def prepare(
@@ -89,6 +95,25 @@ def prepare(
     return found
 
 
+def check_tokenizer(tokenizer: Tokenizer, cache_dir: Path | None = None) -> None:
+    """Check that a tokenizer from a run folder is one of this package's kinds, or was trained on this machine.
+
+    Args:
+        tokenizer: the tokenizer.
+        cache_dir: folder of the token caches; None for `default_cache_dir()`.
+
+    Raises:
+        DataError: it has a foreign structure, and no token cache of this machine was made with it.
+    """
+    try:
+        check_structure(tokenizer.to_json())
+    except DataError:
+        root = default_cache_dir() if cache_dir is None else cache_dir
+        content = tokenizer.to_json().encode()
+        if not any(path.read_bytes() == content for path in root.glob("*/tokenizer.json")):
+            raise
+
+
 def _build(
     corpus: Corpus,
     tokenizer_trainer: TokenizerTrainer | None,
@@ -140,6 +165,8 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
         manifest = _manifest(folder)
         if manifest["fingerprint"] != fingerprint:
             return "manifest.json belongs to another corpus"
+        if manifest["sha256"] != manifest_checksum(manifest):
+            return "manifest.json has a wrong checksum"
         for name, facts in manifest["files"].items():
             path = folder / name
             if Path(name).name != name or path.is_symlink():
@@ -153,6 +180,9 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
                         return f"{name} has a wrong checksum"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+    except OSError:
+        # Out of handles, no permission, a failing disk: building it anew would not help.
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "manifest.json is not readable"
     return None

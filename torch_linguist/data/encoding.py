@@ -6,6 +6,7 @@ import logging
 import os
 from array import array
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -211,6 +212,12 @@ class SplitEncoder:
         self.tokens += len(encoded.ids)
 
 
+def manifest_checksum(manifest: Mapping[str, Any]) -> str:
+    """Return the checksum of everything in a manifest but the checksum itself."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, fingerprint: str) -> None:
     """Writes the token streams of all splits, the tokenizer and, last of all, the manifest into a folder.
 
@@ -244,4 +251,5 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, fingerprin
         file.write(tokenizer.to_json().encode())
     files["tokenizer.json"] = file.facts()
     manifest["files"] = files
+    manifest["sha256"] = manifest_checksum(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")

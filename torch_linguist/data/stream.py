@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data.corpora.corpus import MetadataValue
 from torch_linguist.data.tokenizers.tokenizer import Tokenizer
-from torch_linguist.errors import DataError
+from torch_linguist.errors import DataError, is_exhausted
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,8 @@ class TokenStream:
             with self.metadata_file.open(encoding="utf-8") as file:
                 rows = [json.loads(line) for line in file]
         except (OSError, ValueError, RecursionError) as error:
+            if is_exhausted(error):
+                raise
             raise DataError(f"{self.metadata_file}: not readable; delete the token cache it lies in") from error
         if len(rows) != self.num_documents or not all(isinstance(row, dict) for row in rows):
             raise DataError(f"{self.metadata_file}: not one row a document; delete the token cache it lies in")
@@ -153,7 +155,7 @@ def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
         duplicates = {str(split): int(count) for split, count in manifest["duplicates"].items()}
         name, fingerprint = str(manifest["name"]), str(manifest["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, DataError) or is_exhausted(error):
             raise
         raise DataError(f"{folder}: the token cache is not described as ours are ({type(error).__name__})") from error
     if not {"train", "valid", "test"} <= streams.keys():

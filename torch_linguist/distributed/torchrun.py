@@ -6,13 +6,13 @@ writes for them in a temporary folder, which goes when they end.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.runs.files import temporary_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,8 +74,8 @@ def process_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
         _wait()  # For the others to have their copies.
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="torch-linguist-") as temporary:
-        own = Path(temporary) / folder.name
+    with temporary_folder("torch-linguist-") as temporary:
+        own = temporary / folder.name
         if goes_on:
             if not folder.is_dir():
                 raise LinguistError(f"{folder}: is not there for process {launched_rank()}; put it where all see it")

@@ -11,6 +11,10 @@ from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
 from torch_linguist.export.comparison import ExportAdapter
 from torch_linguist.export.torchscript import quiet_torchscript
+from torch_linguist.runs.safe_reading import check_archive
+
+CODE_LIMIT = 64 * 2**20
+"""Largest size in bytes of the code of a TorchScript file, which torch compresses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ def load_jit(path: Path) -> LoadedExport:
     Raises:
         LinguistError: the file is not a TorchScript file, or not one of `export_jit`.
     """
+    check_archive(path, CODE_LIMIT)
     extra: dict[str, Any] = {"tokenizer.json": "", "settings.json": ""}
     try:
         with quiet_torchscript():

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from torch_linguist.runs.files import whole_file
+from torch_linguist.runs.files import whole_file, writing
 
 
 class Table:
@@ -22,7 +22,7 @@ class Table:
         self._columns = list(columns)
         self.rows: list[dict[str, object]] = []
         if not (append and path.is_file()):
-            with path.open("w", newline="", encoding="utf-8") as file:
+            with writing(path), path.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(self._columns)
 
     def add(self, row: Mapping[str, object]) -> None:
@@ -35,12 +35,12 @@ class Table:
         if unknown:
             raise KeyError(f"no such columns: {sorted(unknown)}")
         self.rows.append(dict(row))
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_cell(row.get(column)) for column in self._columns])
 
     def sync(self) -> None:
         """Wait until the rows are on disk, before a checkpoint that relies on them."""
-        with self._path.open("ab") as file:
+        with writing(self._path), self._path.open("ab") as file:
             os.fsync(file.fileno())
 
 

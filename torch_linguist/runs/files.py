@@ -1,12 +1,31 @@
 """Files that are written as a whole or not at all."""
 
+import glob
 import json
 import os
+import re
 import secrets
+import shutil
+import socket
+import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from torch_linguist.errors import LinguistError, WriteError
+
+HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+"""Tells the machines apart that share a folder: a process number means nothing on another one."""
+
+OWN_SUFFIX = re.compile(rf"(\d+)-{HOST}[0-9a-f]{{8}}$")
+"""End of the name of a temporary file or folder of this machine, with the number of its process."""
+
+
+def temporary_suffix() -> str:
+    """Return the end of the name of a temporary file of this process."""
+    return f"{os.getpid()}-{HOST}{secrets.token_hex(4)}"
 
 
 @contextmanager
@@ -17,17 +36,93 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Args:
         path: path of the file.
+
+    Raises:
+        WriteError: the file cannot be written; the error names it.
     """
-    # `tempfile` would ignore the umask: only the owner could read the run.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    temporary.touch(exist_ok=False)
+    with writing(path):
+        remove_abandoned(path.parent, path.name)
+        # `tempfile` would ignore the umask: only the owner could read the run.
+        temporary = path.with_name(f".{path.name}.{temporary_suffix()}")
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn every OSError of the block into one that names the file.
+
+    Args:
+        path: file that the block writes.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        yield
+    except LinguistError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Delete temporary files that killed processes of this machine left in a folder.
+
+    Args:
+        folder: the folder; without a name, its subfolders are searched too.
+        name: name of the file that they were to become; None for any.
+    """
+    for path in folder.rglob(".*.*-*") if name is None else folder.glob(f".{glob.escape(name)}.*-*"):
+        if path.is_file() and _is_abandoned(path):
+            # It is no reason to stop if another process deletes it first, or if it cannot be deleted.
+            with suppress(OSError):
+                path.unlink()
+
+
+def remove_abandoned_folders(folder: Path, prefix: str) -> None:
+    """Delete temporary folders of killed processes of this machine whose names start with a prefix."""
+    for path in folder.glob(f"{glob.escape(prefix)}*-*"):
+        if path.is_dir() and _is_abandoned(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a folder in the system's temporary folder, deleted at the end of the block.
+
+    Folders with the same prefix that killed processes left are deleted first.
+    """
+    parent = Path(tempfile.gettempdir())
+    remove_abandoned_folders(parent, prefix)
+    folder = parent / f"{prefix}{temporary_suffix()}"
+    with writing(folder):
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether the process that named a temporary file no longer exists."""
+    found = OWN_SUFFIX.search(path.name)
+    # On Windows, os.kill would end the process instead of testing for it.
+    if found is None or path.is_symlink() or os.name == "nt":
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def _sync(path: Path) -> None:

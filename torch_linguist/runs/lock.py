@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.runs.files import write_json
+from torch_linguist.runs.files import remove_abandoned, write_json
 
 LOCK = ".lock"
 OWNER = ".owner.json"
@@ -40,6 +40,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); change its permissions, or copy the run elsewhere"
         ) from error
     try:
+        remove_abandoned(folder)
         write_json(folder / OWNER, {"pid": os.getpid(), "host": socket.gethostname()})
         yield
         (folder / OWNER).unlink(missing_ok=True)

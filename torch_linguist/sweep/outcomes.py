@@ -3,13 +3,15 @@
 Nothing here depends on Hydra: a run is a list of arguments, a folder, and the `summary.json` written to it.
 """
 
-import json
 import math
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch_linguist.errors import LinguistError
+from torch_linguist.runs.safe_reading import read_json
 
 FINISHED = "finished"
 FAILED = "failed"
@@ -192,8 +194,8 @@ def _outcome(run: SweepRun, status: str, ended: ProcessExit, error: str, summary
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return a run's `summary.json`, or an empty dict if it is missing or damaged."""
     try:
-        content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / "summary.json")
+    except LinguistError:
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -3,7 +3,6 @@
 `sweep.json` identifies the sweep, so that the same command line continues in its folder and no other sweep does.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from torch_linguist.errors import LinguistError
 from torch_linguist.runs.files import write_json
 from torch_linguist.runs.folders import create_run_folder
+from torch_linguist.runs.safe_reading import read_json
 from torch_linguist.sweep.outcomes import FAILED, INTERRUPTED, Outcome, SweepRun, finished_before
 from torch_linguist.sweep.result_table import ResultTable, read_rows
 from torch_linguist.sweep.run_process import acquire, release
@@ -155,8 +155,8 @@ def _wait_for(run: SweepRun, note: Callable[[str], None]) -> None:
 def read_identity(folder: Path) -> dict[str, Any] | None:
     """Return the content of `sweep.json`, or None if it is missing or damaged."""
     try:
-        content = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / IDENTITY_FILE)
+    except LinguistError:
         return None
     return content if isinstance(content, dict) else None
 

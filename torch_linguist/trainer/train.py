@@ -1,6 +1,5 @@
 """Training in one call, for notebooks."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch_linguist.data import TokenizedCorpus
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import OneCycle, Schedule
+from torch_linguist.runs.files import temporary_folder
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
@@ -65,7 +65,7 @@ def train(
         score=ScoreSettings(),
         seed=seed,
     )
-    with tempfile.TemporaryDirectory() as temporary, denormals_flushed():
+    with temporary_folder("torch-linguist-") as temporary, denormals_flushed():
         kept = Path(temporary if folder is None else folder)
         kept.mkdir(parents=True, exist_ok=True)
         fit = Fit(model, context, lr, weight_decay, kept, callbacks)

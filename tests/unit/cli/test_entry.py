@@ -10,6 +10,8 @@ import pytest
 from torch_linguist.cli.entry import ArgumentParser, describe, run_command
 from torch_linguist.errors import ConfigError, DataError, LinguistError
 
+EXHAUSTED, SMALLER = "error: the machine ran out of resources", "close other programs, or choose smaller sizes"
+
 
 def ending(error: BaseException, *argv: str) -> int:
     """The exit code of a command that raises this."""
@@ -38,7 +40,8 @@ def no_full_error(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             "error: b.pt: No space left on device; free some space, or write to another folder\n",
         ),
-        (MemoryError(), 1, "error: out of memory; close other programs, or choose a smaller model, batch or corpus\n"),
+        (MemoryError(), 1, f"{EXHAUSTED} (out of memory); {SMALLER}\n"),
+        (OSError(24, "Too many open files", "a.txt"), 1, f"{EXHAUSTED} (Too many open files); {SMALLER}\n"),
         (LinguistError("\x1b[2Jgone\x07"), 1, "error: ␛[2Jgone␇\n"),
         (RuntimeError("\x9b2J"), 1, "error: RuntimeError: \\x9b2J; run again with --debug for the traceback\n"),
         (AssertionError(), 1, "error: AssertionError; run again with --debug for the traceback\n"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.errors import TrainingError
 from torch_linguist.runs.csv_table import drop_rows_after
+from torch_linguist.runs.files import write_text, writing
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.metrics_log import METRICS
 
@@ -80,7 +81,7 @@ class ProgressRecorder(Callback):
         if training.resumed_from is not None:
             drop_rows_after(self._path, training.state.step)
         if training.resumed_from is None or not self._path.is_file():
-            self._path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+            write_text(self._path, ",".join(COLUMNS) + "\n")
 
     def before_update(self, training: "Fit") -> None:
         progress = training.state.progress
@@ -94,7 +95,7 @@ class ProgressRecorder(Callback):
         self._flush()
 
     def _flush(self) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.writelines(self._pending)
         self._pending.clear()
 

@@ -11,7 +11,6 @@ import torch
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.generation.continuation import shown_token
 from torch_linguist.generation.continuing import prompt_tokens
 from torch_linguist.model import LanguageModel
 
@@ -80,6 +79,6 @@ def line_surprise(model: LanguageModel, tokenizer: Tokenizer, context: str, line
     return LineSurprise(
         perplexity=math.exp(min(float(nll.mean()), 700)),
         tokens=len(ids),
-        least_expected=shown_token(tokenizer, ids[worst]),
+        least_expected=tokenizer.surface(ids[worst]).strip() or "a blank",
         probability=float(torch.exp(-nll[worst])),
     )

@@ -247,7 +247,7 @@ def damaged(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("command", "line", "code", "message"),
     [
-        ("eval", ["unfinished"], 1, "no such checkpoint; the run has not come to its first validation"),
+        ("eval", ["unfinished"], 1, "no such checkpoint; the run has not reached its first validation"),
         ("generate", ["unfinished"], 1, "no such checkpoint"),
         ("export", ["unfinished", "--jit"], 1, "no such checkpoint"),
         ("eval", ["newer"], 1, "written by another version"),

@@ -1,4 +1,4 @@
-"""Weights and training state to a file and back, safely; a finished run loaded from its folder."""
+"""Checkpoints: saving and safely loading weights and training states; loading a finished run."""
 
 from torch_linguist.checkpoint.loaded_run import LoadedRun, load_run
 from torch_linguist.checkpoint.storage import load_model, read_checkpoint, save_checkpoint

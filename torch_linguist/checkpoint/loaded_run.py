@@ -1,4 +1,4 @@
-"""A finished run, loaded from its folder: model, tokenizer, summary. The folder is data; nothing in it is executed."""
+"""Loading a finished run from its folder: model, tokenizer and summary. Nothing in the folder is executed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from torch_linguist.runs.safe_reading import check_contained, read_json
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What a run folder holds.
+    """Contents of a run folder.
 
     Attributes:
-        folder: where it lies.
-        model: the best model, in eval mode, on the CPU.
-        tokenizer: its tokenizer.
-        summary: the content of `summary.json`; empty where the run has not ended.
+        folder: run folder.
+        model: best model, in eval mode on the CPU.
+        tokenizer: tokenizer of the model.
+        summary: content of `summary.json`; empty if the run has not ended.
     """
 
     folder: Path
@@ -31,22 +31,24 @@ class LoadedRun:
 
 
 def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
-    """Loads the best model of a run.
+    """Load the best model of a run.
 
     Args:
-        folder: of the run.
-        trusted: packages, each ending in a dot, whose model classes may be built.
+        folder: run folder.
+        trusted: packages whose model classes may be built, each ending in a dot.
 
     Raises:
-        LinguistError: it is no run folder, the run has no checkpoint yet, a file is damaged, or a link
-            leads out of the folder.
+        LinguistError: the folder is not a run folder, the run has no checkpoint yet, a file is damaged, or a link leads
+            out of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise LinguistError(f"{folder}: no such run folder")
     check_contained(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise LinguistError(f"{folder}: no run folder (it lacks tokenizer.json); give the folder that tl-train made")
+        raise LinguistError(
+            f"{folder}: not a run folder (it has no tokenizer.json); give a folder that tl-train created"
+        )
     model = load_model(folder / "checkpoints" / "best.pt", trusted)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     try:
@@ -56,10 +58,10 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
     if tokenizer.vocab_size != model.vocab_size:
         raise LinguistError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} types, the checkpoint {model.vocab_size}; "
-            "they are not of one run"
+            "they belong to different runs"
         )
     path = folder / "summary.json"
     summary = read_json(path) if path.is_file() else {}
     if not isinstance(summary, dict):
-        raise LinguistError(f"{path}: not the summary of a run; tl-train writes one")
+        raise LinguistError(f"{path}: not a summary of a run as tl-train writes it")
     return LoadedRun(folder, model, tokenizer, summary)

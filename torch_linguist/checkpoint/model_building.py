@@ -1,4 +1,4 @@
-"""Building the model of a checkpoint, perhaps a stranger's: only what its weights bear out is built."""
+"""Building the model of a checkpoint that may come from others: only if its weights confirm its arguments."""
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,27 +13,27 @@ from torch_linguist.errors import LinguistError, TrainingError
 from torch_linguist.model import LanguageModel
 
 SMALLEST_BOUND = 1 << 16
-"""Numbers up to this one are taken as they are; larger ones must not exceed the number of weights."""
+"""Numbers up to this one are accepted; larger ones must not exceed the number of weights."""
 
 
 def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str], path: Path) -> LanguageModel:
-    """Builds a model whose weights are those of a checkpoint.
+    """Build a model for the weights of a checkpoint.
 
-    It is built without memory first: arguments that ask for another model than the weights are of, a larger one
-    perhaps than any machine holds, are met before anything is allocated.
+    The model is first built on the meta device, so that arguments that do not match the weights (perhaps of a model too
+    large for any machine) are found before memory is allocated.
 
     Args:
-        target: dotted path of its class.
-        arguments: of its constructor.
-        weights: name to tensor.
-        trusted: packages, each ending in a dot, whose classes may be built.
-        path: of the checkpoint, for the messages.
+        target: dotted path of the class.
+        arguments: arguments of the constructor.
+        weights: tensors by name.
+        trusted: packages whose classes may be built, each ending in a dot.
+        path: path of the checkpoint, for messages.
 
     Returns:
-        The model, its weights not yet loaded.
+        The model; the weights are not loaded yet.
 
     Raises:
-        TrainingError: the class is not trusted or is no model, or the arguments or weights do not fit it.
+        TrainingError: the class is not trusted or not a model, or arguments or weights do not match it.
     """
     cls = _class_of(target, trusted, path)
     _check_weights(weights, path)
@@ -42,9 +42,9 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
     bound = max(SMALLEST_BOUND, sum(tensor.numel() for tensor in weights.values()))
     for name, value in arguments.items():
         if isinstance(value, int) and value > bound:
-            raise TrainingError(f"{path}: {name}={value} is more than weights of {bound:,} numbers can have; not built")
+            raise TrainingError(f"{path}: {name}={value} is more than weights of {bound:,} numbers allow; not built")
     try:
-        if not cls.is_counted:  # Whose sizes are those of its tables.
+        if not cls.is_counted:  # Counted models take their sizes from their tables.
             _check_fit(cls, arguments, weights, path)
         return cls(**arguments)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, MemoryError, OverflowError) as error:
@@ -55,21 +55,21 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Turns whatever values of wrong kinds raise, as they are taken up, into an error that names their checkpoint.
+    """Turn the errors of damaged values within the block into an error that names their checkpoint.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
     """
     try:
         yield
     except LinguistError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError, AssertionError) as error:
-        raise TrainingError(f"{path}: its training is not whole ({first_line(error)}); start a new run") from error
+        raise TrainingError(f"{path}: its training state is damaged ({first_line(error)}); start a new run") from error
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
+    """Return the message of an error in one short line."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
@@ -84,14 +84,16 @@ def _class_of(target: str, trusted: Sequence[str], path: Path) -> type[LanguageM
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise TrainingError(f"{path}: there is no {target[:120]!r}; it was written by another version") from error
+        raise TrainingError(
+            f"{path}: {target[:120]!r} does not exist; the checkpoint was written by another version"
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, LanguageModel)):
         raise TrainingError(f"{path}: {target} is not a LanguageModel")
     return cls
 
 
 def _check_weights(weights: Any, path: Path) -> None:
-    """Refuses what is no set of tensors, each of which the file holds in full."""
+    """Check that the weights are tensors that the file contains in full."""
     if not isinstance(weights, Mapping):
         raise TrainingError(f"{path}: its weights do not fit a model: they are no mapping of names to tensors")
     for name, tensor in weights.items():
@@ -99,7 +101,7 @@ def _check_weights(weights: Any, path: Path) -> None:
             raise TrainingError(f"{path}: its weights do not fit a model: {str(name)[:60]!r} is no tensor")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise TrainingError(f"{path}: its weights do not fit a model: {name[:60]!r} is no plain tensor")
-        # A stride of zero makes a tensor of any size out of one number.
+        # A stride of zero turns one number into a tensor of any size.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise TrainingError(f"{path}: its weights do not fit a model: {name[:60]!r} is larger than the file says")
 
@@ -111,14 +113,14 @@ def _check_fit(
         with torch.device("meta"):
             model = cls(**arguments)
     except (RuntimeError, NotImplementedError):
-        return  # A constructor that computes cannot run without memory.
+        return  # A constructor that computes with values does not run on the meta device.
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     if wrong := [name for name in wanted if name in found and wanted[name] != found[name]]:
         some = wrong[0]
         raise TrainingError(
             f"{path}: its weights do not fit this {cls.__name__}: {some} is {list(found[some])} instead of "
-            f"{list(wanted[some])}; give the model its training was begun with"
+            f"{list(wanted[some])}; use the model that the training started with"
         )
 
 

@@ -1,8 +1,8 @@
-"""Checkpoints: plain types and tensors, written to a temporary name and renamed, loaded with `weights_only=True`.
+"""Checkpoint files: plain types and tensors, written as a whole, loaded with `weights_only=True`.
 
-A checkpoint holds what builds its model again (the class's dotted path and its arguments), so it needs no config. It
-is a file of `torch.save`, a zip archive whose comment is the SHA-256 of all that comes before: `torch.load` reads it
-as any other, `unzip -z` shows the checksum, and the two cannot be parted as a second file could.
+A checkpoint contains the class and the arguments of its model, so it needs no config. It is a file of `torch.save`, a
+zip archive whose comment is the SHA-256 of everything before it: `torch.load` reads it as usual, `unzip -z` shows the
+checksum, and the two cannot be separated.
 """
 
 import hashlib
@@ -23,32 +23,32 @@ from torch_linguist.runs.safe_reading import check_archive
 
 FORMAT = 1
 TRUSTED = ("torch_linguist.",)
-"""Packages whose models a checkpoint may name."""
+"""Packages whose models may be built, unless others are trusted."""
 
 SEAL = b"sha256:"
-"""What the comment of the archive begins with; 64 hexadecimal digits follow."""
+"""Prefix of the archive comment; 64 hexadecimal digits follow."""
 
 SEAL_LENGTH = len(SEAL) + 64
 
 ARCHIVE_END = b"PK\x05\x06"
-"""What the last record of a zip archive begins with; its comment follows."""
+"""First bytes of the last record of a zip archive, which ends with the comment."""
 
 ARCHIVE_END_LENGTH = 22
 
 
 def save_checkpoint(path: Path, model: LanguageModel, progress: dict[str, Any]) -> None:
-    """Writes a model and what is known of its training.
+    """Write a model and the state of its training.
 
     Args:
-        path: of the file; an earlier one is replaced only by a whole new one.
+        path: path of the file, written as a whole.
         model: any model built from plain arguments.
-        progress: plain types and tensors.
+        progress: state of the training, as plain types and tensors.
     """
     write_checkpoint(path, checkpoint_content(model, progress))
 
 
 def checkpoint_content(model: LanguageModel, progress: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint of a model holds; its weights are those of the model itself, not a copy."""
+    """Return the content of a checkpoint; it refers to the weights of the model, without a copy."""
     cls = type(model)
     return {
         "format": FORMAT,
@@ -59,12 +59,12 @@ def checkpoint_content(model: LanguageModel, progress: dict[str, Any]) -> dict[s
 
 
 def write_checkpoint(path: Path, content: dict[str, Any], previous: Sequence[Path] = ()) -> None:
-    """Writes a checkpoint: on the disk as a whole when this returns, or not there at all.
+    """Write a checkpoint as a whole; it is on disk when the function returns.
 
     Args:
-        path: of the file; an earlier one is replaced only by a whole new one.
-        content: from `checkpoint_content`; tensors that share their memory (tied weights) are stored once.
-        previous: where the earlier ones go, the youngest first; the last of them is given up.
+        path: path of the file.
+        content: result of `checkpoint_content`; tensors that share memory (tied weights) are stored once.
+        previous: paths to which earlier checkpoints move, newest first; the last one is dropped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
@@ -73,15 +73,14 @@ def write_checkpoint(path: Path, content: dict[str, Any], previous: Sequence[Pat
             _seal(file)
             file.flush()
             os.fsync(file.fileno())
-        line = [path, *previous]
-        for younger, older in reversed(list(itertools.pairwise(line))):
-            if younger.is_file():
-                younger.replace(older)
+        for newer, older in reversed(list(itertools.pairwise([path, *previous]))):
+            if newer.is_file():
+                newer.replace(older)
 
 
 def _seal(file: IO[bytes]) -> None:
-    """Makes the checksum of an archive its comment."""
-    # An archive without a comment ends in the comment's length, two bytes.
+    """Write the checksum of an archive into its comment."""
+    # An archive without a comment ends with two bytes, the length of the comment.
     file.seek(-2, os.SEEK_END)
     assert file.read(2) == b"\0\0"
     file.seek(-2, os.SEEK_END)
@@ -94,14 +93,14 @@ def _seal(file: IO[bytes]) -> None:
 
 
 def _check_seal(path: Path) -> None:
-    """Raises a TrainingError where a checkpoint is not what was written; one without a checksum passes."""
+    """Raise a `TrainingError` if the checksum does not match; a checkpoint without one passes."""
     content = hashlib.sha256()
     with path.open("rb") as file:
         left = max(0, path.stat().st_size - SEAL_LENGTH)
         file.seek(max(0, left - len(ARCHIVE_END) - ARCHIVE_END_LENGTH))
         tail = file.read()
         begin = tail.rfind(ARCHIVE_END)
-        # The end of an archive tells how long its comment is: one that was cut off is noticed too.
+        # The last record holds the length of the comment, so a truncated one is noticed too.
         length = int.from_bytes(tail[begin + 20 : begin + 22], "little") if begin >= 0 else 0
         if length == 0:
             return
@@ -115,17 +114,17 @@ def _check_seal(path: Path) -> None:
 
 
 def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
-    """The content of a checkpoint.
+    """Return the content of a checkpoint.
 
     Args:
         path: path of the file.
         mapped: whether the tensors are memory-mapped instead of read.
 
     Raises:
-        TrainingError: there is no such file, it is damaged, or it is not a checkpoint of this format.
+        TrainingError: the file is missing, damaged, or not a checkpoint of this format.
     """
     if not path.is_file():
-        raise TrainingError(f"{path}: no such checkpoint; the run has not come to its first validation")
+        raise TrainingError(f"{path}: no such checkpoint; the run has not reached its first validation")
     try:
         _check_seal(path)
     except OSError as error:
@@ -135,34 +134,34 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # torch.load raises whatever a damaged zip or pickle gives
+    except Exception as error:  # torch.load raises many types of errors for damaged files
         if is_exhausted(error):
             raise
         raise TrainingError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    # Of a tensor `==` would not be a boolean.
+    # For a tensor, `==` would not return a boolean.
     if isinstance(content, dict) and isinstance(found, int) and found == FORMAT:
         return content
     raise TrainingError(f"{path}: format {found!r} is not {FORMAT}; it was written by another version")
 
 
 def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
-    """Builds the model of a checkpoint with its weights, in eval mode on the CPU.
+    """Load the model of a checkpoint, in eval mode on the CPU.
 
     Args:
-        path: of the checkpoint.
-        trusted: packages, each ending in a dot, whose classes may be built.
+        path: path of the checkpoint.
+        trusted: packages whose classes may be built, each ending in a dot.
 
     Raises:
-        TrainingError: the file cannot be read, or names a class outside the trusted packages,
-            or its weights are not finite, or not those of the model that it describes.
+        TrainingError: the file cannot be read, names a class outside the trusted packages, or holds weights that are
+            not finite or belong to another model than it describes.
     """
     # A model that takes over its tables instead of copying them shares the memory with other processes.
     content = read_checkpoint(path, mapped=True)
     try:
         target, arguments = str(content["model"]["target"]), content["model"]["arguments"]
     except (KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: does not say what builds its model; it was written by another program") from error
+        raise TrainingError(f"{path}: does not describe its model; it was written by another program") from error
     model = build_model(target, arguments, content.get("weights"), trusted, path)
     load_weights(model, content, path)
     for name, weight in model.named_parameters():
@@ -172,15 +171,15 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
 
 
 def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> None:
-    """Puts the weights of a checkpoint into a model.
+    """Load the weights of a checkpoint into a model.
 
     Args:
-        model: takes them.
-        content: of the checkpoint.
-        path: of the checkpoint, for the message.
+        model: model, modified in place.
+        content: content of the checkpoint.
+        path: path of the checkpoint, for the message.
 
     Raises:
-        TrainingError: they are those of another model.
+        TrainingError: the weights do not fit the model.
     """
     try:
         model.load_state_dict(content["weights"])
@@ -188,12 +187,12 @@ def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> N
         raise TrainingError(f"{path}: {error}") from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
-            f"{path}: its weights do not fit this {type(model).__name__}; give the model its training was begun with"
+            f"{path}: its weights do not fit this {type(model).__name__}; use the model that the training started with"
         ) from error
 
 
 def differing_arguments(model: LanguageModel, content: dict[str, Any]) -> list[str]:
-    """In what a model differs from that of a checkpoint: `hidden_size=64 (the checkpoint has 32)`."""
+    """Return how a model differs from a checkpoint, such as `hidden_size=64 (the checkpoint has 32)`."""
     try:
         saved = dict(content["model"]["arguments"])
     except (KeyError, TypeError, ValueError):
@@ -206,7 +205,7 @@ def differing_arguments(model: LanguageModel, content: dict[str, Any]) -> list[s
 
 
 def copied_weights(model: LanguageModel) -> dict[str, Tensor]:
-    """The weights as they are now, on the CPU; what is tied in the model is tied in the copy."""
+    """Return a copy of the weights on the CPU; tied weights stay tied."""
     copies: dict[tuple[Any, ...], Tensor] = {}
     weights: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
@@ -218,7 +217,7 @@ def copied_weights(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """Containers as plain lists and dicts, so that a checkpoint loads with `weights_only=True`."""
+    """Convert containers to plain lists and dicts, so that a checkpoint loads with `weights_only=True`."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -1,1 +1,1 @@
-"""Several processes that train one model: who is who, what they agree on, and how gradients are combined."""
+"""Training in several processes: rank and world size, agreement, data-parallel gradients, `torchrun`."""

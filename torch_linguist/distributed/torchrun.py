@@ -1,7 +1,7 @@
-"""`torchrun … tl-train`: what a command does differently where several processes carry it out together.
+"""`torchrun … tl-train`: commands that several processes carry out together.
 
-The first process decides and prints, and the run folder is its own. The others keep the files that the same code
-writes for them in a temporary folder, which goes when they end.
+The main process decides, prints and writes the run folder. The others run the same code, with a temporary folder that
+is deleted when they end. Nothing here imports torch unless several processes were started.
 """
 
 import os
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LEFT_OUT = shutil.ignore_patterns("tensorboard", "*.jit", "*.png", ".lock", ".owner.json")
-"""Files of a run that a process that goes on with it has no use for."""
+"""Files of a run that are not needed to continue it."""
 
 
 def launched_rank() -> int:
-    """Which process of those that torchrun started this one is; 0 without it."""
+    """Return the rank of this process among those that torchrun started; 0 without torchrun."""
     return int(os.environ.get("RANK", "0")) if is_launched() else 0
 
 
 def is_launched() -> bool:
-    """Whether torchrun has started several processes; torch is not needed to tell."""
+    """Return whether torchrun started several processes."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager
 def launched_process_group() -> Iterator[None]:
-    """Within the block this process works together with the others that torchrun started, if it did."""
+    """Join the processes that torchrun started, if it did, for the duration of the block."""
     if not is_launched():
         yield
         return
@@ -46,10 +46,10 @@ def launched_process_group() -> Iterator[None]:
 
 
 def from_main_process(make: Callable[[], T]) -> T:
-    """What the first process finds, for all of them.
+    """Return the result of a function that the main process alone calls.
 
     Args:
-        make: is called in the first process alone; gives what JSON can hold.
+        make: function without arguments; its result can be pickled.
     """
     if not is_launched():
         return make()
@@ -60,25 +60,27 @@ def from_main_process(make: Callable[[], T]) -> T:
 
 
 @contextmanager
-def process_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
-    """Where this process writes: the run folder in the first one, else a temporary folder.
+def process_folder(folder: Path, resumed: bool) -> Iterator[Path]:
+    """Yield the folder this process writes to: the run folder in the main process, else a temporary folder.
 
     Args:
-        folder: of the run.
-        goes_on: whether an earlier run is taken up; its state is then copied.
+        folder: run folder.
+        resumed: whether an earlier run is continued; its state is then copied.
 
     Raises:
-        LinguistError: the folder of a run that goes on is not there on this machine.
+        LinguistError: the folder of a resumed run is missing on this machine.
     """
     if launched_rank() == 0:
-        _wait()  # For the others to have their copies.
+        _wait()  # Until the others have their copies.
         yield folder
         return
     with temporary_folder("torch-linguist-") as temporary:
         own = temporary / folder.name
-        if goes_on:
+        if resumed:
             if not folder.is_dir():
-                raise LinguistError(f"{folder}: is not there for process {launched_rank()}; put it where all see it")
+                raise LinguistError(
+                    f"{folder}: is missing for process {launched_rank()}; put the run on a shared file system"
+                )
             shutil.copytree(folder, own, ignore=LEFT_OUT)
         else:
             own.mkdir()
@@ -87,7 +89,7 @@ def process_folder(folder: Path, goes_on: bool) -> Iterator[Path]:
 
 
 def process_console() -> "Console | None":
-    """Where this process tells how it goes: the terminal in the first one, else nowhere."""
+    """Return the console of this process: None for the terminal in the main process, else a silent one."""
     if launched_rank() == 0:
         return None
     from rich.console import Console

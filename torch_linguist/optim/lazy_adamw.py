@@ -1,6 +1,6 @@
-"""AdamW that touches only the rows of a table that a batch used.
+"""AdamW that updates only the rows of a table that occur in a batch.
 
-Shape legend: V rows of the table, D their width, R rows that a batch used.
+Shape legend: V rows of the table, D their width, R rows that occur in a batch.
 """
 
 from collections.abc import Iterable
@@ -13,17 +13,17 @@ from torch_linguist.optim.row_optimizer import RowOptimizer, fuse
 
 
 class LazyAdamW(RowOptimizer, torch.optim.AdamW):
-    """`torch.optim.AdamW` which, given the sparse gradient of a table, updates the rows that it holds.
+    """`torch.optim.AdamW` that applies a sparse gradient only to the rows it contains.
 
-    A row's moments decay by the updates that it missed, and the displacement that its momentum would have brought in
-    them is made good when it is used again: the sum of the geometric series that the moments follow
-    while no gradient comes. So a table learns as under the dense optimizer, but for a delay; `torch.optim.SparseAdam`
-    in contrast leaves the moments as they are, and moves rare rows ten times less. Dense gradients are treated as by
-    AdamW, bit for bit. Weight decay does not apply to rows.
+    When a row is used again, its moments are decayed by the updates it missed, and the step that its momentum would
+    have caused in them is made up for: the sum of the geometric series of the moments without gradients. A table
+    therefore learns as with the dense optimizer, with a delay. `torch.optim.SparseAdam`, in contrast, does not decay
+    the moments and moves rare rows ten times less. Dense gradients are handled as by AdamW, bit for bit. Weight decay
+    does not apply to rows.
 
     Args:
-        params, lr, betas, eps, weight_decay, amsgrad: as of `torch.optim.AdamW`, whose fused kernels are taken where
-            there are some; `amsgrad` for dense gradients alone.
+        params, lr, betas, eps, weight_decay, amsgrad: see `torch.optim.AdamW`, whose fused kernels are used where
+            available; `amsgrad` applies to dense gradients only.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
 
     @staticmethod
     def takes_sparse_gradients(decays: bool, arguments: dict[str, Any]) -> bool:
-        """Whether a table may give sparse gradients: always, but its rows do not decay then.
+        """Return whether a table may have sparse gradients: always, but its rows then do not decay.
 
         Args:
-            decays: whether the table is subject to weight decay.
-            arguments: those that the optimizer is made with, where they are not its defaults.
+            decays: whether weight decay applies to the table.
+            arguments: arguments of the optimizer that differ from its defaults.
         """
         return True
 
@@ -83,14 +83,14 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
 
 
 def _spend(weight: Tensor, mean: Tensor, square: Tensor, used: Tensor, step: int, group: dict[str, Any]) -> None:
-    """Brings rows from the update `used` [R, 1] to `step`, as updates without a gradient would have, in place."""
+    """Bring rows in place from the update `used` [R, 1] to `step`, as updates without a gradient would."""
     missed = (step - used).to(mean.dtype)
     if not bool(missed.any()):
         return
     first, second = (float(beta) for beta in group["betas"])
     ratio = first / second**0.5
     series = ratio * (1 - ratio**missed) / (1 - ratio)
-    # Most of a momentum is spent in the first updates after its last gradient: theirs are the bias corrections.
+    # Momentum acts mostly in the first updates after the last gradient, so their bias correction is used.
     begin = (used + 1).to(mean.dtype)
     scale = float(group["lr"]) * (1 - second**begin).sqrt() / (1 - first**begin)
     weight.sub_((mean / (square.sqrt() + group["eps"])).mul_(series * scale))

@@ -1,4 +1,4 @@
-"""What the optimizers share that take sparse gradients of tables."""
+"""Base class of optimizers that take sparse gradients of tables."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 FUSED_DEVICES = ("cpu", "cuda", "mps")
-"""Where torch has fused kernels of its optimizers."""
+"""Devices with fused optimizer kernels in torch."""
 
 SparseGradient = tuple[nn.Parameter, Tensor, dict[str, Any]]
-"""A table, its coalesced gradient, and the parameter group it belongs to."""
+"""A table, its coalesced gradient, and its parameter group."""
 
 
 class RowOptimizer(Optimizer):
-    """Stands before one of torch's optimizers, which takes the dense gradients; `update_rows` takes the sparse ones."""
+    """Mixin before one of torch's optimizers, which handles dense gradients; `update_rows` handles sparse ones."""
 
     @abstractmethod
     def update_rows(self, table: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
-        """One update of the rows that a batch used.
+        """Update the rows that occur in a batch.
 
         Args:
-            table: [V, D], changed in place.
-            gradient: sparse and coalesced, [V, D].
-            group: the parameter group of the table.
+            table: weights [V, D], modified in place.
+            gradient: sparse, coalesced gradient [V, D].
+            group: parameter group of the table.
         """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One update.
+        """Make one update.
 
         Args:
-            closure: as of `torch.optim.Optimizer.step`.
+            closure: see `torch.optim.Optimizer.step`.
         """
         with without_sparse(self) as sparse:
             result = super().step(closure)
@@ -45,13 +45,13 @@ class RowOptimizer(Optimizer):
 
 @contextmanager
 def without_sparse(optimizer: Optimizer) -> Iterator[list[SparseGradient]]:
-    """Takes the sparse gradients away from the parameters, for torch's own kernels, which know none.
+    """Remove the sparse gradients from the parameters, because torch's kernels do not support them.
 
     Args:
-        optimizer: whose parameters are looked through.
+        optimizer: optimizer of the parameters.
 
     Yields:
-        The tables that had one.
+        The tables with a sparse gradient.
     """
     sparse: list[SparseGradient] = []
     for group in optimizer.param_groups:
@@ -63,7 +63,7 @@ def without_sparse(optimizer: Optimizer) -> Iterator[list[SparseGradient]]:
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Has torch's fused kernels take the dense gradients, where there are some for all weights."""
+    """Use torch's fused kernels if they exist for all weights."""
     weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if all(weight.device.type in FUSED_DEVICES for weight in weights):
         for group in optimizer.param_groups:

@@ -1,7 +1,6 @@
-"""Learning-rate schedules: a factor on the learning rate, as a function of how much of the training is done.
+"""Learning-rate schedules: a factor for the learning rate as a function of progress.
 
-Progress runs from 0 to 1 towards the nearest limit (epochs, steps, tokens or minutes), so that one schedule serves
-all of them.
+Progress runs from 0 to 1 toward the nearest limit (epochs, steps, tokens or minutes), so a schedule works with any.
 """
 
 import math
@@ -11,21 +10,21 @@ from torch_linguist.errors import ConfigError
 
 
 class Schedule(ABC):
-    """The learning rate's factor over a training."""
+    """Factor of the learning rate over a training."""
 
     @abstractmethod
     def factor(self, progress: float) -> float:
-        """The factor at a progress between 0 and 1."""
+        """Return the factor at a progress between 0 and 1."""
 
     def observe(self, loss: float) -> None:  # noqa: B027  (most schedules need none)
-        """Told the validation loss after each validation; only schedules that react to it do anything."""
+        """React to a validation loss; most schedules do not."""
 
     def state_dict(self) -> dict[str, float | int]:
-        """What has to be kept to go on later; plain types."""
+        """Return the state as plain types."""
         return {}
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:  # noqa: B027
-        """Takes up what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
 
 
 def _fraction(**values: float) -> None:
@@ -35,10 +34,10 @@ def _fraction(**values: float) -> None:
 
 
 class Constant(Schedule):
-    """The learning rate as it is, after a linear warm-up.
+    """Constant learning rate after a linear warm-up.
 
     Args:
-        warmup: share of the training over which the factor rises from 0 to 1.
+        warmup: fraction of the training over which the factor rises from 0 to 1.
     """
 
     def __init__(self, warmup: float = 0.0) -> None:
@@ -50,7 +49,7 @@ class Constant(Schedule):
 
 
 class _Decay(Schedule):
-    """Warm-up, then down to `final` along a shape that goes from 1 to 0."""
+    """Warm-up, then a decay to `final` with a given shape."""
 
     def __init__(self, warmup: float = 0.02, final: float = 0.0) -> None:
         _fraction(warmup=warmup, final=final)
@@ -58,7 +57,7 @@ class _Decay(Schedule):
 
     @abstractmethod
     def _shape(self, progress: float) -> float:
-        """From 1 at the end of the warm-up down to 0."""
+        """Return the shape of the decay, which falls from 1 to 0."""
 
     def factor(self, progress: float) -> float:
         if progress < self.warmup:
@@ -67,11 +66,11 @@ class _Decay(Schedule):
 
 
 class Linear(_Decay):
-    """Warm-up, then a straight line down to `final`.
+    """Warm-up, then a linear decay to `final`.
 
     Args:
-        warmup: share of the training over which the factor rises from 0 to 1.
-        final: the factor at the end.
+        warmup: fraction of the training over which the factor rises from 0 to 1.
+        final: factor at the end.
     """
 
     def _shape(self, progress: float) -> float:
@@ -79,11 +78,11 @@ class Linear(_Decay):
 
 
 class Cosine(_Decay):
-    """Warm-up, then half a cosine down to `final` (Loshchilov & Hutter 2017, without restarts).
+    """Warm-up, then a cosine decay to `final` (Loshchilov & Hutter 2017, without restarts).
 
     Args:
-        warmup: share of the training over which the factor rises from 0 to 1.
-        final: the factor at the end.
+        warmup: fraction of the training over which the factor rises from 0 to 1.
+        final: factor at the end.
     """
 
     def _shape(self, progress: float) -> float:
@@ -91,14 +90,14 @@ class Cosine(_Decay):
 
 
 class OneCycle(Schedule):
-    """Up from `start` to 1 over `warmup`, then down to `final`, both along half a cosine (Smith & Topin 2018).
+    """Rise from `start` to 1 over `warmup`, then decay to `final`, both with half a cosine (Smith & Topin 2018).
 
-    It differs from the paper in that momentum stays as it is.
+    Unlike in the paper, momentum is not changed.
 
     Args:
-        warmup: share of the training over which the factor rises.
-        start: the factor at the beginning.
-        final: the factor at the end.
+        warmup: fraction of the training over which the factor rises.
+        start: factor at the beginning.
+        final: factor at the end.
     """
 
     def __init__(self, warmup: float = 0.1, start: float = 0.04, final: float = 0.001) -> None:
@@ -112,14 +111,14 @@ class OneCycle(Schedule):
 
 
 class Plateau(Schedule):
-    """Divides the factor each time the validation loss has not improved for `patience` validations.
+    """Reduces the factor whenever the validation loss has not improved for `patience` validations.
 
     Args:
-        patience: validations without improvement before a cut.
-        shrink: what the factor is multiplied with at a cut.
-        threshold: smallest improvement in nats per token that counts.
+        patience: validations without improvement before a reduction.
+        shrink: multiplier of the factor at a reduction.
+        threshold: smallest improvement that counts, in nats per token.
         floor: smallest factor.
-        warmup: share of the training over which the factor rises from 0 to 1.
+        warmup: fraction of the training over which the factor rises from 0 to 1.
     """
 
     def __init__(
@@ -161,10 +160,10 @@ def _warm(progress: float, warmup: float) -> float:
 
 
 def _after(progress: float, warmup: float) -> float:
-    """Progress of what follows the warm-up."""
+    """Return the progress of the part after the warm-up."""
     return 1.0 if warmup >= 1 else min(1.0, (progress - warmup) / (1 - warmup))
 
 
 def _half_cosine(progress: float) -> float:
-    """From 1 down to 0."""
+    """Return half a cosine, which falls from 1 to 0."""
     return 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent that touches only the rows of a table that a batch used.
+"""Stochastic gradient descent that updates only the rows of a table that occur in a batch.
 
 Shape legend: V rows of the table, D their width.
 """
@@ -13,12 +13,12 @@ from torch_linguist.optim.row_optimizer import RowOptimizer, fuse
 
 
 class SGD(RowOptimizer, torch.optim.SGD):
-    """`torch.optim.SGD` whose fused kernels take the dense gradients while sparse ones change their rows alone.
+    """`torch.optim.SGD` with fused kernels that applies a sparse gradient only to the rows it contains.
 
     Without momentum and weight decay a row without a gradient does not move, so the result is that of dense gradients.
 
     Args:
-        params, lr, momentum, dampening, weight_decay, nesterov: as of `torch.optim.SGD`.
+        params, lr, momentum, dampening, weight_decay, nesterov: see `torch.optim.SGD`.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class SGD(RowOptimizer, torch.optim.SGD):
 
     @staticmethod
     def takes_sparse_gradients(decays: bool, arguments: dict[str, Any]) -> bool:
-        """Whether a table may give sparse gradients.
+        """Return whether a table may have sparse gradients.
 
         Args:
-            decays: whether the table is subject to weight decay.
-            arguments: those that the optimizer is made with, where they are not its defaults.
+            decays: whether weight decay applies to the table.
+            arguments: arguments of the optimizer that differ from its defaults.
         """
         return not decays and not arguments.get("momentum")
 

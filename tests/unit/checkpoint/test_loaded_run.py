@@ -44,7 +44,7 @@ def test_what_is_missing_is_named(folder: Path) -> None:
         load_run(folder)
     (folder / "kept").rename(folder / "checkpoints" / "best.pt")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(LinguistError, match=r"lacks tokenizer\.json"):
+    with pytest.raises(LinguistError, match=r"has no tokenizer\.json"):
         load_run(folder)
 
 

@@ -22,18 +22,18 @@ from torch_linguist.model.output import LinearOutput, RankedOutput, linear, wide
 class AdaptiveOutput(RankedOutput):
     """Adaptive softmax: frequent tokens in a short head, rare ones in clusters of lower width.
 
-    Grave et al. 2017, "Efficient softmax approximation for GPUs". It differs from the paper and from
-    `torch.nn.AdaptiveLogSoftmaxWithLoss` in that the ids need not be sorted by frequency (a buffer holds the order),
-    that the head's rows may be tied to the embedding, and that the cluster logits start at the logarithm of the
-    clusters' sizes, so that an untrained model is uniform over the vocabulary. The probabilities are exactly
-    normalized. Without cutoffs it equals the full softmax.
+    Grave et al. 2017, "Efficient softmax approximation for GPUs". Unlike the paper and
+    `torch.nn.AdaptiveLogSoftmaxWithLoss`, the ids need not be sorted by frequency (a buffer holds the order), the rows
+    of the head may be tied to the embedding, and the cluster logits start at the logarithm of the cluster sizes, so
+    that an untrained model is uniform over the vocabulary. The probabilities are exactly normalized. Without cutoffs
+    the layer equals the full softmax.
 
     Args:
         vocab_size: V.
         input_size: D.
-        cutoffs: ranks at which a new cluster begins, ascending; None chooses by V.
-        shrink: each tail cluster's width is the one before it divided by this.
-        tied: the embedding's weight [V, D], whose rows serve as the head's; None for weights of its own.
+        cutoffs: ascending ranks at which clusters begin; None chooses by V.
+        shrink: factor between the widths of successive clusters.
+        tied: weight [V, D] of the embedding, whose rows serve as those of the head; None for weights of its own.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class AdaptiveOutput(RankedOutput):
         self.register_ranks(vocab_size)
 
     def _head_weight(self) -> Tensor:
-        """Rows of the head's tokens, then of the clusters: [C + K, D]."""
+        """Return the rows of the head's tokens, then of the clusters: [C + K, D]."""
         weight: Tensor = self.head_weight
         if self.tied:
             weight = weight.index_select(0, self.id_of_rank[: self.head_size])
@@ -125,7 +125,7 @@ class AdaptiveOutput(RankedOutput):
 
 
 def default_cutoffs(vocab_size: int) -> list[int]:
-    """Where the adaptive softmax cuts a vocabulary: 2,000, then five times as many each; none below 4,000 types."""
+    """Return the default cutoffs: 2,000, then five times as many each; none below 4,000 types."""
     cutoffs: list[int] = []
     cutoff = 2000
     while 2 * cutoff <= vocab_size:
@@ -135,10 +135,10 @@ def default_cutoffs(vocab_size: int) -> list[int]:
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """Row numbers, the first one repeated up to a multiple of 64.
+    """Return row numbers, padded with the first one to a multiple of 64.
 
-    How many targets fall into a cluster differs from batch to batch, and oneDNN compiles a kernel for every new shape
-    (20 ms each in bfloat16); rounding leaves it a handful of shapes. The surplus results are dropped.
+    The number of targets in a cluster differs from batch to batch, and oneDNN compiles a kernel for every new shape
+    (20 ms each in bfloat16). Padding leaves a handful of shapes; the surplus results are dropped.
     """
     surplus = -len(rows) % 64
     return torch.cat([rows, rows[:1].expand(surplus)])

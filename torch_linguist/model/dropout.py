@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class LockedDropout(nn.Dropout):
-    """Variational dropout (Gal & Ghahramani 2016): the mask is drawn once a sequence and serves every time step.
+    """Variational dropout (Gal & Ghahramani 2016): one mask for each sequence, shared by all time steps.
 
-    It regularizes recurrent models better than a fresh mask each step, and draws T times fewer random numbers.
+    It regularizes recurrent models better than a new mask at each step, and needs T times fewer random numbers.
 
     Args:
-        p: share of the features that training sets to zero.
-        time_axis: which axis is time; the mask is one long there.
+        p: share of the features that are set to zero in training.
+        time_axis: axis of time, along which the mask is constant.
     """
 
     def __init__(self, p: float, time_axis: int) -> None:
@@ -22,7 +22,7 @@ class LockedDropout(nn.Dropout):
         self.time_axis: int = time_axis
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of any shape, masked and rescaled in training, as they are otherwise."""
+        """Return features of any shape, masked and rescaled in training."""
         if not self.training or self.p == 0.0:
             return features
         shape = list(features.shape)

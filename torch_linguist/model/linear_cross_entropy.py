@@ -1,7 +1,7 @@
-"""The cross-entropy of a linear layer, fused: its logits [N, V] are never held whole, nor its gradient's.
+"""Fused cross-entropy of a linear layer: neither the logits [N, V] nor their gradient are ever held whole.
 
 Shape legend: N rows (batch times time), V vocabulary, D width of the hidden vector, K columns of the operands (D, the
-columns that carry the bias, and zeros up to a width that the matrix products like).
+columns of the bias, and zeros up to a width that suits matrix products), n rows of a chunk.
 """
 
 import math
@@ -13,22 +13,21 @@ from torch import Tensor
 from torch_linguist.errors import LinguistError
 
 CHUNK_ELEMENTS = 1 << 25
-"""Logits that are held at once: 64 MiB in bfloat16, 128 MiB in float32, whatever N and V are."""
+"""Number of logits held at once: 64 MiB in bfloat16, 128 MiB in float32, for any N and V."""
 
 BLOCK = (512, 2048)
-"""Rows and columns of float32 logits (twice the rows of bfloat16 ones) that are held at once where no gradient is asked
-for: they stay in a CPU's cache."""
+"""Rows and columns of the float32 logits held at once without gradients (twice the rows in bfloat16): they fit into a
+CPU's cache."""
 
 _SMALLEST = 1e-30
-"""A probability below this is too close to what the type can hold for its logarithm to be trusted; so is a sum of
-exponentials below it or above its inverse."""
+"""Probability below which a logarithm loses precision; likewise a sum of exponentials below it or above its inverse."""
 
 _PER_BIT = math.log2(math.e)
-"""Two to the power of this times x is e to the power of x: torch's exp2 takes a third of the time of its exp in float32
-where that is MKL's on an AMD processor, and four fifths in bfloat16."""
+"""log2(e), so that exp2 can replace exp: it takes a third of the time in float32 (MKL on an AMD processor) and four
+fifths in bfloat16."""
 
 _IN_PLACE = ("cpu",)
-"""Devices whose softmax may take the place of its logits: the kernel is done with a row before it writes it."""
+"""Devices whose softmax may overwrite its logits: the kernel reads a whole row before it writes."""
 
 _ONEDNN: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -44,36 +43,36 @@ def linear_cross_entropy(
     padding: int = 0,
     corrections: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of the rows of a linear layer, exact, in bounded memory.
+    """Return the exact cross-entropy of a linear layer in bounded memory.
 
-    Rows are taken in chunks (after Wijmans et al. 2024, "Cut your losses in large-vocabulary language models"), and the
-    gradients are computed along with the loss, as in the Liger kernels (Hsu et al. 2024): three matrix products a
-    training step, where computing the logits again in the backward pass would take four. No entry of the gradient is
-    left out. Where the rows weigh differently in what is differentiated, the backward pass runs the products again.
-    Without gradients there is no softmax: the exponentials are summed up block by block.
+    The rows are processed in chunks (after Wijmans et al. 2024, "Cut your losses in large-vocabulary language models"),
+    and the gradients are computed along with the loss, as in the Liger kernels (Hsu et al. 2024). A training step takes
+    three matrix products; recomputing the logits in the backward pass would take four. No entry of the gradient is
+    dropped. If the rows of the loss have different weights in the backward pass, the products run again. Without
+    gradients there is no softmax: the exponentials are summed block by block.
 
-    Under autocast the products and the softmax's result are in its type, the sums of the softmax, the loss and the
-    accumulation of the weight's gradient in float32; the bias is carried as two columns (the number and what rounding
-    lost of it), and the target's logit is computed in float32.
+    Under autocast, the products and the softmax have the autocast type; the sums of the softmax, the loss and the
+    accumulated gradient of the weight are float32. The bias takes two columns (the rounded value and the rounding
+    error), and the logit of the target is computed in float32.
 
     Args:
-        hidden: [N, D].
-        weight: [V, D].
-        bias: [V].
-        targets: int64 [N].
+        hidden: hidden vectors [N, D].
+        weight: weight of the layer [V, D].
+        bias: bias of the layer [V].
+        targets: target ids, int64 [N].
         label_smoothing: share of the target's probability that is spread over the vocabulary (Szegedy et al. 2016).
-        z_loss: factor of the squared logarithm of the softmax's denominator that is added to the loss (Chowdhery et al.
+        z_loss: factor of the squared logarithm of the softmax denominator, which is added to the loss (Chowdhery et al.
             2023, "PaLM").
-        padding: so many of the last rows are there for the shape alone: their loss is computed, but has no gradient.
-        corrections: [V], what is added to each logit in the rows whose target is another one, as where the rows of the
-            weight are a sample that stands for more. Constants; not together with smoothing or z-loss.
+        padding: number of rows at the end that only fill up the shape: their loss has no gradient.
+        corrections: constants [V] added to the logits of all types but the target, for example if each row of the
+            weight stands for several types. Not with smoothing or z-loss.
 
     Returns:
-        The loss in nats (without smoothing and z-loss the negative log-likelihood), float32 (float64 for float64
+        The loss in nats (the negative log-likelihood without smoothing and z-loss), float32 (float64 for float64
         inputs) [N].
 
     Raises:
-        LinguistError: the smoothing or the factor is out of its range.
+        LinguistError: the smoothing or the factor is out of range.
     """
     if not 0 <= label_smoothing < 1:
         raise LinguistError(f"model.label_smoothing={label_smoothing}: must be at least 0 and less than 1")
@@ -120,7 +119,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, corrections = ctx.saved_tensors
         gradient = outer[0][: ctx.used]
-        # They are handed out once: what receives them may keep and change them.
+        # Autograd may keep and modify these tensors, so they are returned only once.
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is not None and _uniform(gradient):
             scale = gradient[0] if len(gradient) else gradient.new_ones(())
@@ -132,7 +131,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _row_weights(hidden: Tensor, padding: int) -> Tensor | None:
-    """One for each row and zero for the padding; None where there is none."""
+    """Return 1 for each row and 0 for the padding; None without padding."""
     if not padding:
         return None
     weights = hidden.new_ones(len(hidden))
@@ -141,18 +140,18 @@ def _row_weights(hidden: Tensor, padding: int) -> Tensor | None:
 
 
 def _uniform(gradient: Tensor) -> bool:
-    """Whether all rows weigh the same; told without waiting for a GPU, which may then say no where it were yes."""
+    """Return whether all rows have the same weight; never waits for a GPU, where the answer may be a false no."""
     if len(gradient) < 2 or gradient.stride(0) == 0:
         return True
     return gradient.device.type == "cpu" and bool((gradient == gradient[0]).all())
 
 
 class _FusedPass:
-    """One pass over the chunks: `loss` where `scale` is `_PER_BIT`, `run` where it is one.
+    """One pass over the chunks: `loss` with scale `_PER_BIT`, `run` with scale 1.
 
     Attributes:
-        scale: what the product of the operands is of the logits.
-        gradients: of hidden, weight and bias, after a run.
+        scale: ratio of the product of the operands to the logits.
+        gradients: gradients of hidden, weight and bias, after `run`.
     """
 
     def __init__(
@@ -173,12 +172,12 @@ class _FusedPass:
         self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
         self.low_precision = dtype.itemsize < self.precise.itemsize
         self.left, self.right = self._operands(dtype)
-        # In low precision the target's logit is computed apart, since it enters the loss unaveraged.
+        # The target's logit is not averaged over the vocabulary, so it is computed in full precision.
         self.target_logits = (hidden.to(self.precise) * weight[targets]).sum(1) + bias[targets]
         self.gradients: tuple[Tensor, Tensor, Tensor] = (hidden, weight, bias)
 
     def _operands(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Hidden [N, K] and weight [V, K] such that their product is `scale` times the logits, the bias among them."""
+        """Return hidden [N, K] and weight [V, K] whose product is `scale` times the logits, bias included."""
         width = self.weight.shape[1]
         columns = _round_up(width + 2, 16)
         left = self.hidden.new_zeros(len(self.hidden), columns, dtype=dtype)
@@ -194,7 +193,7 @@ class _FusedPass:
         return left, right
 
     def loss(self) -> Tensor:
-        """The loss [N] alone."""
+        """Return the loss [N] without gradients."""
         length, device = len(self.left), self.left.device
         rows, columns = length, CHUNK_ELEMENTS // max(1, length)
         if device.type == "cpu":
@@ -211,22 +210,22 @@ class _FusedPass:
         return loss
 
     def _row_sums(self, exponentials: Tensor) -> Tensor:
-        """Sums [n] of a block [n, columns]."""
+        """Return the row sums [n] of a block [n, columns]."""
         if exponentials.device.type == "cpu" and exponentials.dtype == torch.bfloat16:
-            # For a result of another type torch would copy the block first. Its own type rounds each sum once, up and
-            # down alike, and a row has a sum for each of its blocks.
+            # With another result type torch would copy the block first. In its own type each block's sum is rounded
+            # once, up or down alike.
             return exponentials.sum(1).to(self.precise)
         return exponentials.sum(1, dtype=self.precise)
 
     def run(self, row_weights: Tensor | None) -> Tensor:
-        """The loss [N], and the gradients of its sum, each row weighted by `row_weights` [N] (None: by one)."""
+        """Return the loss [N]; compute the gradients of its sum, weighted by `row_weights` [N] (None: by 1)."""
         rows, vocab_size = len(self.left), len(self.right)
         loss = torch.empty(rows, dtype=self.precise, device=self.left.device)
         chunks = _slices(rows, CHUNK_ELEMENTS // vocab_size)
         size = chunks[0].stop if chunks else 0
         logits = self.left.new_empty(size, vocab_size)
         left_gradient = torch.empty_like(self.left)
-        # Without rows no chunk will fill it.
+        # Without rows there is no chunk to fill it.
         make = torch.empty_like if chunks else torch.zeros_like
         weight_gradient = make(self.weight, dtype=self.precise)
         bias_gradient = torch.zeros_like(self.bias, dtype=self.precise)
@@ -253,7 +252,7 @@ class _FusedPass:
         return loss
 
     def _chunk_logits(self, chunk: slice, out: Tensor) -> Tensor:
-        """The logits [n, V] of a chunk, in `out` or in memory of their own."""
+        """Return the logits [n, V] of a chunk, in `out` or in new memory."""
         logits = _logits(self.left[chunk], self.right, out)
         if self.corrections is not None:
             at_targets = torch.arange(len(logits), device=logits.device), self.targets[chunk]
@@ -261,7 +260,7 @@ class _FusedPass:
         return logits
 
     def _softmax(self, logits: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
-        """The softmax [n, V] and the logarithm of each row's denominator [n]: a logit less that of its probability."""
+        """Return the softmax [n, V] and the log-denominators [n]: a logit minus the logarithm of its probability."""
         in_place = logits.device.type in _IN_PLACE
         targets = self.targets[chunk, None]
         logit = (logits.gather(1, targets) if in_place else logits.amax(1, keepdim=True)).squeeze(1)
@@ -273,7 +272,7 @@ class _FusedPass:
         return softmax, log_sums
 
     def _log_sums_anew(self, chunk: slice, rows: Tensor) -> Tensor:
-        """The logarithms of the denominators of those rows of a chunk whose target's probability says nothing."""
+        """Return the log-denominators of the rows of a chunk whose target has a vanishing probability."""
         logits = _logits(self.left[chunk][rows], self.right, None)
         return (logits.to(self.precise) / self.scale).logsumexp(1)
 
@@ -287,10 +286,10 @@ class _FusedPass:
         return loss
 
     def _to_gradient(self, softmax: Tensor, log_sums: Tensor, chunk: slice, row_weights: Tensor | None) -> None:
-        """Turns the softmax into the gradient of the logits, but for the smoothing's constant part."""
+        """Turn the softmax into the gradient of the logits, without the constant part of the smoothing."""
         if self.z_loss:
             softmax.mul_((1 + 2 * self.z_loss * log_sums)[:, None].to(softmax.dtype))
-        # The scattering functions would copy the whole chunk to and fro in low precision; this touches n numbers.
+        # In low precision, scatter functions would copy the whole chunk twice; this changes n numbers.
         at_targets = torch.arange(len(softmax), device=softmax.device), self.targets[chunk]
         softmax.index_put_(at_targets, softmax[at_targets] - (1 - self.label_smoothing))
         if row_weights is not None:
@@ -299,7 +298,7 @@ class _FusedPass:
     def _add_smoothing(
         self, hidden_gradient: Tensor, weight_gradient: Tensor, bias_gradient: Tensor, row_weights: Tensor | None
     ) -> None:
-        """What smoothing takes from all logits alike is the same for every row of the weight: no product is needed."""
+        """Add the constant part of the smoothing, which is the same for every row of the weight."""
         if not self.label_smoothing:
             return
         ones = torch.ones(len(self.hidden), dtype=self.precise, device=self.hidden.device)
@@ -310,15 +309,15 @@ class _FusedPass:
         bias_gradient -= share * weights.sum()
 
     def _mean_row(self) -> Tensor:
-        """The mean over the vocabulary of what the product multiplies the hidden vectors with: [K]."""
+        """Return the mean over the vocabulary of the right operand: [K]."""
         return self.right.mean(0, dtype=self.precise)
 
 
 def _logits(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
-    """The product of left [n, K] and right [V, K]: logits [n, V], in `out` or in memory of their own.
+    """Return the product of left [n, K] and right [V, K]: logits [n, V], in `out` or in new memory.
 
-    In float32 oneDNN's kernel for this shape is faster than the library that torch takes for plain products (1.5 to
-    1.9 times where that is MKL on an AMD processor); torch's CPU builds with oneDNN have it.
+    In float32, oneDNN's kernel is faster for this shape than the library torch uses for plain products (1.5 to 1.9
+    times for MKL on an AMD processor). CPU builds of torch with oneDNN have it.
     """
     if left.device.type == "cpu" and left.dtype == torch.float32 and _ONEDNN:
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], ""))
@@ -326,7 +325,7 @@ def _logits(left: Tensor, right: Tensor, out: Tensor | None) -> Tensor:
 
 
 def _slices(length: int, most: int) -> list[slice]:
-    """Stretches of a length, nearly alike and none longer than `most` (one at least)."""
+    """Return slices that cover a length, nearly equal and at most `most` long (at least 1)."""
     if not length:
         return []
     size = math.ceil(length / math.ceil(length / max(1, most)))

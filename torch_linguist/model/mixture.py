@@ -1,4 +1,4 @@
-"""Linear interpolation of models: each word's probability is the weighted mean of what the components say.
+"""Linear interpolation of models: the probability of a token is the weighted mean of the components' probabilities.
 
 Shape legend: B batch, T time, V vocabulary, K components, N tokens.
 """
@@ -15,15 +15,14 @@ from torch_linguist.model.base import LanguageModel
 
 
 class Mixture(LanguageModel):
-    """Any models over one vocabulary, interpolated linearly, as one more `LanguageModel`.
+    """Linear interpolation of models with the same vocabulary.
 
-    Its state is the states of the components, one after another. It bounds its context where a component does
-    (`context_length` is the longest of the bounded ones), so that scoring treats that component rightly.
+    The state consists of the components' states, one after another. `context_length` is the longest bounded context of
+    a component, so that such a component is scored in windows.
 
     Args:
-        components: at least one model, all of one vocabulary; their forward must give log-probabilities up to a
-            constant, which stupid backoff's nll does not follow.
-        weights: share of each component, at least 0, adding up to one; None for equal shares.
+        components: models with the same vocabulary and normalized probabilities, at least one.
+        weights: weight of each component, at least 0, adding up to one; None for equal weights.
 
     Raises:
         ConfigError: the components or the weights do not fit.
@@ -52,10 +51,10 @@ class Mixture(LanguageModel):
         self.set_weights([1 / len(components)] * len(components) if weights is None else weights)
 
     def set_weights(self, weights: Sequence[float]) -> None:
-        """Replaces the shares, such as by those of `fit_weights`.
+        """Replace the weights, for example by those of `fit_weights`.
 
         Raises:
-            ConfigError: there are not as many as components, one is negative, or they do not add up to one.
+            ConfigError: the number of weights is wrong, one is negative, or they do not add up to one.
         """
         if len(weights) != len(self.components):
             raise ConfigError(f"weights={list(weights)} must be {len(self.components)}, one a component")
@@ -65,18 +64,16 @@ class Mixture(LanguageModel):
 
     @property
     def weights(self) -> list[float]:
-        """Share of each component."""
+        """Weight of each component."""
         return [float(weight) for weight in self.log_weights.exp()]
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        """The components' initial states, one after another."""
         state: list[Tensor] = []
         for component in self.components:
             state.extend(component.initial_state(batch_size))
         return state
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Log-probabilities [B, T, V] after tokens [B, T], and the components' states."""
         mixed: list[Tensor] = []
         new_state: list[Tensor] = []
         begin = 0
@@ -84,19 +81,18 @@ class Mixture(LanguageModel):
             end = begin + self.state_sizes[place]
             logits, component_state = component(tokens, state[begin:end])
             log_prob = torch.log_softmax(logits, dim=-1) + self.log_weights[place].to(logits.dtype)
-            # One after another, as K distributions [B, T, V] at once may not fit.
+            # One at a time, because K distributions [B, T, V] may not fit into memory.
             mixed = [log_prob] if place == 0 else [torch.logaddexp(mixed[0], log_prob)]
             new_state.extend(component_state)
             begin = end
         return mixed[0], new_state
 
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Negative log-likelihood of the targets [B, T] in nats, and the components' states."""
         parts, new_state = self.component_nll(tokens, targets, state)
         return -torch.logsumexp(self.log_weights.to(parts.dtype)[:, None, None] - parts, dim=0), new_state
 
     def component_nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """What each component alone would make of the targets, [K, B, T]; on valid it is what `fit_weights` takes."""
+        """Return the nll [K, B, T] of the targets under each component alone, and the new state."""
         parts: list[Tensor] = []
         new_state: list[Tensor] = []
         begin = 0
@@ -111,33 +107,33 @@ class Mixture(LanguageModel):
 
 
 def mixture_nll(nll: Tensor, weights: Sequence[float]) -> Tensor:
-    """The nll [N] of a mixture, from that of its components [K, N]: for components that were scored one by one."""
+    """Return the nll [N] of a mixture, given the nll [K, N] of its components."""
     shares = torch.tensor(weights, dtype=torch.float64, device=nll.device)
     return -torch.logsumexp(shares.log()[:, None] - nll.double(), dim=0)
 
 
 def fit_weights(nll: Tensor, tolerance: float = 1e-9, max_iterations: int = 1000) -> list[float]:
-    """The weights that make a text likeliest, by expectation-maximization (Jelinek & Mercer 1980).
+    """Return the weights that maximize the likelihood of a text, by expectation-maximization (Jelinek & Mercer 1980).
 
-    The likelihood is concave in the weights, so that the start does not matter; each round raises it.
+    The log-likelihood is concave in the weights, so the starting point does not matter.
 
     Args:
-        nll: what each component makes of the same tokens, in nats, [K, N]; of the validation split.
-        tolerance: stop when a round gains less than this many nats per token.
-        max_iterations: rounds at most.
+        nll: nll of the same tokens under each component, in nats [K, N]; from the validation split.
+        tolerance: gain in nats per token below which the iteration stops.
+        max_iterations: largest number of iterations.
 
     Returns:
         K weights that add up to one.
 
     Raises:
-        ConfigError: the nll is not [K, N] with at least one token, or not finite.
+        ConfigError: the nll is not finite, or not [K, N] with at least one token.
     """
     if nll.dim() != 2 or nll.numel() == 0 or not torch.isfinite(nll).all():
         raise ConfigError(
             f"nll of shape {list(nll.shape)} must be finite and [components, tokens], with one token at least"
         )
     scores = -nll.double()
-    # Scaled token by token, which changes no posterior and keeps unlikely tokens above zero.
+    # Scaling each token changes no posterior and keeps improbable tokens above zero.
     likelihoods = torch.exp(scores - scores.amax(dim=0))
     weights = torch.full((len(scores),), 1 / len(scores), dtype=torch.float64, device=nll.device)
     before = -math.inf

@@ -1,4 +1,4 @@
-"""What the neural families share: an embedding below, an output layer above, and the loss between them.
+"""Base class of the neural families: input embedding, hidden layers, output layer.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, N = B * T.
 """
@@ -20,27 +20,27 @@ from torch_linguist.model.sampled_softmax import SampledOutput
 OUTPUTS = ("full", "adaptive", "sampled")
 
 SAMPLED_HEAD = 512
-"""Types that a sampled softmax always takes where `cutoffs` does not say."""
+"""Number of types that the sampled softmax always includes, unless `cutoffs` sets it."""
 
 UNSEEN_COUNT = 0.5
-"""Added to the count of every token, so that none is impossible."""
+"""Pseudo-count of every token, so that none is impossible."""
 
 START_LENGTH = 2.0
-"""How long the vectors are that an embedding starts from, in mean lengths of its random ones."""
+"""Length of the vectors that an embedding starts from, relative to the mean length of the random ones."""
 
 
 class NeuralLanguageModel(LanguageModel):
-    """Embedding -> `encode` (the family's own part) -> output layer.
+    """Embedding -> `encode`, which a subclass implements -> output layer.
 
     Args:
         vocab_size: V.
         embedding_dim: D.
-        encoded_size: width of what `encode` returns.
-        dropout: share of the embedding's and of the encoded features that training sets to zero.
-        tied: whether the output shares the embedding's weight (Press & Wolf 2017); `encoded_size` must then be D.
-        output: `full` or `adaptive`.
-        cutoffs: ranks at which the adaptive softmax starts a cluster; of the sampled softmax the rank, one alone, from
-            which on it samples; None chooses by V.
+        encoded_size: width H of the vectors that `encode` returns.
+        dropout: dropout rate of the embedded and of the encoded features.
+        tied: whether the output shares the embedding's weight (Press & Wolf 2017); `encoded_size` must then equal D.
+        output: `full`, `adaptive` or `sampled`.
+        cutoffs: ranks at which the clusters of the adaptive softmax begin, or the one rank from which the sampled
+            softmax samples; None chooses by V.
         locked_dropout: whether a sequence keeps one dropout mask over time.
     """
 
@@ -67,7 +67,7 @@ class NeuralLanguageModel(LanguageModel):
             )
         self.vocab_size: int = vocab_size
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        # A layer norm before the output (the Transformer's) leaves long vectors, whose logits must start small.
+        # A norm before the output, as in the Transformer, returns long vectors; their logits must start small.
         nn.init.normal_(self.embedding.weight, std=0.1 if locked_dropout or not tied else 0.02)
         self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else nn.Dropout(dropout)
         shared = self.embedding.get_parameter("weight") if tied else None
@@ -131,10 +131,10 @@ def make_output(
     cutoffs: Sequence[int] | None,
     tied: nn.Parameter | None,
 ) -> OutputLayer:
-    """The output layer named `full`, `adaptive` or `sampled`.
+    """Return the output layer named `full`, `adaptive` or `sampled`.
 
     Raises:
-        LinguistError: there is no such layer, or the cutoffs do not fit the vocabulary.
+        LinguistError: the name is unknown, or the cutoffs do not fit the vocabulary.
     """
     if kind == "full":
         return FullOutput(vocab_size, input_size, tied)
@@ -146,12 +146,12 @@ def make_output(
 
 
 def _head_size(vocab_size: int, cutoffs: Sequence[int] | None) -> int:
-    """Types that the sampled softmax always takes."""
+    """Return the number of types that the sampled softmax always includes."""
     if cutoffs is None:
         return min(SAMPLED_HEAD, vocab_size)
     if len(cutoffs) != 1 or not 0 < cutoffs[0] <= vocab_size:
         raise LinguistError(
-            f"model.cutoffs={list(cutoffs)}: with model.output=sampled one number between 1 and {vocab_size} "
+            f"model.cutoffs={list(cutoffs)}: model.output=sampled needs one number between 1 and {vocab_size} "
             "(the vocabulary)"
         )
     return cutoffs[0]

@@ -15,15 +15,15 @@ from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 
 
 class OutputLayer(nn.Module):
-    """From hidden [..., D] to logits [..., V], and straight to the nll of given targets."""
+    """Maps hidden vectors [..., D] to logits [..., V], and directly to the nll of given targets."""
 
     @abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits, float32 (or float64) [..., V], of hidden vectors [..., D]."""
+        """Return logits, float32 (or float64) [..., V], of hidden vectors [..., D]."""
 
     @abstractmethod
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood, float32 (or float64) [N], of targets [N] after hidden vectors [N, D]."""
+        """Return the nll in nats, float32 (or float64) [N], of targets [N] after hidden vectors [N, D]."""
 
     @abstractmethod
     def start_at(self, log_probabilities: Tensor) -> None:
@@ -45,17 +45,16 @@ class OutputLayer(nn.Module):
 
 
 class FullOutput(OutputLayer):
-    """A linear layer and a softmax over the whole vocabulary, with the loss fused into the product.
+    """A linear layer and a softmax over the whole vocabulary, with the loss fused into the matrix product.
 
     Args:
         vocab_size: V.
         input_size: D.
-        tied: the embedding's weight [V, D] to share; None for a weight of its own.
+        tied: weight [V, D] of the embedding to share; None for a weight of its own.
 
     Attributes:
-        label_smoothing: share of the target's probability that the loss of a training spreads over the vocabulary.
-        z_loss: factor of the squared logarithm of the denominator that the loss of a training adds; both see
-            `linear_cross_entropy`, and neither touches scoring.
+        label_smoothing: smoothing of the training loss; see `linear_cross_entropy`.
+        z_loss: factor of the z-loss of the training loss; see `linear_cross_entropy`.
     """
 
     def __init__(self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None) -> None:
@@ -90,20 +89,20 @@ class FullOutput(OutputLayer):
 
 
 class RankedOutput(OutputLayer):
-    """A layer that works on ranks: ids sorted by frequency, inside the layer alone."""
+    """An output layer that sorts the vocabulary by frequency internally; ids outside stay as they are."""
 
     rank_of_id: Tensor
     id_of_rank: Tensor
 
     def register_ranks(self, vocab_size: int) -> None:
-        """Adds the two buffers, at first in the order of the ids."""
+        """Add the buffers of the order, which starts as that of the ids."""
         self.register_buffer("rank_of_id", torch.arange(vocab_size))
         self.register_buffer("id_of_rank", torch.arange(vocab_size))
 
     def order_by(self, token_counts: Tensor) -> None:
-        """Sorts the vocabulary by falling frequency, equal ones by id; a vocabulary once sorted stays so.
+        """Sort the vocabulary by descending frequency, then by id.
 
-        The weights may belong to ranks, so another order would scramble a trained layer.
+        A sorted vocabulary stays as it is: the weights may belong to ranks, so a new order would scramble them.
         """
         if not torch.equal(self.id_of_rank, torch.arange(len(self.id_of_rank), device=self.id_of_rank.device)):
             return
@@ -156,5 +155,5 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def widened(features: Tensor) -> Tensor:
-    """Features in float32 where they are narrower (autocast); float64 stays."""
+    """Return features in float32 if they are narrower (autocast); float64 stays."""
     return features if features.dtype == torch.float64 else features.float()

@@ -1,4 +1,4 @@
-"""The type that matrix products are computed in."""
+"""Data type of matrix products."""
 
 import torch
 
@@ -6,10 +6,10 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a model's forward pass runs.
+    """Return the context of a model's forward pass.
 
     Args:
-        device: of the model.
-        precision: `fp32` (everything as the weights are) or `bf16`.
+        device: device of the model.
+        precision: `fp32` (computes in the type of the weights) or `bf16`.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,11 +1,12 @@
 """Recurrent language models: Elman RNN, LSTM, GRU.
 
-The layers are single-layer `nn.RNN`, `nn.LSTM`, `nn.GRU` modules with our own dropout between them (one mask a
-sequence): it resumes exactly on every device, and the fused kernels (oneDNN, cuDNN) still run over the whole sequence.
+The layers are single-layer `nn.RNN`, `nn.LSTM` and `nn.GRU` modules with `LockedDropout` between them: such a training
+resumes exactly on every device, and the fused kernels (oneDNN, cuDNN) still run over the whole sequence.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, L layers.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -20,83 +21,24 @@ from torch_linguist.model.neural import NeuralLanguageModel
 
 
 class RecurrentLanguageModel(NeuralLanguageModel):
-    """What RNN, LSTM and GRU share: the stack of layers and the state [L, B, H].
-
-    Args:
-        layers: the recurrent modules, time-major, one layer each.
-        projection_size: width of a linear layer between the last hidden vector and the output; None for the
-            embedding's width where tied weights need it, else for no such layer.
-        weight_dropout: share of the recurrent weights that a training pass sets to zero.
-        vocab_size, embedding_dim, dropout, tied, output, cutoffs: see `NeuralLanguageModel`.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[nn.RNNBase],
-        vocab_size: int,
-        embedding_dim: int,
-        dropout: float,
-        tied: bool,
-        output: str,
-        cutoffs: Sequence[int] | None,
-        projection_size: int | None,
-        weight_dropout: float,
-    ) -> None:
-        if not 0 <= weight_dropout < 1:
-            raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")
-        hidden_size = layers[0].hidden_size
-        if projection_size is None and tied and hidden_size != embedding_dim:
-            projection_size = embedding_dim
-        encoded_size = projection_size or hidden_size
-        super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
-        self.num_layers: int = len(layers)
-        self.hidden_size: int = hidden_size
-        self.layers = nn.ModuleList(layers)
-        self.between = LockedDropout(dropout, time_axis=0)
-        self.weight_dropout: float = weight_dropout
-        self.projection: nn.Module = nn.Identity()
-        if projection_size is not None:
-            self.projection = nn.Linear(hidden_size, projection_size, bias=False)
-        for layer in layers:
-            _initialize(layer)
-
-    def export_specification(self) -> ExportSpecification:
-        # The mode of an nn.RNN holds its nonlinearity too.
-        kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
-        return ExportSpecification(traceable=True, recurrent_kernel=kernel)
-
-    def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
-        """The layer's weights in the order of torch's kernels, the recurrent one with some set to zero."""
-        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)
-        names = ("bias_ih_l0", "bias_hh_l0")
-        return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
-
-    def _drops_weights(self) -> bool:
-        return self.training and self.weight_dropout > 0.0
-
-    def _zeros(self, batch_size: int) -> Tensor:
-        return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
-
-
-class LSTM(RecurrentLanguageModel):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997), forget gates biased to one. State: [h, c].
+    """Base class of RNN, LSTM and GRU: a stack of layers whose state tensors are [L, B, H].
 
     Args:
         vocab_size: V.
         embedding_dim: D.
         hidden_size: H.
         num_layers: L.
-        dropout: share of features that training sets to zero: embedding, between the layers, before the output.
+        dropout: dropout rate after the embedding, between the layers and before the output; one mask per sequence.
         tied: whether the output shares the embedding's weight.
-        output: `full` or `adaptive` softmax.
-        cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
-        projection_size: width of a linear layer before the output; None for the embedding's width where tied weights
-            need it, else for no such layer.
-        weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all its time
-            steps (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
+        output: `full`, `adaptive` or `sampled` softmax.
+        cutoffs: see `NeuralLanguageModel`.
+        projection_size: width of a linear layer before the output; None for the embedding's width if tied weights need
+            it, else for no such layer.
+        weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all time steps
+            (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
 
     Raises:
-        LinguistError: a size is below one, or tied weights do not fit.
+        LinguistError: a value is out of range, or tied weights do not fit.
     """
 
     def __init__(
@@ -112,11 +54,60 @@ class LSTM(RecurrentLanguageModel):
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
     ) -> None:
-        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
-        layers = [nn.LSTM(size, hidden_size) for size in sizes]
-        super().__init__(
-            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
-        )
+        sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
+        if projection_size is not None:
+            sizes["projection_size"] = projection_size
+        for name, value in sizes.items():
+            if value < 1:
+                raise LinguistError(f"model.{name}={value}: must be at least 1")
+        layers = [self.new_layer(size, hidden_size) for size in [embedding_dim] + [hidden_size] * (num_layers - 1)]
+        if not 0 <= weight_dropout < 1:
+            raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")
+        if projection_size is None and tied and hidden_size != embedding_dim:
+            projection_size = embedding_dim
+        encoded_size = projection_size or hidden_size
+        super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
+        self.num_layers: int = num_layers
+        self.hidden_size: int = hidden_size
+        self.layers = nn.ModuleList(layers)
+        self.between = LockedDropout(dropout, time_axis=0)
+        self.weight_dropout: float = weight_dropout
+        self.projection: nn.Module = nn.Identity()
+        if projection_size is not None:
+            self.projection = nn.Linear(hidden_size, projection_size, bias=False)
+        for layer in layers:
+            _initialize(layer)
+
+    @abstractmethod
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+        """Return one layer, time-major."""
+
+    def export_specification(self) -> ExportSpecification:
+        # The mode of an nn.RNN holds its nonlinearity too.
+        kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
+        return ExportSpecification(traceable=True, recurrent_kernel=kernel)
+
+    def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
+        """Return the weights in the order of torch's kernels, with dropout applied to the recurrent one."""
+        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)
+        names = ("bias_ih_l0", "bias_hh_l0")
+        return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
+
+    def _drops_weights(self) -> bool:
+        return self.training and self.weight_dropout > 0.0
+
+    def _zeros(self, batch_size: int) -> Tensor:
+        return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
+
+
+class LSTM(RecurrentLanguageModel):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates biased to one. State: [h, c].
+
+    See `RecurrentLanguageModel` for the arguments and errors.
+    """
+
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+        return nn.LSTM(input_size, hidden_size)
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
         return [self._zeros(batch_size), self._zeros(batch_size)]
@@ -147,7 +138,7 @@ class LSTM(RecurrentLanguageModel):
 
 
 class _SingleStateModel(RecurrentLanguageModel):
-    """The recurrent families whose state is one tensor, [h]."""
+    """Base class of the families whose state is one tensor, [h]."""
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
         return [self._zeros(batch_size)]
@@ -178,39 +169,26 @@ class _SingleStateModel(RecurrentLanguageModel):
 
 
 class GRU(_SingleStateModel):
-    """Gated recurrent unit (Cho et al. 2014), in cuDNN's variant (reset gate after the product). State: [h].
+    """Gated recurrent unit (Cho et al. 2014), in cuDNN's variant: reset gate after the product. State: [h].
 
-    Takes the arguments of `LSTM` and raises what it raises.
+    See `RecurrentLanguageModel` for the arguments and errors.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_dim: int = 400,
-        hidden_size: int = 640,
-        num_layers: int = 1,
-        dropout: float = 0.1,
-        tied: bool = True,
-        output: str = "sampled",
-        cutoffs: Sequence[int] | None = None,
-        projection_size: int | None = None,
-        weight_dropout: float = 0.0,
-    ) -> None:
-        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
-        layers = [nn.GRU(size, hidden_size) for size in sizes]
-        super().__init__(
-            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
-        )
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+        return nn.GRU(input_size, hidden_size)
 
 
 class RNN(_SingleStateModel):
     """Simple recurrent network (Elman 1990; as a language model Mikolov et al. 2010). State: [h].
 
-    Takes the arguments of `LSTM`, and `nonlinearity`, `tanh` or `relu`. With `relu` the recurrent weight starts at
-    the identity (Le et al. 2015), which keeps its gradients from vanishing.
+    See `RecurrentLanguageModel` for the other arguments. With `relu` the recurrent weight starts at the identity (Le et
+    al. 2015), which keeps its gradients from vanishing.
+
+    Args:
+        nonlinearity: `tanh` or `relu`.
 
     Raises:
-        LinguistError: a size is below one, tied weights do not fit, or there is no such nonlinearity.
+        LinguistError: a value is out of range, or tied weights do not fit.
     """
 
     def __init__(
@@ -229,26 +207,26 @@ class RNN(_SingleStateModel):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise LinguistError(f"model.nonlinearity={nonlinearity}: must be tanh or relu")
-        sizes = _input_sizes(embedding_dim, hidden_size, num_layers, projection_size)
-        layers = [nn.RNN(size, hidden_size, nonlinearity=nonlinearity) for size in sizes]
+        self.nonlinearity: str = nonlinearity
         super().__init__(
-            layers, vocab_size, embedding_dim, dropout, tied, output, cutoffs, projection_size, weight_dropout
+            vocab_size,
+            embedding_dim,
+            hidden_size,
+            num_layers,
+            dropout,
+            tied,
+            output,
+            cutoffs,
+            projection_size,
+            weight_dropout,
         )
 
-
-def _input_sizes(embedding_dim: int, hidden_size: int, num_layers: int, projection_size: int | None) -> list[int]:
-    """The width of each layer's input; the first reads the embedding, the others the layer below."""
-    sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
-    if projection_size is not None:
-        sizes["projection_size"] = projection_size
-    for name, value in sizes.items():
-        if value < 1:
-            raise LinguistError(f"model.{name}={value}: must be at least 1")
-    return [embedding_dim] + [hidden_size] * (num_layers - 1)
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+        return nn.RNN(input_size, hidden_size, nonlinearity=self.nonlinearity)
 
 
 def _initialize(layer: nn.RNNBase) -> None:
-    """Orthogonal recurrent weights gate by gate (a ReLU network: the identity), zero biases, forget gates at one."""
+    """Initialize a layer: orthogonal recurrent weights for each gate (identity for ReLU), biases 0, forget gates 1."""
     for name, parameter in layer.named_parameters():
         if name.startswith("weight_hh"):
             for gate in torch.split(parameter.data, layer.hidden_size):

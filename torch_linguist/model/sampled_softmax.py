@@ -18,33 +18,32 @@ OUT_OF_SAMPLE = -1e4
 """Logit correction of a column that does not count."""
 
 COLUMN_STEP = 256
-"""The number of columns is rounded up to a multiple of this: each new shape costs a matrix library time."""
+"""Multiple that the number of columns is rounded up to: matrix libraries spend time on every new shape."""
 
 
 class SampledOutput(FullOutput, RankedOutput):
-    """A full softmax whose denominator training estimates from a stratified sample of the vocabulary.
+    """A full softmax whose denominator is estimated in training, from a stratified sample of the vocabulary.
 
-    The most frequent `head_size` types are always in, and so are the targets of the batch: what one row has for its
-    next token is likely in the rows around it too, however rare it is elsewhere. Each doubling of the rank beyond the
-    head is cut into strata of 2, 4, 8 … neighboring ranks, one of which is drawn at each step and stands for its
-    stratum: its probability counts as many times as the stratum has types, unless it is in already; then the stratum
-    counts nothing. By Zipf's law all strata hold about as much probability. The estimate of the denominator is
-    unbiased, the loss therefore a little low on average (Jensen); the target's own logit is always exact. In evaluation
-    mode, and without gradients, the loss is that of `FullOutput`, over all types.
+    The sample always contains the `head_size` most frequent types and the targets of the batch: the next token of one
+    row is likely in its neighbors too, however rare it is elsewhere. Each doubling of the rank beyond the head is
+    divided into strata of 2, 4, 8 … neighboring ranks. At each step one type of each stratum is drawn and counts once
+    for every type of its stratum; if it is in the sample already, the stratum counts nothing. By Zipf's law all strata
+    have about the same probability. The estimate of the denominator is unbiased, so the loss is slightly low on average
+    (Jensen's inequality); the logit of the target is exact. In evaluation mode and without gradients, the loss is that
+    of `FullOutput`, over all types.
 
     Sampling the denominator goes back to Bengio & Senécal 2008, "Adaptive importance sampling to accelerate training of
-    a neural probabilistic language model". It differs in that the sample is stratified by rank, the same for all rows
-    of a batch, and that no proposal is learned.
+    a neural probabilistic language model". Here the sample is stratified by rank and shared by all rows of a batch, and
+    no proposal distribution is learned.
 
     Args:
         vocab_size: V.
         input_size: D.
-        tied: the embedding's weight [V, D] to share; None for a weight of its own.
-        head_size: types that are always in, at most V.
+        tied: weight [V, D] of the embedding to share; None for a weight of its own.
+        head_size: number of types that are always in the sample, at most V.
 
     Attributes:
-        sparse: whether the weight's gradient is a sparse tensor of the rows in the sample, for an optimizer that
-            takes those.
+        sparse: whether the gradient of the weight is a sparse tensor of the sampled rows.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class SampledOutput(FullOutput, RankedOutput):
         self.head_size: int = head_size
         self.sparse: bool = False
         self.register_ranks(vocab_size)
-        lows, widths = _strata(self.head_size, vocab_size)
+        lows, widths = strata(self.head_size, vocab_size)
         self.register_buffer("stratum_low", torch.tensor(lows, dtype=torch.int64), persistent=False)
         self.register_buffer("stratum_width", torch.tensor(widths, dtype=torch.int64), persistent=False)
 
@@ -64,7 +63,7 @@ class SampledOutput(FullOutput, RankedOutput):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled() and len(self.stratum_low)):
             return super().nll(hidden, targets)
-        columns, corrections, positions = self._sample(targets)
+        columns, corrections, positions = self.sample(targets)
         weight = F.embedding(columns, self.weight, sparse=self.sparse)
         bias = self.bias.index_select(0, columns)
         return linear_cross_entropy(hidden, weight, bias, positions, corrections=corrections)
@@ -75,8 +74,8 @@ class SampledOutput(FullOutput, RankedOutput):
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         refuse_training_loss(label_smoothing, z_loss)
 
-    def _sample(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids of the columns [S], corrections of their logits [S], and in which column each target [N] lies."""
+    def sample(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the ids of the columns [S], the corrections of their logits [S], and the column of each target [N]."""
         device = targets.device
         drawn = (torch.rand(len(self.stratum_low), device=device) * self.stratum_width).long() + self.stratum_low
         target_ranks = self.rank_of_id[targets]
@@ -88,7 +87,7 @@ class SampledOutput(FullOutput, RankedOutput):
         columns = torch.cat([certain, drawn])
         surplus = -len(columns) % COLUMN_STEP
         corrections = torch.zeros(len(columns) + surplus, device=device)
-        # A type that is certain stands for itself: where a stratum draws it, the stratum has no say.
+        # A stratum does not count if it draws a type that is in the sample anyway.
         weights = torch.where(place[drawn] < 0, self.stratum_width.log(), OUT_OF_SAMPLE)
         corrections[len(certain) : len(columns)] = weights
         corrections[len(columns) :] = OUT_OF_SAMPLE
@@ -96,8 +95,8 @@ class SampledOutput(FullOutput, RankedOutput):
         return self.id_of_rank[columns], corrections, place[target_ranks]
 
 
-def _strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:
-    """First rank and number of ranks of each stratum: 2 a stratum up to rank 2 * head_size, 4 up to 4 *, and so on."""
+def strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:
+    """Return the first rank and the width of each stratum: 2 up to rank 2 * head_size, 4 up to 4 * head_size, ..."""
     lows: list[int] = []
     for doubling in itertools.count():
         low, width = head_size << doubling, 2 << doubling
@@ -108,4 +107,4 @@ def _strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:
     return lows, widths
 
 
-__all__ = ["SampledOutput"]
+__all__ = ["OUT_OF_SAMPLE", "SampledOutput", "strata"]

@@ -1,4 +1,4 @@
-"""A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, a key/value cache as its state.
+"""A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, and a key/value cache as the state.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions,
 S = P + T.
@@ -21,9 +21,9 @@ from torch_linguist.model.output import widened
 class Transformer(NeuralLanguageModel):
     """Decoder-only Transformer (Vaswani et al. 2017) with RMS pre-norm and rotary positions (Su et al. 2021).
 
-    A token sees itself and the `context_length - 1` tokens before it in every layer, within one call and across
-    calls alike, so a text read in chunks gives what one long pass gives. State: [keys, values], each [L, B, A, P, E]
-    with P at most `context_length - 1`; keys are cached before rotation, which makes positions relative to the cache.
+    In every layer a token sees itself and the `context_length - 1` tokens before it, within one call and across calls.
+    A text read in chunks therefore gives the same result as one long pass. State: [keys, values], each [L, B, A, P, E]
+    with P at most `context_length - 1`. Keys are cached before rotation, so positions are relative to the cache.
 
     Args:
         vocab_size: V.
@@ -32,14 +32,14 @@ class Transformer(NeuralLanguageModel):
         num_heads: A; must divide D into an even width.
         feed_forward_size: inner width; None for 4 D (GELU) or 8/3 D (SwiGLU, Shazeer 2020: as many parameters).
         activation: `gelu` or `swiglu`.
-        dropout: share of features that training sets to zero: embedding, each sub-layer's result, before the output.
+        dropout: dropout rate after the embedding, after each sub-layer and before the output.
         tied: whether the output shares the embedding's weight.
-        output: `full` or `adaptive` softmax.
-        cutoffs: where the adaptive softmax starts its clusters; None chooses by V.
-        context_length: tokens that a prediction can see in each layer.
+        output: `full`, `adaptive` or `sampled` softmax.
+        cutoffs: see `NeuralLanguageModel`.
+        context_length: number of tokens that a prediction can see in each layer.
 
     Raises:
-        LinguistError: a size is below one, the heads do not divide D, or there is no such activation.
+        LinguistError: a size is below one, the heads do not divide D, or the activation is unknown.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Transformer(NeuralLanguageModel):
         self.num_heads: int = num_heads
         self.head_size: int = embedding_dim // num_heads
         if feed_forward_size is None:
-            # Multiples of 32 suit the matrix units.
+            # Matrix units work best with multiples of 32.
             wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
             feed_forward_size = max(32, wide // 32 * 32)
         self.blocks = nn.ModuleList(
@@ -98,7 +98,7 @@ class Transformer(NeuralLanguageModel):
         return self._encode(embedded, state, 0)
 
     def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
-        """As in the parent; of the tokens before the last ones the last block makes keys and values alone."""
+        # The last block computes only keys and values of the tokens before the last ones.
         encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, min(count, tokens.shape[1]))
         return self.dropout(encoded), new_state
 
@@ -126,7 +126,7 @@ class Transformer(NeuralLanguageModel):
         return ExportSpecification(traceable=True, cache_axis=3)
 
     def _encode(self, embedded: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
-        """Hidden vectors of the last `count` tokens, of all for 0."""
+        """Return the hidden vectors of the last `count` tokens, or of all for 0, and the new state."""
         past = state[0].shape[3]
         new = embedded.shape[1]
         positions = torch.arange(past + new, device=embedded.device, dtype=torch.float32)
@@ -134,7 +134,7 @@ class Transformer(NeuralLanguageModel):
         cosine, sine = torch.cos(angles), torch.sin(angles)
         mask = self._mask(past, new, embedded.device)
         keep = past + new - (self.context_length - 1)
-        # An exported graph must hold for every length: torch.export takes sym_max as it is, and max as a promise.
+        # An exported graph must hold for every length; with Python's max, torch.export would specialize on one side.
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             keep = max(0, keep)
         elif exporting():
@@ -155,31 +155,31 @@ class Transformer(NeuralLanguageModel):
         return self.norm(features), [torch.stack(keys), torch.stack(values)]
 
     def _mask(self, past: int, new: int, device: torch.device) -> Tensor | None:
-        """True where position i of the new tokens may look at position j; None where plain causality says it all."""
+        """Return True where new token i may attend to position j; None if the causal mask suffices."""
         if not exporting() and past + new <= self.context_length and (past == 0 or new == 1):
             return None
         return self._window(past + new, new, device)
 
     def _window(self, total: int, count: int, device: torch.device) -> Tensor:
-        """True where the last `count` of so many positions may look: at themselves and what their context holds."""
+        """Return the mask of the last `count` of `total` positions: True for each position inside their context."""
         query = torch.arange(total - count, total, device=device)[:, None]
         key = torch.arange(total, device=device)[None, :]
         return (key <= query) & (key > query - self.context_length)
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward network, each behind its norm and added to the stream.
+    """Attention and a feed-forward network, each after a norm and added to the residual stream.
 
     Args:
         embedding_dim: D.
         num_heads: A.
         feed_forward_size: inner width of the feed-forward network.
         activation: `gelu` or `swiglu`.
-        dropout: of what each of the two parts adds.
-        depth: number of blocks; scales the start of the weights that write to the stream (Radford et al. 2019).
+        dropout: dropout rate of the output of both parts.
+        depth: number of blocks; scales the initial weights that write to the residual stream (Radford et al. 2019).
 
     Raises:
-        LinguistError: there is no such activation.
+        LinguistError: the activation is unknown.
     """
 
     def __init__(
@@ -203,12 +203,12 @@ class Block(nn.Module):
             nn.init.normal_(linear.weight, std=1 / math.sqrt(2 * depth * linear.in_features))
 
     def project(self, features: Tensor, past_key: Tensor, past_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What attention works on, before rotation.
+        """Return queries, keys and values before rotation.
 
         Args:
-            features: [B, T, D].
+            features: residual stream [B, T, D].
             past_key: keys of earlier calls [B, A, P, E].
-            past_value: their values [B, A, P, E].
+            past_value: values of earlier calls [B, A, P, E].
 
         Returns:
             Queries [B, A, T, E], keys and values [B, A, P + T, E].
@@ -233,19 +233,19 @@ class Block(nn.Module):
         sine: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        """One block, for the last T of S positions.
+        """Apply the block to the last T of S positions.
 
         Args:
-            features: [B, T, D].
-            query: before rotation [B, A, T, E].
-            key: before rotation [B, A, S, E].
-            value: [B, A, S, E].
-            cosine: of the rotary angles [S, E / 2].
-            sine: of the rotary angles [S, E / 2].
-            mask: bool [T, S], or None for plain causality.
+            features: residual stream [B, T, D].
+            query: queries before rotation [B, A, T, E].
+            key: keys before rotation [B, A, S, E].
+            value: values [B, A, S, E].
+            cosine: cosines of the rotary angles [S, E / 2].
+            sine: sines of the rotary angles [S, E / 2].
+            mask: bool [T, S]; None for the causal mask.
 
         Returns:
-            The stream [B, T, D].
+            The residual stream [B, T, D].
         """
         batch, time, width = features.shape
         past = key.shape[2] - time
@@ -254,11 +254,11 @@ class Block(nn.Module):
             rotate(key, cosine, sine),
             value,
             attn_mask=mask,
-            # A tracer, such as TensorBoard's, makes `time` a tensor.
+            # Under a tracer, such as TensorBoard's, `time` is a tensor.
             is_causal=bool(mask is None and time > 1),
         )
         if exporting():
-            # A reshape would promise torch.export a length other than one.
+            # With a reshape, torch.export would exclude a length of one.
             attended = torch.cat(attended.unbind(1), dim=-1)
         else:
             attended = attended.transpose(1, 2).reshape(batch, time, width)
@@ -294,23 +294,23 @@ class Block(nn.Module):
 
 
 def exporting() -> bool:
-    """Whether torch.export is tracing; TorchScript and an eager model take the plain way."""
+    """Return whether torch.export is tracing the model."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return False
-    else:  # noqa: RET505  (TorchScript leaves out a branch only where it sees both)
+    else:  # noqa: RET505  (TorchScript drops a branch only if both are written out)
         return torch.compiler.is_exporting()
 
 
 def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021), the first half of the width paired with the second.
+    """Apply rotary positions (Su et al. 2021); the first half of the width is paired with the second.
 
     Args:
-        features: [B, A, T, E].
-        cosine: [T, E / 2].
-        sine: [T, E / 2].
+        features: queries or keys [B, A, T, E].
+        cosine: cosines of the angles [T, E / 2].
+        sine: sines of the angles [T, E / 2].
 
     Returns:
-        Rotated features [B, A, T, E], in their own type.
+        Rotated features [B, A, T, E] of the same type.
     """
     first, second = widened(features).chunk(2, dim=-1)
     turned = torch.addcmul(first * cosine, second, sine, value=-1.0)

@@ -15,7 +15,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.neural import NeuralLanguageModel, make_output
 from torch_linguist.model.output import FullOutput
-from torch_linguist.model.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, _strata
+from torch_linguist.model.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, strata
 
 V, D, N = 97, 6, 40
 ModelBuilder = Callable[..., LanguageModel]
@@ -39,7 +39,7 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 def estimate(output: SampledOutput, hidden: Tensor, targets: Tensor) -> Tensor:
     """The loss on the layer's next sample, written out: every logit, its correction, the target's without."""
-    columns, corrections, positions = output._sample(targets)
+    columns, corrections, positions = output.sample(targets)
     logits = hidden @ output.weight[columns].T + output.bias[columns] + corrections.to(hidden.dtype)
     own = (hidden * output.weight[targets]).sum(1) + output.bias[targets]
     logits = logits.scatter(1, positions[:, None], own[:, None])
@@ -112,9 +112,9 @@ def test_a_head_that_holds_all_types_is_exact() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 3000))
-def test_strata_cover_each_rank_beyond_the_head_once(head_size: int, vocab_size: int) -> None:
+def teststrata_cover_each_rank_beyond_the_head_once(head_size: int, vocab_size: int) -> None:
     head_size = min(head_size, vocab_size)
-    lows, widths = _strata(head_size, vocab_size)
+    lows, widths = strata(head_size, vocab_size)
     covered = [rank for low, width in zip(lows, widths, strict=True) for rank in range(low, low + width)]
     assert covered == list(range(head_size, vocab_size))
     # No stratum holds more than its distance from the start of the vocabulary.
@@ -127,7 +127,7 @@ def test_every_target_has_a_column_that_counts_once() -> None:
     targets = torch.cat([rare, rare[:1], output.id_of_rank[[0, 3]]])
     for seed in range(50):
         torch.manual_seed(seed)
-        columns, corrections, positions = output._sample(targets)
+        columns, corrections, positions = output.sample(targets)
         assert torch.equal(columns[positions], targets)
         counted = columns[corrections > OUT_OF_SAMPLE].tolist()
         assert len(set(counted)) == len(counted)

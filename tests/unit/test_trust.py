@@ -1,6 +1,7 @@
 """A run folder, a checkpoint and a token cache are data, perhaps a stranger's: none executes or reads what it names."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -150,7 +151,14 @@ def rewritten(path: Path, **changes: Any) -> Path:
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("vocab_size", 10**12), ("hidden_size", 10**9), ("num_layers", 10**15), ("hidden_size", 60_000), ("dropout", "x")],
+    [
+        ("vocab_size", 10**12),
+        ("hidden_size", 10**9),
+        ("num_layers", 10**15),
+        ("hidden_size", 60_000),
+        ("num_layers", 60_000),
+        ("dropout", "x"),
+    ],
 )
 def test_a_checkpoint_cannot_ask_for_more_than_it_holds(argument: str, value: Any, folder: Path) -> None:
     path = folder / "checkpoints" / "best.pt"
@@ -177,6 +185,16 @@ def test_a_checkpoint_cannot_ask_for_more_than_it_holds(argument: str, value: An
 def test_weights_that_are_none(weights: Any, folder: Path) -> None:
     path = rewritten(folder / "checkpoints" / "best.pt", weights=weights)
     with pytest.raises(TrainingError, match=r"best\.pt: its weights do not fit"):
+        load_model(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
+    path = folder / "checkpoints" / "best.pt"
+    weights = torch.load(path, weights_only=True)["weights"]
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[name].view(-1)[-1] = math.nan
+    rewritten(path, weights=weights)
+    with pytest.raises(TrainingError, match=rf"best\.pt: '{name}' holds values that are no numbers"):
         load_model(path)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from torch_linguist.errors import LinguistError, TrainingError
 from torch_linguist.model import LanguageModel
@@ -44,9 +45,10 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
         if isinstance(value, int) and value > bound:
             raise TrainingError(f"{path}: {name}={value} is more than weights of {bound:,} numbers allow; not built")
     try:
-        if not cls.is_counted:  # Counted models take their sizes from their tables.
-            _check_fit(cls, arguments, weights, path)
-        return cls(**arguments)
+        with _bounded_layers(len(weights), path):
+            if not cls.is_counted:  # Counted models take their sizes from their tables.
+                _check_fit(cls, arguments, weights, path)
+            return cls(**arguments)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, MemoryError, OverflowError) as error:
         if isinstance(error, TrainingError):
             raise
@@ -104,6 +106,34 @@ def _check_weights(weights: Any, path: Path) -> None:
         # A stride of zero turns one number into a tensor of any size.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise TrainingError(f"{path}: its weights do not fit a model: {name[:60]!r} is larger than the file says")
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise TrainingError(f"{path}: {name[:60]!r} holds values that are no numbers (NaN); use another checkpoint")
+
+
+@contextmanager
+def _bounded_layers(stored: int, path: Path) -> Iterator[None]:
+    """Stop building as soon as a model has clearly more weights than the checkpoint stores.
+
+    Args:
+        stored: number of stored tensors.
+        path: path of the checkpoint, for the message.
+    """
+    created = 0
+
+    def count(_module: nn.Module, _name: str, _parameter: nn.Parameter | None) -> None:
+        nonlocal created
+        created += 1
+        # Constructors may replace a few of the weights that they have made.
+        if created > 2 * stored + 16:
+            raise TrainingError(
+                f"{path}: its weights do not fit a model of so many layers: it stores {stored:,} tensors; not built"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_fit(

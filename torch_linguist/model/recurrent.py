@@ -32,8 +32,8 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         tied: whether the output shares the embedding's weight.
         output: `full`, `adaptive` or `sampled` softmax.
         cutoffs: see `NeuralLanguageModel`.
-        projection_size: width of a linear layer before the output; None for the embedding's width where tied weights
-            need it, else for no such layer.
+        projection_size: width of a linear layer before the output; None for the embedding's width if tied weights need
+            it, else for no such layer.
         weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all time steps
             (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
 

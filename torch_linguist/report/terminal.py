@@ -76,12 +76,9 @@ class TerminalObserver(Callback):
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold cyan", no_wrap=True)
         grid.add_column()
+        width = self.console.width - max(map(len, facts), default=0) - 6
         for subject, entries in facts.items():
-            # A no-break space keeps a name and its value on one line.
-            text = "  ".join(
-                f"[dim]{escape(key)}[/]\N{NO-BREAK SPACE}{_unbroken(value)}" for key, value in entries.items()
-            )
-            grid.add_row(escape(subject), text)
+            grid.add_row(escape(subject), _packed(entries, width))
         self.console.print(Panel(grid, title="[bold]torch-linguist[/]", title_align="left", border_style="cyan"))
 
     def stage_started(self, stage: str, about: str) -> None:
@@ -153,9 +150,19 @@ class TerminalObserver(Callback):
             self._progress = None
 
 
-def _unbroken(value: Fact) -> str:
-    text = shown(value)
-    return escape(text.replace(" ", "\N{NO-BREAK SPACE}") if len(text) <= 24 else text)
+def _packed(entries: Mapping[str, Fact], width: int) -> Text:
+    """Names and values on as few lines of a width as possible, no name apart from its value."""
+    text, used = Text(), 0
+    for key, value in entries.items():
+        pair = f"{key} {shown(value)}".strip()
+        if used and used + 2 + len(pair) > width:
+            text.append("\n")
+            used = 0
+        text.append("  " if used else "")
+        text.append(key, style="dim")
+        text.append(pair[len(key) :])
+        used += len(pair) + (2 if used else 0)
+    return text
 
 
 def fit_row(scalars: Mapping[str, float], step: int) -> str:

@@ -35,7 +35,7 @@ def test_copies_are_counted(found: dict[str, list[str]]) -> None:
 
 
 def test_sizes_and_unknown_words(found: dict[str, list[str]]) -> None:
-    # <eos> ends each line: 8 documents of 6 tokens, 2 of 3; unknown: words seen once in train, three words of valid.
+    # <eos> ends each line: 8 documents of 6 tokens and 2 of 3. Words seen once in train are unknown.
     assert found["overview"] == [
         "Tokens: 54 in train, 7 in valid, 12 in test. Outside the vocabulary: 42.9% of valid, 16.7% of test."
     ]

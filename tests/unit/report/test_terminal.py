@@ -86,6 +86,18 @@ def test_a_run_from_header_to_table(live: bool) -> None:
     assert ("\x1b[" in output.getvalue()) is live
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_header_keeps_names_and_values_together(width: int) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    facts = {"corpus": {"documents": 249, "train tokens": 2010247, "valid tokens": 107542, "test tokens": 122993}}
+    TerminalObserver(console).header(facts)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for pair in ("documents 249", "train tokens 2,010,247", "valid tokens 107,542", "test tokens 122,993"):
+        assert any(pair in line for line in lines)
+
+
 def test_the_columns_of_the_fit_table_are_aligned() -> None:
     some = {"train_loss": 9.97, "valid_loss": 6.5, "valid_perplexity": 665.1, "tokens_per_second": 9.0, "seconds": 1.0}
     other = {"valid_loss": 45.25, "valid_perplexity": 4.5e19, "tokens_per_second": 123456.0, "seconds": 86400.0}

@@ -9,13 +9,14 @@ Shape legend: M[k] n-grams of order k, R queries.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Sink, Store, slices
+from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Sink, Store, ordered_map, slices
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.estimation import BackoffModel
 from torch_linguist.model.ngram.smoothing import FloatArray
@@ -119,9 +120,9 @@ class QuantizedLevel(Level):
         if begin >= end:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         first, last = self._context_of(begin), self._context_of(end - 1)
-        offsets = np.clip(self.offsets(torch.arange(first, last + 2)).numpy(), begin, end)
+        offsets = np.clip(self.consecutive_offsets(first, last + 2), begin, end)
         context = np.repeat(np.arange(first, last + 1), np.diff(offsets))
-        return context, self.words(torch.arange(begin, end)).numpy()
+        return context, self._consecutive_words(begin, end).astype(np.int64)
 
     def _context_of(self, place: int) -> int:
         """Return the context of an n-gram."""
@@ -148,29 +149,49 @@ class QuantizedLevel(Level):
         require(bool(torch.isfinite(self.backoffs).all()), "a backoff weight is not finite")
         require(float(self.backoffs[int(self.backoff_codes[-1])]) == 0, "their last entries are wrong")
         probs, end = np.exp(self.probs.double().numpy()), 0
-        for part in slices(contexts, CHECKED_ROWS):
-            offsets = self.offsets(torch.arange(part.start, part.stop + 1)).numpy()
-            lengths = np.diff(offsets)
-            require(int(offsets[0]) == end and bool((lengths >= 0).all()), "their offsets are not sorted")
-            end = int(offsets[-1])
-            require(end <= size, "their offsets are not sorted")
-            self._check_rows(offsets, probs, vocab_size, normalized=normalized)
+
+        def check(part: slice) -> tuple[int, int]:
+            return self._check_part(part, probs, vocab_size, normalized=normalized)
+
+        for begin, new_end in ordered_map(check, slices(contexts, CHECKED_ROWS)):
+            require(begin == end, "their offsets are not sorted")
+            end = new_end
         require(end == size, "their offsets are not sorted")
 
-    def _check_rows(self, offsets: IntArray, probs: FloatArray, vocab_size: int, *, normalized: bool) -> None:
-        """Check the continuations of consecutive contexts, which begin at `offsets`."""
+    def _check_part(self, part: slice, probs: FloatArray, vocab_size: int, *, normalized: bool) -> tuple[int, int]:
+        """Check the continuations of a range of contexts; return where they begin and end."""
+        offsets = self.consecutive_offsets(part.start, part.stop + 1)
+        lengths = np.diff(offsets)
         begin, end = int(offsets[0]), int(offsets[-1])
-        words = self.words(torch.arange(begin, end)).numpy()
+        require(bool((lengths >= 0).all()) and end <= self.size(), "their offsets are not sorted")
+        words = self._consecutive_words(begin, end)
         if not len(words):
-            return
+            return begin, end
         require(int(words.max()) < vocab_size, "a word lies outside the vocabulary")
         ascends = words[1:] > words[:-1]
         first = offsets[1:-1] - begin
         ascends[first[(first > 0) & (first < len(words))] - 1] = True
         require(bool(ascends.all()), "the words after a context are not sorted")
         if normalized:
-            total = np.concatenate([[0.0], np.cumsum(probs[self.prob_codes[begin:end].numpy()])])
+            total = np.zeros(len(words) + 1)
+            np.cumsum(probs[self.prob_codes[begin:end].numpy()], out=total[1:])
             check_sums(np.diff(total[offsets - begin]), _TOLERANCE)
+        return begin, end
+
+    def consecutive_offsets(self, begin: int, end: int) -> IntArray:
+        """Return `offsets` of a range of contexts, faster than those of any contexts."""
+        rises = self.rises.numpy()
+        first, last = np.searchsorted(rises, [begin, end - 1], side="right")
+        high = np.bincount(rises[first:last] - begin, minlength=end - begin)
+        high[0] = first
+        np.cumsum(high, out=high)
+        high <<= 8
+        high |= self.low_offsets[begin:end].numpy()
+        return high
+
+    def _consecutive_words(self, begin: int, end: int) -> npt.NDArray[Any]:
+        low = self.low_words[begin:end].numpy().view(np.uint16)
+        return low | (self.high_words[begin:end].numpy().astype(np.uint32) << 16) if self.is_wide else low
 
 
 @dataclass(frozen=True, slots=True)

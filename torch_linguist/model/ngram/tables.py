@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import DataError
-from torch_linguist.model.ngram.columns import extended, slices
+from torch_linguist.model.ngram.columns import extended, ordered_map, slices
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.estimation import BackoffLevel
 
-CHECKED_ROWS = 1 << 22
+CHECKED_ROWS = 1 << 20
 """Number of n-grams checked at a time."""
 
 _ROUNDING = 1e-5
@@ -152,7 +152,8 @@ class ExactLevel(Level):
         end = np.iinfo(np.int64).max
         require(int(keys[-1]) == end and float(self.log_backoff[-1]) == 0, "their last entries are wrong")
         require(bool(torch.isfinite(self.log_backoff).all()), "a backoff weight is not finite")
-        for rows in slices(size, CHECKED_ROWS):
+
+        def check(rows: slice) -> None:
             part, own = keys[rows], log_prob[rows]
             ascends = part < keys[rows.start + 1 : rows.stop + 1]
             require(bool(ascends.all()) and int(part[0]) >= 0, "their keys are not sorted")
@@ -162,6 +163,9 @@ class ExactLevel(Level):
             if normalized:
                 prefix = part >> self.word_bits
                 check_sums(np.bincount(prefix - prefix[0], np.exp(own)))
+
+        for _ in ordered_map(check, slices(size, CHECKED_ROWS)):
+            pass
 
 
 def require(condition: bool, problem: str) -> None:

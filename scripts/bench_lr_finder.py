@@ -31,6 +31,7 @@ from torch_linguist.pipeline.stages.lr_find import LRFind
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.trainer import TrainerSettings, TrainingContext
 from torch_linguist.trainer.device import denormals_flushed
+from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.randomness import seed_everything
 
 FACTOR = 1.7
@@ -38,7 +39,7 @@ CENTER = 6e-3
 FIRST = range(-6, 4)
 VALID_TOKENS = 6_000
 COLUMNS = ("corpus", "family", "kind", "lr", "valid_loss", "seconds")
-ENDS = ((1e-5, 1.0, 80), (1e-4, 1.0, 64), (1e-5, 10.0, 96))
+ENDS = ((1e-4, 1.0, 64), (1e-5, 1.0, 80), (1e-4, 10.0, 80))
 """Pairs of ends, with steps, whose curves are compared; the first is the default."""
 
 
@@ -118,6 +119,7 @@ class Cell:
         seed_everything(1)
         self.model = model_of(family, tokens.tokenizer.vocab_size)
         self.model.prepare_vocabulary(torch.from_numpy(tokens.token_counts()))
+        start_from_counts(self.model, tokens, self.context.settings)
 
     def measure(self, lr: float) -> float:
         """The validation loss of the short training at a learning rate; infinite where it diverges."""
@@ -164,7 +166,7 @@ class Cell:
         defaults = LRFind(trial_steps=2 * self.steps // 3, eval_tokens=VALID_TOKENS)
         curve = pd.read_csv(self.folder / f"curve-{self.corpus}-{self.family}-{defaults.start:g}-{defaults.end:g}.csv")
         rates, losses, smoothed = (curve[name].to_numpy() for name in ("lr", "loss", "smoothed"))
-        test = RangeTest(rates, losses, smoothed, defaults.steps).with_suggestion(defaults.suggestion)
+        test = RangeTest(rates, losses, smoothed, losses[0], defaults.steps).with_suggestion(defaults.suggestion)
         begin = time.perf_counter()
         folder = self.folder / f"finder-{self.corpus}-{self.family}"
         folder.mkdir(exist_ok=True)

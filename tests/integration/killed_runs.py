@@ -127,7 +127,7 @@ def plan_of(folder: Path, corpus: InMemoryCorpus, resume: bool) -> Plan:
         stages=[
             Check(),
             Overfit(max_steps=4),
-            LRFind(steps=10, trial_steps=2, eval_tokens=40),
+            LRFind(start=1e-3, steps=20, trial_steps=2, eval_tokens=40),
             Grid(steps=2, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
             FitStage(),
             ExportStage(),

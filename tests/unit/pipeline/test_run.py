@@ -24,6 +24,7 @@ from torch_linguist.generation.sample_settings import SampleSettings
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import OneCycle
 from torch_linguist.pipeline import Plan, run
+from torch_linguist.pipeline.short_training import NOISE
 from torch_linguist.pipeline.stages import Check, ExportStage, FitStage, Grid, LRFind, Overfit, Stage
 from torch_linguist.trainer import Fit, TrainerSettings
 from torch_linguist.trainer.callbacks.metrics_log import MetricsLog
@@ -43,7 +44,7 @@ NO_ARTIFACTS = {"summary.json", "checkpoints", "progress.json", ".lock"}
 STAGES: dict[str, Stage] = {
     "check": Check(),
     "overfit": Overfit(max_steps=5),
-    "lr_find": LRFind(steps=12, trial_steps=3, eval_tokens=40),
+    "lr_find": LRFind(start=1e-3, steps=30, trial_steps=3, eval_tokens=40),
     "grid": Grid(steps=3, eval_tokens=40, weight_decay=[0.0, 0.1], learning_rates=1),
     "fit": FitStage(),
     "export": ExportStage(),
@@ -158,15 +159,19 @@ def test_the_summary_has_the_fields_of_the_design(
     assert written["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in written["versions"]["torch"]
 
 
-def test_the_best_point_of_the_grid_is_trained(finished: tuple[Path, dict[str, Any], str]) -> None:
+def test_the_point_that_is_trained_is_within_noise_of_the_best(finished: tuple[Path, dict[str, Any], str]) -> None:
     folder, summary, _ = finished
-    with (folder / "grid.csv").open(newline="") as file:
-        points = list(csv.DictReader(file))
-    best = min(points, key=lambda point: float(point["valid_loss"]))
-    assert (summary["lr"], summary["weight_decay"]) == (float(best["lr"]), float(best["weight_decay"]))
-    with (folder / "lr_trials.csv").open(newline="") as file:
-        trials = list(csv.DictReader(file))
-    assert summary["lr"] == float(min(trials, key=lambda trial: float(trial["valid_loss"]))["lr"])
+
+    def within_noise(table: str) -> list[dict[str, str]]:
+        with (folder / table).open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["status"] == "finished"]
+        lowest = min(float(row["valid_loss"]) for row in rows)
+        return [row for row in rows if float(row["valid_loss"]) <= lowest + NOISE]
+
+    points = [(float(row["lr"]), float(row["weight_decay"])) for row in within_noise("grid.csv")]
+    assert (summary["lr"], summary["weight_decay"]) in points
+    rates = [float(row["lr"]) for row in within_noise("lr_trials.csv")]
+    assert summary["lr"] == min(rates, key=lambda lr: abs(math.log(lr / LRFind().default)))
     check = json.loads((folder / "check.json").read_text())
     assert check["expected"] == pytest.approx(math.log(summary["vocab_size"]))
     assert check["passed"] is True

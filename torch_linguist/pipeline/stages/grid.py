@@ -10,7 +10,7 @@ from torch_linguist.errors import require, require_positive
 from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.grid_table import COLUMNS, read_points, row_of
 from torch_linguist.pipeline.halving import Halving
-from torch_linguist.pipeline.short_training import Trial, run_trial
+from torch_linguist.pipeline.short_training import NOISE, Trial, run_trial, tied_with_best
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.trainer.context import TrainingContext
@@ -24,13 +24,15 @@ class GridResult:
     """Result of a grid.
 
     Attributes:
-        best: the point with the lowest validation loss; None if no point finished.
+        best: the chosen point; None if no point finished.
         points: all points, in the order of the grid.
+        tied: number of points within noise of the lowest validation loss.
         resumed: number of points that an earlier part of the run trained.
     """
 
     best: Trial | None
     points: list[Trial]
+    tied: int = 0
     resumed: int = 0
 
 
@@ -86,6 +88,7 @@ class Grid(Stage):
         table: Path,
         progressed: Callable[[float, float], None] = lambda fraction, loss: None,
         resume: bool = False,
+        default_decay: float = 0.01,
     ) -> GridResult:
         """Train a copy of the model at every point, from the same weights, seed and data order.
 
@@ -97,9 +100,12 @@ class Grid(Stage):
             progressed: called with the share of the stage done and the loss.
             resume: whether the points in the file count, so that only the missing ones are trained. Otherwise the
                 file is replaced.
+            default_decay: weight decay to prefer where points differ by noise.
 
         Returns:
-            The points and the best of them. A point that diverges is a row like any other.
+            The points and the one to train with: that with the lowest validation loss, or, of those within noise of
+            it, that with the best-ranked learning rate and the weight decay nearest to the default. A point that
+            diverges is a row like any other.
 
         Raises:
             LinguistError: with `resume`, a row does not belong to this grid.
@@ -123,13 +129,23 @@ class Grid(Stage):
             point = run_trial(model, training, lr, decay, self.steps, self.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
             points.append(point)
             rows.add(row_of(index, point, model.num_parameters()))
-        finished = [point for point in points if point.status == "finished"]
-        return GridResult(min(finished, key=lambda point: point.valid_loss, default=None), points, len(earlier))
+        tied = tied_with_best(points)
+        preference = {lr: rank for rank, lr in reversed(list(enumerate(rates)))}
+        best = min(
+            tied, key=lambda point: (preference[point.lr], abs(point.weight_decay - default_decay)), default=None
+        )
+        return GridResult(best, points, len(tied), len(earlier))
 
     def run(self, context: "RunContext") -> StageResult:
-        table, rates = context.folder / "grid.csv", context.candidate_rates()
+        table, rates, plan = context.folder / "grid.csv", context.candidate_rates(), context.plan
         result = self.search(
-            context.model, context.training, rates, table, context.report(self), resume=context.plan.resume
+            context.model,
+            context.training,
+            rates,
+            table,
+            context.report(self),
+            resume=plan.resume,
+            default_decay=plan.fallback_weight_decay,
         )
         best, count = result.best, len(result.points)
         if best is None:
@@ -142,7 +158,12 @@ class Grid(Stage):
         facts = {"lr": best.lr, "weight_decay": best.weight_decay, "points": count}
         self.restore(context, facts)
         notes = []
-        if context.plan.config_text:
+        if result.tied > 1:
+            notes.append(
+                f"grid: {result.tied} of {count} points differ by less than {NOISE} nats, which is noise; taking the "
+                f"best-ranked learning rate and the weight decay nearest to {plan.fallback_weight_decay:g}"
+            )
+        if plan.config_text:
             line = shlex.join(["tl-train", "--config-dir", str(context.folder)])
             point = f"optim.lr={best.lr!r} optim.weight_decay={best.weight_decay!r}"
             notes.append(f"grid: the best point by itself: {line} {point}")

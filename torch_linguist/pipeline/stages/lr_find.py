@@ -10,7 +10,7 @@ from torch_linguist.errors import require, require_one_of, require_positive
 from torch_linguist.model import LanguageModel
 from torch_linguist.pipeline.lr_suggestions import METHODS
 from torch_linguist.pipeline.range_test import RangeTest, range_test
-from torch_linguist.pipeline.short_training import Trial, run_trial
+from torch_linguist.pipeline.short_training import NOISE, Trial, run_trial, tied_with_best
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.trainer.context import TrainingContext
@@ -33,12 +33,14 @@ class FoundRate:
         test: the range test.
         trials: short trainings, in the order in which they ran; empty if there were none.
         ranked: learning rates tried, best first.
+        tied: number of trials within noise of the best.
     """
 
     lr: float
     test: RangeTest
     trials: list[Trial]
     ranked: list[float]
+    tied: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class LRFind(Stage):
     }
     tables = ("lr_trials.csv", "lr_finder.csv")
 
-    start: float = 1e-5
+    start: float = 1e-4
     end: float = 1.0
-    steps: int = 80
+    steps: int = 64
     smoothing: float = 0.9
     diverged: float = 4.0
     suggestion: str = "valley"
@@ -123,8 +125,8 @@ class LRFind(Stage):
             test: an existing range test with these settings; None to run one.
 
         Returns:
-            The learning rate with the lowest validation loss; the suggestion itself without trials; `default` if the
-            test suggests nothing or no trial converges.
+            The learning rate with the lowest validation loss, or the one nearest to `default` of those within noise of
+            it; the suggestion itself without trials; `default` if the test suggests nothing or no trial converges.
         """
         planned = len(self.trial_factors) if self.trial_steps else 0
         whole = self.steps + planned * self.trial_steps
@@ -158,10 +160,13 @@ class LRFind(Stage):
             if further is None:
                 break
             attempt(further)
-        converged = sorted((one for one in trials if one.status == "finished"), key=lambda one: one.valid_loss)
-        if not converged:
+        tied = tied_with_best(trials)
+        if not tied:
             return FoundRate(self.default, test, trials, [self.default])
-        return FoundRate(converged[0].lr, test, trials, [trial.lr for trial in converged])
+        best = min(tied, key=lambda trial: abs(math.log(trial.lr / self.default)))
+        others = [trial for trial in trials if trial.status == "finished" and trial is not best]
+        ranked = [best, *sorted(others, key=lambda trial: trial.valid_loss)]
+        return FoundRate(best.lr, test, trials, [trial.lr for trial in ranked], len(tied))
 
     def run(self, context: "RunContext") -> StageResult:
         found = self.find(context.model, context.training, context.folder, context.report(self))
@@ -172,7 +177,12 @@ class LRFind(Stage):
         if suggestion is None:
             notes.append(
                 f"lr_find: the range test suggests nothing ({found.test.reason}); "
-                f"taking lr_find.default={self.default:g}, which comes from optim.fallback_lr"
+                f"taking lr_find.default={self.default:g}"
+            )
+        elif found.tied > 1:
+            notes.append(
+                f"lr_find: {found.tied} of {len(found.trials)} trials differ by less than {NOISE} nats, which is "
+                f"noise; taking the learning rate nearest to lr_find.default={self.default:g}"
             )
         suggested = f"{suggestion:.2g}" if suggestion else "nothing"
         verdict = f"learning rate {found.lr:.2g} (suggested {suggested}, {len(found.trials)} trials)"
@@ -191,9 +201,9 @@ class LRFind(Stage):
 
 
 def beyond_the_edge(trials: Sequence[Trial]) -> float | None:
-    """Return the next learning rate outward if the best trial is the lowest or the highest of those tried."""
+    """Return the next learning rate outward if the lowest or the highest tried is the best by more than noise."""
     ordered = sorted(trials, key=lambda trial: trial.lr)
-    if len(ordered) < 2:
+    if len(ordered) < 2 or len(tied_with_best(trials)) > 1:
         return None
     best = min(range(len(ordered)), key=lambda index: ordered[index].valid_loss)
     if not math.isfinite(ordered[best].valid_loss):

@@ -178,7 +178,7 @@ def test_the_range_test_raises_the_rate_by_a_constant_factor(
     assert test.suggestion is not None
     assert 1e-4 < test.suggestion < 0.1
     rows = (tmp_path / "curve.csv").read_text().splitlines()
-    assert rows[0] == "step,lr,loss,smoothed"
+    assert rows[0] == "step,lr,batch_loss,loss,smoothed"
     assert len(rows) == 32
 
 
@@ -197,11 +197,11 @@ def test_the_finder_walks_on_where_the_best_trial_lies_at_an_edge(
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
     # The suggestion of so low a range is far too low, so the best of the trials is always the highest.
-    settings = LRFind(start=1e-7, end=1e-6, steps=10, trial_steps=10, trial_factors=[1.0, 10.0])
+    settings = LRFind(start=1e-6, end=1e-5, steps=10, trial_steps=60, trial_factors=[10.0, 30.0])
     result = settings.find(model, context, tmp_path)
     rates = [trial.lr for trial in result.trials]
     assert len(rates) == 5
-    assert rates[2:] == pytest.approx([rates[1] * 10, rates[1] * 100, rates[1] * 1000])
+    assert rates[2:] == pytest.approx([rates[1] * 3, rates[1] * 9, rates[1] * 27])
     assert result.lr == max(rates) == result.ranked[0]
     losses = {trial.lr: trial.valid_loss for trial in result.trials}
     assert result.ranked == sorted(losses, key=losses.__getitem__)

@@ -201,13 +201,13 @@ def kenlm(ids: npt.NDArray[Any], held_out: npt.NDArray[Any], arguments: argparse
         print(f"  build_binary {' '.join(extra)} trie, 8 bits  {seconds:.1f} s, {size / entries:.2f} bytes an n-gram")
     import kenlm as module
 
-    begin = time.perf_counter()
+    started = time.perf_counter()
     scorer = module.Model(str(folder / "kenlm.bin"))
-    loaded = time.perf_counter() - begin
+    loaded = time.perf_counter() - started
     line = " ".join(words[held_out])
-    begin = time.perf_counter()
+    started = time.perf_counter()
     scores = [score for score, _, _ in scorer.full_scores(f"w0 {line}", bos=False, eos=False)][1:]
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     print(f"  kenlm, quantized trie: loaded in {loaded:.2f} s, {len(held_out) / seconds / 1e6:.2f} M tokens/s, "
           f"perplexity {10 ** -np.mean(scores):.4f}")  # fmt: skip
     if model.stat().st_size < shutil.disk_usage(folder).free:

@@ -21,7 +21,7 @@ from torch_linguist.errors import DataError
 
 logger = logging.getLogger("torch_linguist.data")
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the files of a cache change their meaning."""
 
 CHECKSUM_LIMIT = 64 * 2**20
@@ -60,6 +60,8 @@ def prepare(
     Raises:
         DataError: the source cannot be read, a split is empty, or the cache cannot be written.
     """
+    for note in corpus.notes():
+        logger.warning("%s: %s", corpus.name, note)
     if tokenizer is not None:
         source = digest("tokenizer", tokenizer.to_json())
     elif tokenizer_trainer is not None:

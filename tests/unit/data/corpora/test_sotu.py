@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from torch_linguist.data import SotuCorpus
-from torch_linguist.data.corpora.corpus import assign_splits
+from torch_linguist.data.corpora.splitting import assign_splits
 from torch_linguist.errors import DataError
 
 

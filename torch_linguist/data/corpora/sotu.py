@@ -24,8 +24,8 @@ class SotuCorpus(Corpus):
 
     def __init__(
         self,
-        valid_fraction: float = 0.1,
-        test_fraction: float = 0.1,
+        valid_fraction: float = 0.05,
+        test_fraction: float = 0.05,
         seed: int = 0,
         max_documents: int | None = None,
         stratify: str | None = None,

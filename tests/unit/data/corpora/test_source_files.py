@@ -53,7 +53,8 @@ def test_ready_splits_stay_apart(names: list[str], pattern: str, tmp_path: Path)
     corpus = TextCorpus(str(tmp_path / pattern))
     for split, name in zip(("train", "valid", "test"), names, strict=True):
         texts = [document.text for document in corpus.documents(split)]
-        assert texts and all(line.startswith(name) for line in "".join(texts).splitlines())
+        assert texts
+        assert all(line.startswith(name) for line in "".join(texts).splitlines())
         assert name in corpus.sources()[split]
     if not pattern:
         assert any("README.txt" in note for note in corpus.notes())
@@ -75,7 +76,7 @@ def test_a_missing_split_comes_from_train(held_out: str, missing: str, tmp_path:
 )
 def test_names_that_are_not_enough_stop(names: list[str], tmp_path: Path) -> None:
     fill(tmp_path, names)
-    with pytest.raises(DataError, match="looks like the ready split .*data.ready_splits=false"):
+    with pytest.raises(DataError, match=r"looks like the ready split .*data.ready_splits=false"):
         find_source_files(tmp_path)
     assert len(find_source_files(tmp_path, ready_splits=False).files) == len(names)
 

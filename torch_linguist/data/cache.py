@@ -66,6 +66,8 @@ def prepare(
     Raises:
         DataError: the source cannot be read, a split is empty, or the cache cannot be written.
     """
+    for note in corpus.notes():
+        logger.warning("%s: %s", corpus.name, note)
     if tokenizer is not None:
         source = digest("tokenizer", tokenizer.to_json())
     elif tokenizer_trainer is not None:

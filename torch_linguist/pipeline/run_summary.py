@@ -71,6 +71,7 @@ def header_facts(
             "documents": corpus.num_documents,
             **{f"{split} tokens": len(corpus.streams[split]) for split in ("train", "valid", "test")},
         },
+        **({"source": dict(plan.corpus.sources())} if plan.corpus.sources() else {}),
         "tokenizer": {
             "name": plan.names.get("tokenizer", type(plan.tokenizer_trainer).__name__),
             "types": corpus.tokenizer.vocab_size,

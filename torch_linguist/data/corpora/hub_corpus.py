@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from torch_linguist.data.corpora.corpus import Corpus, Document, check_blank_lines, checked_counts, digest
 from torch_linguist.data.corpora.hub import hub_fingerprint, hub_rows
-from torch_linguist.data.corpora.tables import row_document
+from torch_linguist.data.corpora.source_files import below_here
+from torch_linguist.data.corpora.tables import row_documents
 from torch_linguist.errors import DataError
 
 _PART = re.compile(r"(\w+)(?:\[(\d*):(\d*)\])?")
@@ -87,8 +88,11 @@ class HubCorpus(Corpus):
         Raises:
             DataError: there is no such folder, or two splits share rows.
         """
-        if path is not None and not Path(path).is_dir():
-            raise DataError(f"data.path={path}: no such folder; give the folder that holds the files of {hub_id}")
+        folder = None if path is None else Path(path).expanduser()
+        if folder is not None and not folder.is_dir():
+            raise DataError(
+                f"data.path={path}: no such folder{below_here(folder)}; give the folder with the files of {hub_id}"
+            )
         self.parts = {
             split: Part.parse(split, text) for split, text in (("train", train), ("valid", valid), ("test", test))
         }
@@ -99,7 +103,7 @@ class HubCorpus(Corpus):
                     "give them parts of their own, such as train[10000:]"
                 )
         self.name = name
-        self.source = hub_id if path is None else path
+        self.source = hub_id if folder is None else str(folder)
         self.own_copy = path is not None
         self.hub_config = hub_config
         self.revision = revision
@@ -123,8 +127,14 @@ class HubCorpus(Corpus):
             begin=part.begin,
             end=part.end,
         )
-        for number, row in enumerate(rows, start=part.begin):
-            yield row_document(row, self.text_column, f"{self.source}, split {part.split}, row {number}")
+        yield from row_documents(rows, self.text_column, f"{self.source}, split {part.split}", first=part.begin)
+
+    def sources(self) -> dict[str, str]:
+        found = {}
+        for split, part in self.parts.items():
+            rows = f"[{part.begin or ''}:{'' if part.end is None else part.end}]"
+            found[split] = f"{self.source} {part.split}{'' if rows == '[:]' else rows}"
+        return found
 
     def fingerprint(self) -> str:
         parts = {split: list(part) for split, part in self.parts.items()}

@@ -1,4 +1,4 @@
-"""Lines and documents out of text files, streamed, with errors that name the place."""
+"""Lines and documents of text files, streamed, with errors that name the place."""
 
 import codecs
 import gzip
@@ -8,70 +8,44 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch_linguist.data.corpora.corpus import SPLITS, digest
+from torch_linguist.data.corpora.corpus import digest
+from torch_linguist.data.corpora.file_formats import HEAD, foreign_format, is_cr_only, marked_encoding
 from torch_linguist.errors import DataError
 
 CONTENT_HASH_LIMIT = 64 * 2**20
-"""Files of up to so many bytes together are fingerprinted by content, larger ones by path, size and time of change."""
+"""Total size in bytes up to which files are fingerprinted by content; larger ones by path, size and time of change."""
 
 DOCUMENT_CHARACTERS = 2**20
-"""A longer file becomes several documents, so that none has to be held in memory as a whole."""
-
-_SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
-_SPLIT_SUFFIXES = (
-    ".txt",
-    ".tokens",
-    ".txt.gz",
-    ".jsonl",
-    ".jsonl.gz",
-    ".json.gz",
-    ".csv",
-    ".csv.gz",
-    ".tsv",
-    ".parquet",
-    ".arrow",
-)
-
-
-def find_split_files(folder: Path) -> dict[str, Path] | None:
-    """The files of a folder with ready splits: `train.txt`, `wiki.train.tokens`, `validation.parquet` and so on.
-
-    Args:
-        folder: where to look.
-
-    Returns:
-        The file of each split; None where a split has no file.
-    """
-    files = {}
-    for split in SPLITS:
-        names = [f"{name}{suffix}" for name in _SPLIT_NAMES[split] for suffix in _SPLIT_SUFFIXES]
-        names += [f"wiki.{split}.tokens", f"wiki.{split}.raw"]
-        found = [folder / name for name in names if (folder / name).is_file()]
-        if not found:
-            return None
-        files[split] = found[0]
-    return files
+"""Length of the documents that a longer file is cut into, so that memory stays bounded."""
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    r"""Lines of a file, without their ``\n``; other line ends of Unicode stay inside a line.
+    r"""Yield the lines of a file without their line ends.
+
+    Lines end in ``\n``, ``\r\n``, or ``\r`` if the file has no other line end. Other line ends of Unicode stay inside a
+    line.
 
     Args:
-        path: the file; it is unpacked where its name ends in `.gz`.
-        encoding: its encoding; a byte order mark of UTF-8 is skipped.
+        path: the file; it is unpacked if its name ends in `.gz`.
+        encoding: encoding of the file; a byte-order mark overrides it.
 
     Raises:
-        DataError: the file cannot be read, or is not text in this encoding.
+        DataError: the file cannot be read, is no text, or is not in this encoding.
     """
-    codec = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     try:
-        with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding=codec, newline="\n") as file:
-            for line in file:
-                yield line.removesuffix("\n")
+        with _open_bytes(path) as raw:
+            head = raw.read(HEAD)
+            raw.seek(0)
+            codec = marked_encoding(head) or encoding
+            if found := foreign_format(head, codec):
+                raise DataError(f"{path}: is {found}")
+            end = "\r" if is_cr_only(head) else "\n"
+            with io.TextIOWrapper(raw, encoding=codec, newline=end) as file:
+                for line in file:
+                    yield line.removesuffix(end).removesuffix("\r")
     except UnicodeError as error:
-        line_number = _undecodable_line(path, codec)
         raise DataError(
-            f"{path}: line {line_number} is not text in {encoding}; "
+            f"{path}: line {_undecodable_line(path, codec)} is not text in {encoding}; "
             "name the file's encoding, such as data.encoding=latin-1"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -81,7 +55,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
 
 
 def group_lines(lines: Iterator[str]) -> Iterator[str]:
-    """Joins lines to texts of bounded length, each line closed by a newline."""
+    """Join lines to texts of bounded length, each line closed by a newline."""
     pending: list[str] = []
     characters = 0
     for line in lines:
@@ -95,7 +69,7 @@ def group_lines(lines: Iterator[str]) -> Iterator[str]:
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Fingerprint of files: of their content, or of path, size and time of change where they are large.
+    """Return a fingerprint of files: of their content, or of path, size and time of change if they are large.
 
     Raises:
         DataError: a file cannot be read.
@@ -108,16 +82,16 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
 
 
 def check_encoding(encoding: str) -> str:
-    """Returns the name, or raises a DataError where Python knows no such encoding."""
+    """Return the name of an encoding, or raise a DataError if Python knows no such encoding of text."""
     try:
-        codecs.lookup(encoding)
+        "".encode(encoding)
     except LookupError:
         raise DataError(f"data.encoding={encoding}: no such encoding; try utf-8, latin-1 or cp1252") from None
     return encoding
 
 
 def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _content_hash(path: Path) -> str:

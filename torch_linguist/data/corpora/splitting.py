@@ -1,12 +1,14 @@
-"""Which document goes to which split: by fraction, stratified by a column, or by a condition on one."""
+"""Assignment of documents to splits: by fraction, stratified by a column, or by a condition on one."""
 
 import logging
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from torch_linguist.data.corpora.corpus import Document, MetadataValue, assign_splits, check_fractions, text_hash
+import numpy as np
+
+from torch_linguist.data.corpora.corpus import HELD_OUT, Document, MetadataValue, text_hash
 from torch_linguist.errors import DataError
 
 logger = logging.getLogger("torch_linguist.data")
@@ -25,14 +27,16 @@ _DROPPED = "dropped"
 
 
 class Condition:
-    """A comparison of a metadata column with a number or a text, such as `year<1900` or `party=Whig`."""
+    """A comparison of a metadata column with a value: `year<1900`, `party=Whig`, `draft=true`.
+
+    Args:
+        text: the condition.
+
+    Raises:
+        DataError: the text is no condition.
+    """
 
     def __init__(self, text: str) -> None:
-        """Reads the condition.
-
-        Raises:
-            DataError: it is none.
-        """
         found = _CONDITION.fullmatch(text)
         if found is None or not found[3]:
             raise DataError(f"data.train_where={text}: no condition; write COLUMN<VALUE, with one of < <= > >= = !=")
@@ -44,7 +48,7 @@ class Condition:
             self._value = value.strip("'\"")
 
     def holds(self, metadata: Mapping[str, MetadataValue]) -> bool:
-        """Whether a document meets the condition; one without a value does not.
+        """Return whether a document meets the condition; one without a value does not.
 
         Raises:
             DataError: there is no such column, or its values cannot be compared with this one.
@@ -52,18 +56,21 @@ class Condition:
         value = column_value(metadata, self.column, f"data.train_where={self.text}")
         if value is None:
             return False
+        compare = _OPERATORS[self._symbol]
         if isinstance(self._value, str):
-            return _OPERATORS[self._symbol](str(value), self._value)
+            if isinstance(value, bool):
+                return compare(str(value).lower(), self._value.lower())
+            return compare(str(value), self._value)
         try:
-            return _OPERATORS[self._symbol](float(value), self._value)
-        except ValueError:
+            return compare(float(value), self._value)
+        except (ValueError, OverflowError):
             raise DataError(
-                f"data.train_where={self.text}: the column {self.column} holds {value!r}, which is no number"
+                f"data.train_where={self.text}: the column {self.column} holds {str(value)[:60]!r}, which is no number"
             ) from None
 
 
 def column_value(metadata: Mapping[str, MetadataValue], column: str, option: str) -> MetadataValue:
-    """The value of a column.
+    """Return the value of a column.
 
     Raises:
         DataError: there is no such column.
@@ -74,7 +81,19 @@ def column_value(metadata: Mapping[str, MetadataValue], column: str, option: str
 
 
 class Splitter:
-    """Deals documents out to train, valid and test; no document, and with `drop_duplicates` no text, is in two."""
+    """Assigns documents to train, valid and test; no document, and with `drop_duplicates` no text, is in two splits.
+
+    Args:
+        valid_fraction: share held out for validation; with `train_where`, of the documents that meet it.
+        test_fraction: share held out for testing; not used with `train_where`.
+        seed: random seed of the draws.
+        stratify: metadata column whose values are spread evenly over the splits.
+        train_where: condition: documents that meet it train and validate, the rest test.
+        drop_duplicates: whether of documents with the same text only the first is kept.
+
+    Raises:
+        DataError: a value is out of its range.
+    """
 
     def __init__(
         self,
@@ -85,20 +104,7 @@ class Splitter:
         train_where: str | None = None,
         drop_duplicates: bool = False,
     ) -> None:
-        """Sets how.
-
-        Args:
-            valid_fraction: share held out for validation; with `train_where`, of the documents that meet it.
-            test_fraction: share held out for testing; not used with `train_where`.
-            seed: of the draws.
-            stratify: a metadata column whose values are spread over the splits alike.
-            train_where: a condition: what meets it is for training and validation, the rest tests.
-            drop_duplicates: keep only the first of documents with the same text.
-
-        Raises:
-            DataError: a value is out of its range.
-        """
-        check_fractions(valid_fraction, test_fraction)
+        _check_fractions(valid_fraction, test_fraction)
         self.valid_fraction, self.test_fraction, self.seed = valid_fraction, test_fraction, seed
         self.stratify, self.drop_duplicates = stratify, drop_duplicates
         self.condition = None if train_where is None else Condition(train_where)
@@ -111,18 +117,19 @@ class Splitter:
 
     @property
     def looks_at_documents(self) -> bool:
-        """Whether more than the number of documents is needed."""
+        """Whether the splits depend on the documents, not on their number alone."""
         return self.stratify is not None or self.condition is not None or self.drop_duplicates
 
-    def assign(self, documents: Iterable[Document], name: str) -> list[str]:
-        """The split of each document, in order; something else than a split's name for those that are dropped.
+    def assign(self, documents: Iterable[Document], name: str, held_out: Sequence[str] = HELD_OUT) -> list[str]:
+        """Return the split of each document, in order; dropped documents get a name that is no split.
 
         Args:
-            documents: are read once; only a few bytes of each are kept.
-            name: of the corpus, for the messages.
+            documents: read once; only a few bytes of each are kept.
+            name: name of the corpus, for messages.
+            held_out: splits that are held out.
 
         Raises:
-            DataError: there are too few documents for three splits, or a column is missing.
+            DataError: there are too few documents, or a column is missing.
         """
         training: list[bool] = []
         strata: list[MetadataValue] = []
@@ -144,26 +151,63 @@ class Splitter:
         candidates = [index for index in range(len(assigned)) if training[index] and not duplicate[index]]
         if strata:
             candidates.sort(key=lambda index: _sort_key(strata[index]))
-        self._deal(candidates, assigned, name)
+        self._deal(candidates, assigned, name, held_out)
         return assigned
 
-    def _deal(self, candidates: list[int], assigned: list[str], name: str) -> None:
-        wanted = 3 if self.condition is None else 2
-        if len(candidates) < wanted or (self.condition is not None and "test" not in self._left(candidates, assigned)):
+    def _deal(self, candidates: list[int], assigned: list[str], name: str, held_out: Sequence[str]) -> None:
+        """Assign the candidates; with a condition, all others are for testing already."""
+        tested = {index for index, split in enumerate(assigned) if split == "test"} - set(candidates)
+        splits = ["train", *(split for split in held_out if self.condition is None or split == "valid")]
+        if len(candidates) < len(splits) or (self.condition is not None and not tested):
             where = "" if self.condition is None else f" data.train_where={self.condition.text} is met by"
             raise DataError(
                 f"{name}:{where} {len(candidates)} of {len(assigned)} documents; "
-                "each of train, valid and test takes at least one"
+                f"each of {' and '.join(', '.join(['train', *held_out]).rsplit(', ', 1))} takes at least one"
             )
-        test_fraction = self.test_fraction if self.condition is None else 0.0
-        for index, split in zip(
-            candidates, assign_splits(len(candidates), self.valid_fraction, test_fraction, self.seed), strict=True
-        ):
+        fractions = {"valid": self.valid_fraction, "test": self.test_fraction}
+        valid, test = (fractions[split] if split in splits else 0.0 for split in HELD_OUT)
+        for index, split in zip(candidates, assign_splits(len(candidates), valid, test, self.seed), strict=True):
             assigned[index] = split
 
-    def _left(self, candidates: list[int], assigned: list[str]) -> Iterator[str]:
-        chosen = set(candidates)
-        return (split for index, split in enumerate(assigned) if index not in chosen)
+
+def assign_splits(count: int, valid_fraction: float, test_fraction: float, seed: int) -> list[str]:
+    """Assign ordered documents to splits so that each split is spread evenly over that order.
+
+    The documents are cut into as many runs of neighbors as validation documents are wanted, and one of each run is
+    drawn; then the rest likewise for test. Ordered by year, every split covers all years alike.
+
+    Args:
+        count: number of documents, at least one a split.
+        valid_fraction: share of validation documents; at least one is drawn, none if it is 0.
+        test_fraction: share of test documents; at least one is drawn, none if it is 0.
+        seed: random seed of the draws.
+
+    Returns:
+        The split of each document.
+    """
+    generator = np.random.default_rng(seed)
+    assigned = ["train"] * count
+    remaining = np.arange(count)
+    for split, fraction in (("valid", valid_fraction), ("test", test_fraction)):
+        if fraction == 0:
+            continue
+        wanted = min(max(1, round(count * fraction)), len(remaining) - 1)
+        drawn = [int(generator.choice(run)) for run in np.array_split(remaining, wanted)]
+        for index in drawn:
+            assigned[index] = split
+        remaining = np.setdiff1d(remaining, drawn)
+    return assigned
+
+
+def _check_fractions(valid_fraction: float, test_fraction: float) -> None:
+    for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
+        if not 0 < value < 1:
+            raise DataError(f"data.{name}={value}: must be greater than 0 and less than 1")
+    if valid_fraction + test_fraction >= 1:
+        raise DataError(
+            f"data.valid_fraction={valid_fraction} and data.test_fraction={test_fraction}: "
+            "together they must be less than 1, or nothing is left to train on"
+        )
 
 
 def _sort_key(value: MetadataValue) -> tuple[int, float, str]:

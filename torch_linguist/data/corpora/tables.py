@@ -4,33 +4,28 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch_linguist.data.corpora.corpus import Document, MetadataValue
 from torch_linguist.data.corpora.reading import read_lines
+from torch_linguist.data.corpora.source_files import table_suffix
 from torch_linguist.errors import DataError
 
-TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,17})(\.\d{1,30})?([eE][-+]?\d{1,3})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WHOLE_NUMBERS = range(-(2**63), 2**63)
 _ROWS = 256
 
 
-def table_suffix(path: Path) -> str | None:
-    """The kind of a table by its name, `.gz` left out; None for any other file."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    return suffix if suffix in TABLE_SUFFIXES else None
-
-
 def read_documents(path: Path, text_column: str, encoding: str = "utf-8") -> Iterator[Document]:
-    """The rows of a table: one column is the text, every other one metadata.
+    """Yield the rows of a table as documents: one column is the text, every other one metadata.
 
     Args:
         path: .jsonl (or .json with an object a line), .csv, .tsv, each also with .gz; .parquet or .arrow.
-        text_column: name of the column with the text; a row without a value there is an empty document.
-        encoding: of .jsonl and .csv.
+        text_column: name of the column with the text. A row without a value there is an empty document.
+        encoding: encoding of .jsonl, .csv and .tsv.
 
     Raises:
         DataError: the file cannot be read, is damaged, or has no such column.
@@ -38,48 +33,87 @@ def read_documents(path: Path, text_column: str, encoding: str = "utf-8") -> Ite
     suffix = table_suffix(path)
     if suffix in (".parquet", ".arrow"):
         rows = _binary_rows(path, suffix)
-    elif suffix in (".csv", ".tsv"):
-        rows = _csv_rows(path, encoding, "\t" if suffix == ".tsv" else ",")
+    elif suffix == ".csv":
+        rows = _csv_rows(path, encoding)
+    elif suffix == ".tsv":
+        rows = _named_rows(path, ((line.split("\t"), number) for number, line in _lines(path, encoding)))
     else:
         rows = _json_rows(path, encoding)
-    for number, row in enumerate(rows, start=1):
-        yield row_document(row, text_column, f"{path}: row {number}")
+    return row_documents(rows, text_column, str(path))
 
 
-def row_document(row: Mapping[str, Any], text_column: str, place: str) -> Document:
-    """A document out of a row.
+def row_documents(
+    rows: Iterable[Mapping[str, Any]], text_column: str, place: str, first: int = 1
+) -> Iterator[Document]:
+    r"""Yield a document for each row. Line ends become ``\n``; a row without text is an empty document.
+
+    Args:
+        rows: values by column.
+        text_column: name of the column with the text.
+        place: where the rows come from, for error messages.
+        first: number of the first row.
 
     Raises:
-        DataError: there is no such column, or it holds no text.
+        DataError: no row has such a column, or a value of it is no text.
     """
-    if text_column not in row:
+    found, names = False, dict[str, None]()
+    number = first - 1
+    for number, row in enumerate(rows, start=first):
+        found = found or text_column in row
+        if not found:
+            names |= dict.fromkeys(map(str, row))
+        yield _document(row, text_column, f"{place}, row {number}")
+    if number >= first and not found:
         raise DataError(
-            f"data.text_column={text_column}: {place} has no such column; there are {', '.join(map(str, row))}"
+            f"data.text_column={text_column}: {place}, row {first} has no such column; there are {', '.join(names)}"
         )
-    text = row[text_column]
+
+
+def _document(row: Mapping[str, Any], text_column: str, place: str) -> Document:
+    text = row.get(text_column)
     if text is not None and not isinstance(text, str):
         raise DataError(
             f"data.text_column={text_column}: {place} holds {type(text).__name__} there and no text; "
             f"choose another of {', '.join(map(str, row))}"
         )
-    metadata = {str(name): _plain(value) for name, value in row.items() if name != text_column}
+    if text and not text.isascii() and _SURROGATE.search(text):
+        raise DataError(
+            f"{place}: holds half a surrogate pair (\\ud800 to \\udfff), which is no character; mend the text"
+        )
+    if text and "\r" in text:
+        text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    metadata = {_clean(str(name)): _plain(value) for name, value in row.items() if name != text_column}
     return Document(text or "", metadata)
 
 
 def _plain(value: Any) -> MetadataValue:
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, str):
+        return _clean(value)
+    if value is None or isinstance(value, float | bool):
         return value
+    if isinstance(value, int):
+        return value if value in _WHOLE_NUMBERS else str(value)
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+        return _clean(json.dumps(value, ensure_ascii=False, default=str))
+    return _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(read_lines(path, encoding), start=1) if line.strip("\r"))
 
 
 def _json_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(read_lines(path, encoding), start=1):
+    for number, line in _lines(path, encoding):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+        except RecursionError:
+            raise DataError(f"{path}: line {number} is nested too deeply; it must hold one plain object") from None
         except ValueError as error:
             raise DataError(f"{path}: line {number} is no JSON ({error}); it must hold one object a line") from error
         if not isinstance(row, dict):
@@ -87,27 +121,51 @@ def _json_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def _csv_rows(path: Path, encoding: str, delimiter: str) -> Iterator[Mapping[str, Any]]:
+def _csv_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader((f"{line}\n" for line in read_lines(path, encoding)), delimiter=delimiter)
-    names = next(rows, None)
+    reader = csv.reader((f"{line}\n" for line in read_lines(path, encoding)), strict=True)
+
+    def rows() -> Iterator[tuple[list[str], int]]:
+        begin = 1
+        while True:
+            begin = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    raise DataError(
+                        f"{path}: the row that begins on line {begin} opens a quotation mark and never closes it"
+                    ) from error
+                raise DataError(
+                    f"{path}: line {reader.line_num} is no CSV ({error}); double quotation marks inside quoted text"
+                ) from error
+            yield row, reader.line_num
+
+    return _named_rows(path, rows())
+
+
+def _named_rows(path: Path, rows: Iterator[tuple[Sequence[str], int]]) -> Iterator[Mapping[str, Any]]:
+    """Rows by the names in the first one; numbers where values look like numbers, but in the text itself."""
+    names, _ = next(rows, (None, 0))
     if names is None:
         raise DataError(f"{path}: the file is empty; it must begin with the names of its columns")
-    try:
-        for row in rows:
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise DataError(
-                    f"{path}: line {rows.line_num} has {len(row)} fields, the first line names {len(names)}; "
-                    "put texts with commas or newlines in quotes"
-                )
-            yield _CsvRow(zip(names, row, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}: line {rows.line_num} is no CSV ({error})") from error
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if list(names).count(name) > 1)
+        raise DataError(f"{path}: names the column {doubled!r} twice; give each column a name of its own")
+    for row, line in rows:
+        if not row:
+            continue
+        if len(row) != len(names):
+            raise DataError(
+                f"{path}: line {line} has {len(row)} fields, the first line names {len(names)}; "
+                "put texts with commas or newlines in quotes"
+            )
+        yield _TextRow(zip(names, row, strict=True))
 
 
-class _CsvRow(dict[str, Any]):
+class _TextRow(dict[str, Any]):
     """A row whose metadata are numbers where they look like numbers; the text stays what it is."""
 
     def items(self) -> Any:
@@ -136,7 +194,9 @@ def _binary_rows(path: Path, suffix: str) -> Iterator[Mapping[str, Any]]:
             for batch in _arrow_batches(pa, source):
                 for start in range(0, batch.num_rows, _ROWS):
                     yield from batch.slice(start, _ROWS).to_pylist()
-    except (pa.ArrowException, OSError, zlib.error) as error:
+    except (pa.ArrowException, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as {suffix[1:]} ({reason}); get the file anew") from error
 

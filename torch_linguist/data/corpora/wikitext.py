@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch_linguist.data.corpora.corpus import SPLITS, Corpus, Document, checked_counts, digest
 from torch_linguist.data.corpora.hub import hub_fingerprint, hub_rows
-from torch_linguist.data.corpora.reading import files_fingerprint, find_split_files, read_lines
-from torch_linguist.data.corpora.tables import table_suffix
+from torch_linguist.data.corpora.reading import files_fingerprint, read_lines
+from torch_linguist.data.corpora.source_files import below_here, find_source_files, table_suffix
 from torch_linguist.errors import DataError
 
 _TITLE = re.compile(r" = ([^=].*[^=]|[^=]) = \Z")
@@ -51,7 +51,7 @@ class WikiTextCorpus(Corpus):
         self.hub_id = hub_id
         self.hub_config = hub_config
         self.revision = revision
-        self.files = None if path is None else _local_files(Path(path))
+        self.files = None if path is None else _local_files(Path(path).expanduser())
         self.own_copy = path is not None
         self.expected = checked_counts(expected)
 
@@ -65,6 +65,11 @@ class WikiTextCorpus(Corpus):
         if self.files is None:
             return hub_fingerprint(self.hub_id, self.hub_config, self.revision)
         return digest("wikitext", files_fingerprint([self.files[split] for split in SPLITS]))
+
+    def sources(self) -> dict[str, str]:
+        if self.files is None:
+            return {"hub": f"{self.hub_id} {self.hub_config}"}
+        return {split: file.name for split, file in self.files.items()}
 
     def _hub_lines(self, split: str) -> Iterator[str]:
         """The hub's rows are the lines, newline included; of an empty line, which is one blank, it kept nothing."""
@@ -98,11 +103,16 @@ def articles(lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _local_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"data.path={folder}: no such folder; give the folder that holds the three files of WikiText")
-    files = find_split_files(folder)
-    if files is None or any(table_suffix(file) for file in files.values()):
+        raise DataError(
+            f"data.path={folder}: no such folder{below_here(folder)}; give the folder that holds the files of WikiText"
+        )
+    try:
+        files = find_source_files(folder, ready_splits=True).splits or {}
+    except DataError:
+        files = {}
+    if files.keys() != set(SPLITS) or any(len(own) > 1 or table_suffix(own[0]) for own in files.values()):
         raise DataError(
             f"data.path={folder}: must hold train.txt, valid.txt and test.txt, or wiki.train.tokens, "
             "wiki.valid.tokens and wiki.test.tokens"
         )
-    return files
+    return {split: own[0] for split, own in files.items()}

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from torch_linguist.data import SotuCorpus
-from torch_linguist.data.corpora.corpus import assign_splits
+from torch_linguist.data.corpora.splitting import assign_splits
 from torch_linguist.errors import DataError
 
 
@@ -15,7 +15,7 @@ def documents() -> dict[str, list[dict[str, object]]]:
 
 
 def test_every_address_is_in_one_split(documents: dict[str, list[dict[str, object]]]) -> None:
-    assert {split: len(rows) for split, rows in documents.items()} == {"train": 199, "valid": 25, "test": 25}
+    assert {split: len(rows) for split, rows in documents.items()} == {"train": 225, "valid": 12, "test": 12}
     names = [row["document"] for rows in documents.values() for row in rows]
     assert len(set(names)) == len(names) == 249
 
@@ -26,7 +26,8 @@ def test_the_splits_cover_the_years_alike(documents: dict[str, list[dict[str, ob
     assert max(medians.values()) - min(medians.values()) < 12
     for split in ("valid", "test"):
         values = sorted(map(int, map(str, years[split])))
-        assert max(later - earlier for earlier, later in pairwise(values)) <= 25
+        # One document of each of twelve runs of some 20 years: two neighbors are at most two runs apart.
+        assert max(later - earlier for earlier, later in pairwise(values)) <= 40
 
 
 def test_metadata(documents: dict[str, list[dict[str, object]]]) -> None:

@@ -179,8 +179,8 @@ CHILDREN = {"build": build, "load": load, "arpa": arpa}
 def kenlm(ids: npt.NDArray[Any], held_out: npt.NDArray[Any], arguments: argparse.Namespace, folder: Path) -> None:
     words = np.array([f"w{index}" for index in range(VOCABULARY)])
     with (folder / "train.txt").open("w") as file:
-        for begin in range(0, len(ids), 1 << 20):
-            file.write(" ".join(words[ids[begin : begin + (1 << 20)]]) + " ")
+        for first in range(0, len(ids), 1 << 20):
+            file.write(" ".join(words[ids[first : first + (1 << 20)]]) + " ")
         file.write("\n")
     temporary, model = folder / "temporary", folder / "kenlm.arpa"
     common = ["-o", str(ORDER), "-S", f"{arguments.memory}M", "-T", f"{temporary}/"]
@@ -194,11 +194,11 @@ def kenlm(ids: npt.NDArray[Any], held_out: npt.NDArray[Any], arguments: argparse
     for extra in ([], ["-a", "64"]):
         binary = folder / "kenlm.bin"
         program = [str(arguments.kenlm / "build_binary"), "-q", "8", "-b", "8", *extra, "-T", f"{temporary}/", "trie"]
-        seconds, _ = timed([*program, str(model), str(binary)])
+        taken, _ = timed([*program, str(model), str(binary)])
         with model.open() as file:
             entries = sum(int(line.split("=")[1]) for line in (next(file) for _ in range(ORDER + 1)) if "=" in line)
         size = binary.stat().st_size
-        print(f"  build_binary {' '.join(extra)} trie, 8 bits  {seconds:.1f} s, {size / entries:.2f} bytes an n-gram")
+        print(f"  build_binary {' '.join(extra)} trie, 8 bits  {taken:.1f} s, {size / entries:.2f} bytes an n-gram")
     import kenlm as module
 
     started = time.perf_counter()
@@ -212,8 +212,8 @@ def kenlm(ids: npt.NDArray[Any], held_out: npt.NDArray[Any], arguments: argparse
           f"perplexity {10 ** -np.mean(scores):.4f}")  # fmt: skip
     if model.stat().st_size < shutil.disk_usage(folder).free:
         exact = module.Model(str(model))
-        scores = [score for score, _, _ in exact.full_scores(f"w0 {line}", bos=False, eos=False)][1:]
-        print(f"  kenlm, ARPA of lmplz: perplexity {10 ** -np.mean(scores):.4f}")
+        exact_scores = [score for score, _, _ in exact.full_scores(f"w0 {line}", bos=False, eos=False)][1:]
+        print(f"  kenlm, ARPA of lmplz: perplexity {10 ** -np.mean(exact_scores):.4f}")
 
 
 def timed(command: list[str]) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from torch_linguist.data import TokenizedCorpus
 from torch_linguist.evaluation.baselines import ngram_nll, unigram_score
 from torch_linguist.evaluation.mixture_scoring import fitted_weights, mixed_nll
 from torch_linguist.evaluation.scoring import Score, stream_nll
-from torch_linguist.evaluation.slices import frequency_bands
 from torch_linguist.evaluation.uncertainty import Interval, paired_difference, parts_of
 from torch_linguist.model import LanguageModel
 
@@ -120,6 +119,9 @@ def _where(own: Floats, other: Floats, corpus: TokenizedCorpus) -> str:
     whole = paired_difference(parts.sums(own), parts.sums(other), parts.lengths)
     if _contains_zero(whole.interval):
         return f" within the noise (95% interval {whole.interval.low:+.2f} to {whole.interval.high:+.2f} nats)"
+    # pandas, which slices are made of, is not needed before the end of a run.
+    from torch_linguist.evaluation.slices import frequency_bands
+
     bands = frequency_bands(np.asarray(stream.ids).astype(np.int64), corpus.token_counts())
     gains = np.sign(whole.mean) * (own - other)
     totals = np.bincount(bands.codes, gains, minlength=len(bands.labels))

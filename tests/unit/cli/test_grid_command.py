@@ -35,6 +35,8 @@ if order == "kill": os.kill(os.getpid(), signal.SIGKILL)
 if order == "fail": sys.exit("error: nothing good")
 folder.mkdir(exist_ok=True)
 (folder / "config.yaml").touch()
+running = {"running": {"stage": "fit", "tables": ["metrics.csv"]}}
+(folder / "progress.json").write_text(json.dumps(running))
 lr, seed = float(values.get("optim.lr", 0.003)), int(values.get("seed", 1))
 loss = 3 + abs(math.log10(lr) + 2.5) + 0.01 * seed ** 2
 if values.get("model") == "gru": loss += 0.5

@@ -49,7 +49,7 @@ from torch_linguist.trainer import (
 )
 from torch_linguist.trainer.loop import Loop
 
-TIMED = {"seconds", "training_seconds", "checkpoint_seconds", "tokens_per_second"}
+TIMED = {"seconds", "training_seconds", "overhead_seconds", "checkpoint_seconds", "tokens_per_second"}
 
 
 class Events:
@@ -206,7 +206,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         name: plain(read_checkpoint(folder / "checkpoints" / name)) for name in ("best.pt", "last.pt")
     }
     tables = ("metrics.csv", "overfit.csv", "lr_finder.csv", "lr_trials.csv", "grid.csv")
-    found |= {name: rows(folder / name) for name in tables}
+    # A finder that suggests nothing runs no trials.
+    found |= {name: rows(folder / name) for name in tables if (folder / name).is_file()}
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     kept = ("status", "lr", "weight_decay", "valid", "test")
     found["summary"] = {key: summary[key] for key in kept} | {"stages": list(summary["stages"])}

@@ -138,9 +138,9 @@ def test_adaptation_is_tuned_on_valid(here: Path, capsys: pytest.CaptureFixture[
 
 def test_a_window_is_printed_and_can_be_chosen(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert eval_command.main(["outputs/transformer", "--stride", "3"]) == 0
-    assert "transformer: windows of 16 tokens, stride 3" in capsys.readouterr().out
+    assert "transformer: windows of 32 tokens, stride 3" in capsys.readouterr().out
     assert eval_command.main(["outputs/transformer"]) == 0
-    assert "transformer: windows of 16 tokens, stride 8" in capsys.readouterr().out
+    assert "transformer: windows of 32 tokens, stride 16" in capsys.readouterr().out
 
 
 def test_the_newest_run_in_four_formats(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_the_smallest_corpus_has_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("model=lstm", "tl-explore looks at text alone"),
+        ("model=lstm", "tl-explore takes only data=…, tokenizer=… and their keys"),
         ("explore.tops=3", "nearest: explore.top"),
         ("explore.top=0", "must be at least 1"),
         ("data=sotuu", "nearest: sotu"),

@@ -104,7 +104,7 @@ def test_a_run_outlives_its_reader(folder: Path) -> None:
     process.stdout.close()  # As `| head -1` does.
     told = process.stderr.read()
     assert (process.wait(), summary(folder / "outputs" / "watched")["status"]) == (0, "finished"), told
-    assert told == "nobody reads the output any more; the run goes on, see its folder\n"
+    assert told == "nobody reads the output any more; the run continues, see its folder\n"
 
 
 def test_a_run_that_is_going_on_is_not_taken_up_twice(folder: Path) -> None:

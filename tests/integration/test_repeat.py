@@ -60,7 +60,7 @@ def test_a_run_that_a_clock_ended_is_repeated_by_the_command_it_holds(
     assert "max_steps: 3" in printed
     assert "seed: 5" in printed
     assert train.main(["--config-dir", "outputs/first", "model=lstm"]) == 2
-    assert "model=lstm: the run in outputs/first has model=rnn" in capsys.readouterr().err
+    assert "model=lstm: the run in outputs/first keeps model=rnn" in capsys.readouterr().err
     assert train.main(["--config-dir", "outputs/first", "--config-dir", "outputs/first-2"]) == 2
 
 

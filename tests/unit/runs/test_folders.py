@@ -79,9 +79,9 @@ def test_what_resume_means(tmp_path: Path) -> None:
     assert find_resumed("auto", tmp_path, "older") == older
     assert find_resumed("auto", tmp_path, "other") is None
     assert find_resumed(str(older), tmp_path, None) == older
-    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run that could go on"):
+    with pytest.raises(LinguistError, match=r"^resume=true: .*other holds no run that can continue"):
         find_resumed(True, tmp_path, "other")
-    with pytest.raises(LinguistError, match=r"is no run folder with config\.yaml and progress\.json"):
+    with pytest.raises(LinguistError, match=r"is not a run folder with config\.yaml and progress\.json"):
         find_resumed(str(tmp_path / "newest"), tmp_path, None)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
@@ -75,15 +74,14 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
                 "facts": [(name, one.summary[name]) for name in FACTS if one.summary.get(name) is not None],
                 "curves": _picture(one.curves),
                 "weights_id": weights_id,
-                # Letters, digits and + / = alone.
-                "weights": Markup(packed),
+                "weights": packed,
             }
         )
     template = Environment(autoescape=True).from_string((assets / "page.html.j2").read_text(encoding="utf-8"))
     page = template.render(
         title=" and ".join(one.label for one in models),
-        style=Markup((assets / "style.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+        style=(assets / "style.css").read_text(encoding="utf-8"),
+        script="\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS),
         data=_script_json({"runs": data}),
         prompt=prompt,
         runs=shown,
@@ -92,9 +90,9 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
     return path.stat().st_size
 
 
-def _script_json(value: Any) -> Markup:
+def _script_json(value: Any) -> str:
     """JSON inside a script element, where `<` must not begin a tag."""
-    return Markup(json.dumps(value, ensure_ascii=False).replace("<", "\\u003c"))
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _scores(summary: Mapping[str, Any]) -> list[dict[str, str]]:

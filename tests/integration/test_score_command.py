@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kenlm
 import pytest
 
 from torch_linguist.checkpoint import load_run
@@ -43,6 +42,7 @@ def test_an_ngram_scores_lines_as_kenlm_does(runs: Path, tmp_path: Path, capsys:
     run = load_run(runs / "counted")
     assert isinstance(run.model, NGramModel)
     write_arpa(run.model, run.tokenizer.tokens, tmp_path / "model.arpa")
+    kenlm = pytest.importorskip("kenlm")
     reference = kenlm.Model(str(tmp_path / "model.arpa"))
     for line, ours in zip(lines, found, strict=True):
         words, total = [*line.split(), "<eos>"], 0.0

@@ -77,8 +77,8 @@ def results_block(record: dict[str, Any] | None) -> str:
         minutes, seconds = divmod(round(record["seconds"]), 60)
         versions = record["versions"]
         parts.append(
-            f"The default run (seed {record['seed']}, {minutes} min {seconds} s on two cores, "
-            f"torch {versions['torch']}) ends with these scores:\n"
+            f"The stages of the default run (seed {record['seed']}, two cores, torch {versions['torch']}) took "
+            f"{minutes} min {seconds} s and end with these scores:\n"
         )
         parts.append(score_table(record))
         quoted = "\n>\n".join(f"> {' '.join(text.split())}" for text in record["continuations"])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.errors import ConfigError
 from torch_linguist.runs.folders import find_run, run_labels
 
@@ -93,8 +93,9 @@ def _score(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
     _check(arguments, parser)
-    folders = [Path(name) for name in arguments.arguments if Path(name).is_dir()]
-    files = [name for name in arguments.arguments if not Path(name).is_dir()]
+    named = {name: _is_run(name, arguments.output_dir) for name in arguments.arguments}
+    folders = [Path(name) for name, is_run in named.items() if is_run]
+    files = [name for name, is_run in named.items() if not is_run]
     for name in files:
         if name != "-" and not Path(name).is_file():
             raise ConfigError(f"{name}: there is no such run folder or file")
@@ -112,6 +113,11 @@ def _score(argv: list[str]) -> int:
     if arguments.nbest:
         return _nbest(scorers, arguments)
     return _texts(scorers, files or ["-"], arguments)
+
+
+def _is_run(name: str, output_dir: Path) -> bool:
+    """Whether an argument is a folder, or the name of one under `output_dir`; a file of that name comes first."""
+    return Path(name).is_dir() or (not Path(name).exists() and (output_dir / name).is_dir())
 
 
 def _check(arguments: Namespace, parser: ArgumentParser) -> None:
@@ -298,7 +304,7 @@ def _shown(items: Iterable[T], unit: str) -> Iterator[T]:
 
 
 def _tell(message: str) -> None:
-    print(message, file=sys.stderr)
+    say(message, to_stderr=True)
 
 
 def _tell_counts(reader: "RecordReader") -> None:

@@ -158,7 +158,7 @@ class Batches(ABC):
 
 
 class ContiguousBatches(Batches):
-    """B parallel streams; each batch goes on where the one before ended, so that a state can be carried.
+    """B parallel streams; each batch continues where the one before ended, so that a state can be carried.
 
     In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into B equal streams; a
     tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T. The

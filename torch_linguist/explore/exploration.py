@@ -61,7 +61,7 @@ def explore(
         name: of the folder; None for `explore-`, the corpus and the time.
         settings: how much is read and shown.
         seed: of the samples and permutations.
-        report: is told what happens, line by line.
+        report: called with each progress message, one line at a time.
         config_text: configuration to keep in the folder as `explore.yaml`; None for none.
         commands: commands to suggest at the end of the page, as (command, purpose).
 

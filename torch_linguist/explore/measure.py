@@ -96,7 +96,7 @@ def measure(
         tokenizer_trainer: makes the tokenizer.
         settings: how much is read.
         seed: of the samples.
-        report: is told what happens.
+        report: called with each progress message, one line at a time.
 
     Raises:
         DataError: the corpus cannot be read, or a split is empty.

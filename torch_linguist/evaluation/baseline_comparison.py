@@ -58,6 +58,7 @@ def compare_with_baselines(
     baselines: bool = True,
     chunk_length: int = 4096,
     stride: int | None = None,
+    precision: str = "fp32",
 ) -> BaselineComparison:
     """Score a model on valid and test, and compare it with its baselines.
 
@@ -69,15 +70,17 @@ def compare_with_baselines(
         baselines: whether to score baselines at all.
         chunk_length: see `score`.
         stride: see `score`.
+        precision: see `score`.
 
     Raises:
         LinguistError: see `score`.
     """
     nll, own = {}, {}
     for split in SPLITS:
-        parts = list(stream_nll(model, corpus.streams[split], chunk_length=chunk_length, stride=stride))
+        stream = corpus.streams[split]
+        parts = list(stream_nll(model, stream, chunk_length=chunk_length, stride=stride, precision=precision))
         nll[split] = np.concatenate(parts)
-        own[split] = Score.of(sum(float(part.sum()) for part in parts), corpus.streams[split])
+        own[split] = Score.of(sum(float(part.sum()) for part in parts), stream)
     if not baselines:
         return BaselineComparison(own)
     counts = corpus.token_counts()

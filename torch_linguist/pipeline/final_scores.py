@@ -9,7 +9,7 @@ from torch_linguist.model import LanguageModel
 
 
 def final_comparison(
-    model: LanguageModel, corpus: TokenizedCorpus, settings: ScoreSettings, name: str, baselines: bool
+    model: LanguageModel, corpus: TokenizedCorpus, settings: ScoreSettings, precision: str, name: str, baselines: bool
 ) -> BaselineComparison:
     """Score the best model on valid and test, and compare it with its baselines.
 
@@ -19,6 +19,7 @@ def final_comparison(
         model: the best model.
         corpus: token streams.
         settings: how to score.
+        precision: precision of the matrix products, `fp32` or `bf16`.
         name: name of the model.
         baselines: whether to score baselines at all.
     """
@@ -31,6 +32,7 @@ def final_comparison(
         baselines=baselines,
         chunk_length=settings.chunk_length,
         stride=settings.stride,
+        precision=precision,
     )
 
 

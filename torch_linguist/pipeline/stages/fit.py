@@ -135,7 +135,10 @@ class FitStage(Stage):
             return
         best, corpus, plan, summary = context.best_model(), context.training.corpus, context.plan, context.summary
         name = plan.names.get("model", type(best).__name__)
-        found = final_comparison(best, corpus, plan.score, name, baselines=not context.stop())
+        precision = context.training.settings.precision if plan.score.precision == "training" else plan.score.precision
+        if precision == "bf16":
+            context.callbacks.noted("scores: products in bfloat16 (score.precision); tl-eval scores in fp32")
+        found = final_comparison(best, corpus, plan.score, precision, name, baselines=not context.stop())
         context.results.scores, context.results.verdict = found.rows(name), found.verdict
         summary.update(as_dicts(found.own))
         summary["baselines"] = {baseline: as_dicts(scores) for baseline, scores in found.baselines.items()}

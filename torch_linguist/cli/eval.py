@@ -13,9 +13,9 @@ from torch_linguist.runs.folders import create_run_folder, run_labels
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from torch_linguist.evaluation.run_evaluation import ScoredModel
+    from torch_linguist.evaluation.run_evaluation import RunOnCorpus, ScoredModel
 
-SPLITS = ("valid", "test")
+SPLITS = ("valid", "test", "all")
 
 EXAMPLES = """\
 examples:
@@ -24,6 +24,7 @@ examples:
   tl-eval lstm gru                            side by side, with a paired significance test
   tl-eval lstm ngram --mix                    both, and their linear mixture with weights fitted on valid
   tl-eval lstm --data my_texts/               another corpus, with the tokenizer of the run
+  tl-eval lstm --data my_texts/ --split all   every word of it, not its test split alone
   tl-eval a b --data sotu wikitext2:FOLDER text:my_texts/
                                               the matrix of runs and corpora: table, CSV and heatmap
   tl-eval lstm --cache --dynamic              also with a continuous cache, and with dynamic evaluation
@@ -50,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-eval", "Scores the best models of runs.", EXAMPLES)
     add_runs(parser)
-    parser.add_argument("--split", nargs="+", choices=SPLITS, default=["test"], help="splits to score (default: test)")
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        choices=SPLITS,
+        default=["test"],
+        help="splits to score; all, with --data, is the whole of another corpus (default: test)",
+    )
     parser.add_argument("--data", nargs="+", metavar="NAME", default=[None], help=DATA_HELP)
     add_trust(parser)
     parser.add_argument("--mix", action="store_true", help="also score their linear mixture, weights by EM on valid")
@@ -88,6 +95,8 @@ def _eval(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
     folders = find_runs(arguments)
+    if "all" in arguments.split and None in arguments.data:
+        parser.error("--split all: takes --data, since a run's own corpus holds the text that it was trained on")
     if arguments.mix and len(folders) < 2:
         parser.error("--mix: takes two runs or more")
     entries = _scores(folders, arguments)
@@ -140,8 +149,16 @@ def _scores(folders: Sequence[Path], arguments: Namespace) -> "list[ScoredModel]
             RunOnCorpus.prepare(label, run, find_corpus(spec, run.folder, trusted=arguments.trust_data), name)
             for label, run in zip(run_labels(folders), runs, strict=True)
         ]
+        if spec is not None and arguments.split == ["test"]:
+            _say_share(prepared[0])
         entries += evaluate_runs(prepared, settings, say)
     return entries
+
+
+def _say_share(run: "RunOnCorpus") -> None:
+    """Say how much of another corpus its test split is."""
+    total = sum(stream.words for stream in run.corpus.streams.values())
+    say(f"{run.corpus_name}: test is {run.corpus.test.words:,} of {total:,} words; --split all scores all of them")
 
 
 def _write(console: "Console", entries: "list[ScoredModel]", arguments: Namespace) -> None:

@@ -4,7 +4,7 @@ Shape legend: N tokens of a split, V vocabulary.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +116,22 @@ class TokenizedCorpus:
         """The stream that is looked at in the end."""
         return self.streams["test"]
 
+    def stream(self, split: str) -> TokenStream:
+        """Return the stream of a split; `all` is every split in order, as one stream without metadata."""
+        if split != "all":
+            return self.streams[split]
+        parts = list(self.streams.values())
+        return TokenStream(
+            split=split,
+            ids=np.concatenate([part.ids for part in parts]),
+            eos_id=parts[0].eos_id,
+            words=sum(part.words for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            oov=sum(part.oov for part in parts),
+            line_offsets=_joined([part.line_offsets for part in parts]),
+            document_offsets=_joined([part.document_offsets for part in parts]),
+        )
+
     @property
     def num_documents(self) -> int:
         """Documents of all splits."""
@@ -195,6 +211,13 @@ def _open_split(folder: Path, split: str, tokenizer: Tokenizer, manifest: Mappin
         document_offsets=offsets[1],
         metadata_file=folder / names[3],
     )
+
+
+def _joined(offsets: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Offsets of streams put one after the other, each of which ends with its length."""
+    begins = np.cumsum([0, *(int(part[-1]) for part in offsets)])
+    shifted = [part[:-1] + begin for part, begin in zip(offsets, begins, strict=False)]
+    return np.concatenate([*shifted, begins[-1:]]).astype(np.int64)
 
 
 def _map(path: Path, dtype: str) -> NDArray[Any]:

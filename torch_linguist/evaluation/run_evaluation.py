@@ -26,7 +26,7 @@ class EvaluationSettings:
     """What to score, and how.
 
     Attributes:
-        splits: names of the splits.
+        splits: names of the splits; `all` is the whole corpus, every split in order.
         mix: whether to score the linear mixture of the runs, with weights fitted by EM on valid.
         stride: new tokens per window of a model with a bounded context; None for half of its context.
         precision: precision of the matrix products, `fp32` or `bf16`.
@@ -175,7 +175,7 @@ class _Evaluator:
 
     def _evaluate(self, run: RunOnCorpus, split: str) -> SplitEvaluation:
         if (run.label, split) not in self._known:
-            stream, settings = run.corpus.streams[split], self._settings
+            stream, settings = run.corpus.stream(split), self._settings
             self._known[run.label, split] = evaluate_split(
                 run.model, stream, run.tokenizer.unk_id, stride=settings.stride, precision=settings.precision
             )
@@ -197,7 +197,7 @@ class _Evaluator:
         self, run: RunOnCorpus, kind: str, nll_of: Callable[[str], NDArray[np.float64]]
     ) -> Iterator[ScoredModel]:
         for split in self._settings.splits:
-            evaluation = SplitEvaluation(run.corpus.streams[split], nll_of(split), run.tokenizer.unk_id)
+            evaluation = SplitEvaluation(run.corpus.stream(split), nll_of(split), run.tokenizer.unk_id)
             yield self._scored(run, f"{run.label} + {kind}", split, evaluation)
 
     def _tuned_cache(self, run: RunOnCorpus, size: int) -> Callable[[str], NDArray[np.float64]]:
@@ -206,7 +206,7 @@ class _Evaluator:
             run.model, streams["valid"], size=size, max_tokens=settings.tune_tokens, stride=settings.stride
         )
         self._note_tuning(run, f"cache: theta {best.theta:g}, share {best.share:g}, {best.size} tokens", tried)
-        return lambda split: cached_nll(run.model, streams[split], best, stride=settings.stride)
+        return lambda split: cached_nll(run.model, run.corpus.stream(split), best, stride=settings.stride)
 
     def _tuned_dynamic(self, run: RunOnCorpus) -> Callable[[str], NDArray[np.float64]]:
         settings, streams = self._settings, run.corpus.streams
@@ -216,7 +216,7 @@ class _Evaluator:
         )
         found = f"learning rate {best.learning_rate:g}, decay {best.decay:g}, {best.segment} tokens per step"
         self._note_tuning(run, f"dynamic: {found}", tried)
-        return lambda split: dynamic_nll(run.model, streams[split], best, scale)
+        return lambda split: dynamic_nll(run.model, run.corpus.stream(split), best, scale)
 
     def _note_tuning(self, run: RunOnCorpus, found: str, tried: Sequence[tuple[object, float]]) -> None:
         losses = [loss for _, loss in tried]

@@ -96,6 +96,18 @@ def test_a_run_scores_another_corpus_with_its_own_tokenizer(tmp_path: Path) -> N
     assert tokenized.fingerprint != prepare(other, WordTokenizerTrainer(min_frequency=1), tmp_path).fingerprint
 
 
+def test_all_splits_as_one_stream(bpe: Tokenizer, tmp_path: Path) -> None:
+    texts = {"train": ["ab a", "b\nba"], "valid": ["a"], "test": ["é", "", "b a b"]}
+    corpus = prepare(InMemoryCorpus(texts), None, tmp_path / "parts", tokenizer=bpe)
+    whole = corpus.stream("all")
+    joined = InMemoryCorpus({"train": [text for part in texts.values() for text in part], "valid": ["a"], "test": ["a"]})
+    expected = prepare(joined, None, tmp_path / "joined", tokenizer=bpe).train
+    assert corpus.stream("valid") is corpus.valid
+    for name in ("ids", "line_offsets", "document_offsets"):
+        assert getattr(whole, name).tolist() == getattr(expected, name).tolist()
+    assert (whole.words, whole.bytes, whole.oov) == (expected.words, expected.bytes, expected.oov)
+
+
 def test_something_must_make_the_tokens(tmp_path: Path) -> None:
     corpus = InMemoryCorpus({"train": ["a"], "valid": ["a"], "test": ["a"]})
     with pytest.raises(DataError, match="needs a tokenizer_trainer or a tokenizer"):

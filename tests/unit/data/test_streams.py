@@ -100,7 +100,8 @@ def test_all_splits_as_one_stream(bpe: Tokenizer, tmp_path: Path) -> None:
     texts = {"train": ["ab a", "b\nba"], "valid": ["a"], "test": ["é", "", "b a b"]}
     corpus = prepare(InMemoryCorpus(texts), None, tmp_path / "parts", tokenizer=bpe)
     whole = corpus.stream("all")
-    joined = InMemoryCorpus({"train": [text for part in texts.values() for text in part], "valid": ["a"], "test": ["a"]})
+    texts_in_order = [text for part in texts.values() for text in part]
+    joined = InMemoryCorpus({"train": texts_in_order, "valid": ["a"], "test": ["a"]})
     expected = prepare(joined, None, tmp_path / "joined", tokenizer=bpe).train
     assert corpus.stream("valid") is corpus.valid
     for name in ("ids", "line_offsets", "document_offsets"):

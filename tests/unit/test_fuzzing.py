@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch_linguist.checkpoint import read_checkpoint, save_checkpoint
 from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.cli.entry import describe
+from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.node_checks import check_types
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.data import TokenizedCorpus

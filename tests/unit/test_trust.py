@@ -13,11 +13,11 @@ import torch
 
 from torch_linguist.checkpoint import load_model, save_checkpoint
 from torch_linguist.checkpoint.loaded_run import load_run
+from torch_linguist.config.checking.node_checks import check_types
+from torch_linguist.config.checking.targets import check_targets
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.node_checks import check_types
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.stored_config import read_run_config
-from torch_linguist.config.targets import check_targets
 from torch_linguist.data import InMemoryCorpus, TokenizedCorpus, Tokenizer, WordTokenizerTrainer, prepare
 from torch_linguist.data.cache import _open
 from torch_linguist.data.encoding import manifest_checksum

@@ -14,14 +14,14 @@ from torch_linguist.analysis.analysis_figures import draw_attention, draw_matrix
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.analysis.surprisal_section import own_passage, passages
-from torch_linguist.evaluation.attribution import (
+from torch_linguist.evaluation.interpretation.attribution import (
     gradient_attribution,
     has_captum,
     mean_embedding,
     occlusion,
     occlusion_matrix,
 )
-from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities
+from torch_linguist.evaluation.interpretation.contexts import contexts_at, next_log_probabilities
 from torch_linguist.report.page_parts import ColoredRow, ColoredText, PageFigure, PageTable, Section
 
 Ids = NDArray[np.int64]

@@ -9,7 +9,7 @@ from torch_linguist.analysis.analysis_figures import draw_map
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import AnalyzedRun
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
+from torch_linguist.evaluation.interpretation.embeddings import LEAST_COUNT, WordVectors, has_sklearn
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 QUERIES = 16

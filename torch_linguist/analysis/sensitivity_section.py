@@ -8,8 +8,8 @@ import pandas as pd
 from torch_linguist.analysis.analysis_figures import draw_context, draw_damages, draw_divergence
 from torch_linguist.analysis.analysis_settings import AnalysisSettings
 from torch_linguist.analysis.analyzed_run import AnalyzedRun
-from torch_linguist.evaluation.contexts import sample_contexts
-from torch_linguist.evaluation.sensitivity import LONGEST, context_curve, damage_table, word_changes
+from torch_linguist.evaluation.interpretation.contexts import sample_contexts
+from torch_linguist.evaluation.interpretation.sensitivity import LONGEST, context_curve, damage_table, word_changes
 from torch_linguist.report.page_parts import PageFigure, PageTable, Section
 
 REACH = 16

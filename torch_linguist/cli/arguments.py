@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.cli.entry import ArgumentParser
 from torch_linguist.config.catalog import GROUPS, Choice, find_groups
+from torch_linguist.config.checking.signatures import INTERPRETED, show
 from torch_linguist.config.composition import Composition, compose_config
-from torch_linguist.config.signatures import INTERPRETED, show
 
 WIDTH = 110
 

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command, say
 from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.checking.node_checks import check_node
+from torch_linguist.config.checking.signatures import check_arguments
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate
-from torch_linguist.config.node_checks import check_node
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.plain import to_plain, to_yaml
-from torch_linguist.config.signatures import check_arguments
 from torch_linguist.errors import ConfigError
 
 OWN_GROUPS = ("data", "tokenizer")

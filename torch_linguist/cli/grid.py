@@ -8,9 +8,9 @@ from pathlib import Path
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, make_console, run_command, say
 from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.checking.signatures import check_arguments
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.resume import is_resumable
-from torch_linguist.config.signatures import check_arguments
 from torch_linguist.config.sweep_expansion import plan_sweep, split_own
 from torch_linguist.sweep.launchers import LAUNCHERS
 from torch_linguist.sweep.sweep_settings import SearchSpace, SweepSettings

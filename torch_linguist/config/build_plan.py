@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from torch_linguist.config.checking.node_checks import OWN, check_types
 from torch_linguist.config.instantiation import instantiate, partial
-from torch_linguist.config.node_checks import OWN, check_types
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.errors import ConfigError
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from torch_linguist.config.catalog import config_root, find_groups
-from torch_linguist.config.node_checks import AUTO, check_auto
+from torch_linguist.config.checking.node_checks import AUTO, check_auto
 from torch_linguist.config.overrides import check_choice, checked_line, choice_names, parse_overrides, quoted
 from torch_linguist.config.plain import exists, one_line
 from torch_linguist.config.schema import store_schema

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.catalog import find_groups
-from torch_linguist.config.node_checks import check_node
+from torch_linguist.config.checking.node_checks import check_node
 from torch_linguist.config.plain import to_plain
 from torch_linguist.errors import LinguistError
 

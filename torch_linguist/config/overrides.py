@@ -9,11 +9,18 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.catalog import Choice, unknown_choice
-from torch_linguist.config.node_checks import INJECTED
+from torch_linguist.config.checking.node_checks import INJECTED
+from torch_linguist.config.checking.signatures import (
+    INTERPRETED,
+    MismatchError,
+    convert,
+    parameters_of,
+    show,
+    unknown_key,
+)
+from torch_linguist.config.checking.targets import locate
 from torch_linguist.config.plain import exists
 from torch_linguist.config.schema import RootConfig
-from torch_linguist.config.signatures import INTERPRETED, MismatchError, convert, parameters_of, show, unknown_key
-from torch_linguist.config.targets import locate
 from torch_linguist.errors import ConfigError
 
 Groups = Mapping[str, Mapping[str, Choice]]

@@ -7,12 +7,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from torch_linguist.config.checking.signatures import show
+from torch_linguist.config.checking.targets import targets_of
 from torch_linguist.config.composition import Composition
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.plain import exists, to_plain
-from torch_linguist.config.signatures import show
 from torch_linguist.config.stored_config import read_run_config
-from torch_linguist.config.targets import targets_of
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.folders import list_runs
 

@@ -6,9 +6,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from torch_linguist.config.checking.targets import ALLOWED_TARGETS, check_targets
 from torch_linguist.config.plain import to_plain
 from torch_linguist.config.renamed import with_new_names
-from torch_linguist.config.targets import ALLOWED_TARGETS, check_targets
 from torch_linguist.errors import ConfigError
 
 DEPTH_LIMIT = 32

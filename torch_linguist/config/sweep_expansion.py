@@ -9,8 +9,8 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Rang
 from hydra.errors import HydraException
 
 from torch_linguist.config.catalog import Choice, find_groups
+from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.node_checks import check_types
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.outcomes import Point

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.contexts import DISTRIBUTIONS
+from torch_linguist.evaluation.interpretation.contexts import DISTRIBUTIONS
 from torch_linguist.model import LanguageModel, device_of, evaluating
 
 BINS = 15

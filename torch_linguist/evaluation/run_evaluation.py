@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch_linguist.checkpoint.loaded_run import LoadedRun
 from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
 from torch_linguist.errors import ConfigError
-from torch_linguist.evaluation.continuous_cache import cached_nll, tune_cache
-from torch_linguist.evaluation.dynamic_evaluation import dynamic_nll, gradient_scale, tune_dynamic
+from torch_linguist.evaluation.adaptation.continuous_cache import cached_nll, tune_cache
+from torch_linguist.evaluation.adaptation.dynamic_evaluation import dynamic_nll, gradient_scale, tune_dynamic
 from torch_linguist.evaluation.mixture_scoring import fitted_weights, mixed_nll
 from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.split_evaluation import SplitEvaluation, evaluate_split, reading_of

@@ -15,14 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.build_plan import make_plan
 from torch_linguist.config.catalog import GROUPS, config_root, find_groups
+from torch_linguist.config.checking.node_checks import AUTO, INJECTED, OWN, SETTINGS_NODES, check_node, check_types
+from torch_linguist.config.checking.signatures import INTERPRETED, parameters_of
+from torch_linguist.config.checking.targets import check_targets, locate
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate, partial
-from torch_linguist.config.node_checks import AUTO, INJECTED, OWN, SETTINGS_NODES, check_node, check_types
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.plain import to_plain, to_yaml
 from torch_linguist.config.schema import RootConfig
-from torch_linguist.config.signatures import INTERPRETED, parameters_of
-from torch_linguist.config.targets import check_targets, locate
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from torch_linguist.config.build_plan import make_plan
+from torch_linguist.config.checking.node_checks import check_types
+from torch_linguist.config.checking.targets import locate
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.node_checks import check_types
 from torch_linguist.config.renamed import MOVED_CLASSES, RENAMED_KEYS, with_new_names
 from torch_linguist.config.stored_config import read_run_config
-from torch_linguist.config.targets import locate
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages import FitStage, LRFind
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch_linguist.config.signatures import MismatchError, check_arguments, convert, describe, show
+from torch_linguist.config.checking.signatures import MismatchError, check_arguments, convert, describe, show
 from torch_linguist.errors import ConfigError
 
 VALUES = st.recursive(

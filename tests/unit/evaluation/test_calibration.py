@@ -11,7 +11,7 @@ from torch_linguist.data import TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import score
 from torch_linguist.evaluation.calibration import calibration_error, collect_predictions, reliability
-from torch_linguist.evaluation.embeddings import WordVectors
+from torch_linguist.evaluation.interpretation.embeddings import WordVectors
 from torch_linguist.model import LSTM, NGramModel
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.node_checks import check_types
 from torch_linguist.config.plain import to_plain, to_yaml
 from torch_linguist.config.resume import changed_values, find_resumed, read_run_config, resumed_composition
 from torch_linguist.errors import ConfigError, LinguistError

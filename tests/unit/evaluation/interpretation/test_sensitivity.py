@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 
 from torch_linguist.data import BPETokenizerTrainer, InMemoryCorpus, TokenizedCorpus, WordTokenizerTrainer
 from torch_linguist.evaluation import stream_nll
-from torch_linguist.evaluation.contexts import contexts_at, next_log_probabilities, sample_contexts, target_nll
-from torch_linguist.evaluation.sensitivity import (
+from torch_linguist.evaluation.interpretation.contexts import (
+    contexts_at,
+    next_log_probabilities,
+    sample_contexts,
+    target_nll,
+)
+from torch_linguist.evaluation.interpretation.sensitivity import (
     SHARES,
     context_curve,
     context_lengths,

@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch_linguist.config.checking.signatures import show
 from torch_linguist.config.renamed import MOVED_CLASSES
-from torch_linguist.config.signatures import show
 from torch_linguist.errors import ConfigError
 
 ALLOWED_TARGETS = ("torch_linguist.", "torch.optim.")

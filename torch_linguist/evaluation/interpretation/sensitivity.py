@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.contexts import ContextSample, Ids, next_log_probabilities, target_nll
+from torch_linguist.evaluation.interpretation.contexts import ContextSample, Ids, next_log_probabilities, target_nll
 from torch_linguist.evaluation.scoring import exp
 from torch_linguist.evaluation.words import find_words, piece_texts
 from torch_linguist.model import LanguageModel

@@ -10,9 +10,15 @@ import torch
 
 from torch_linguist.data import TokenizedCorpus, TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation import continuous_cache, stream_nll
-from torch_linguist.evaluation.continuous_cache import CacheSettings, cached_nll, tune_cache
-from torch_linguist.evaluation.dynamic_evaluation import DynamicSettings, dynamic_nll, gradient_scale, tune_dynamic
+from torch_linguist.evaluation import stream_nll
+from torch_linguist.evaluation.adaptation import continuous_cache
+from torch_linguist.evaluation.adaptation.continuous_cache import CacheSettings, cached_nll, tune_cache
+from torch_linguist.evaluation.adaptation.dynamic_evaluation import (
+    DynamicSettings,
+    dynamic_nll,
+    gradient_scale,
+    tune_dynamic,
+)
 from torch_linguist.model import LanguageModel, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]

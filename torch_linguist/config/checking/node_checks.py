@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.checking.signatures import INTERPRETED, MismatchError, check_arguments, convert, show
+from torch_linguist.config.checking.targets import is_stage, locate
 from torch_linguist.config.plain import to_plain
 from torch_linguist.config.schema import RootConfig, root_schema
-from torch_linguist.config.signatures import INTERPRETED, MismatchError, check_arguments, convert, show
-from torch_linguist.config.targets import is_stage, locate
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER, in_order
 

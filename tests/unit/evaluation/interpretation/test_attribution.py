@@ -7,14 +7,14 @@ from conftest import ModelBuilder
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.attribution import (
+from torch_linguist.evaluation.interpretation.attribution import (
     gradient_attribution,
     log_probability,
     mean_embedding,
     occlusion,
     occlusion_matrix,
 )
-from torch_linguist.evaluation.contexts import target_nll
+from torch_linguist.evaluation.interpretation.contexts import target_nll
 from torch_linguist.model import LSTM, LanguageModel, NGramModel
 from torch_linguist.model.neural import NeuralLanguageModel
 
@@ -97,7 +97,7 @@ def test_input_x_gradient_is_that_of_finite_differences(build_model: ModelBuilde
 
 
 def test_without_captum_the_way_out_is_told(build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch_linguist.evaluation.attribution.has_captum", lambda: False)
+    monkeypatch.setattr("torch_linguist.evaluation.interpretation.attribution.has_captum", lambda: False)
     model = build_model("lstm")
     assert isinstance(model, NeuralLanguageModel)
     with pytest.raises(LinguistError, match=r"torch-linguist\[analyze\]"):

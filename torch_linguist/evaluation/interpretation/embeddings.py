@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.attribution import embedding_of
+from torch_linguist.evaluation.interpretation.attribution import embedding_of
 from torch_linguist.evaluation.words import piece_texts, word_class
 from torch_linguist.model import LanguageModel
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.contexts import Ids, target_nll
+from torch_linguist.evaluation.interpretation.contexts import Ids, target_nll
 from torch_linguist.model import LanguageModel, device_of, evaluating
 
 STEPS = 64

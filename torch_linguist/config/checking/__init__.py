@@ -1,0 +1,1 @@
+"""Checks of a configuration against the signatures of the classes that it names."""

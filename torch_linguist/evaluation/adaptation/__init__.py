@@ -1,0 +1,1 @@
+"""Adaptation to the text being scored: continuous cache and dynamic evaluation."""

@@ -1,0 +1,1 @@
+"""What a model uses of its context: sensitivity, attribution, and its word vectors."""

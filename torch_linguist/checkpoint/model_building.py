@@ -152,6 +152,3 @@ def _check_fit(
             f"{path}: its weights do not fit this {cls.__name__}: {some} is {list(found[some])} instead of "
             f"{list(wanted[some])}; use the model that the training started with"
         )
-
-
-__all__ = ["build_model", "first_line", "naming_damage"]

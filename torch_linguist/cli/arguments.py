@@ -185,6 +185,3 @@ def _filled(words: Sequence[str]) -> str:
 
 def _wrapped(text: str) -> str:
     return "\n".join(textwrap.fill(line, WIDTH - 2) for line in text.splitlines())
-
-
-__all__ = ["CommandText", "help_page", "parse_arguments"]

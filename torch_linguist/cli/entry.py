@@ -139,16 +139,3 @@ def describe(error: Exception) -> str:
 def _shortened(line: str) -> str:
     # A damaged file may be quoted in the middle: what is wrong stands at the beginning, the way out at the end.
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
-
-
-__all__ = [
-    "FAILURE",
-    "INTERRUPTED",
-    "SUCCESS",
-    "USAGE",
-    "ArgumentParser",
-    "describe",
-    "make_console",
-    "run_command",
-    "say",
-]

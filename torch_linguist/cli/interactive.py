@@ -91,6 +91,3 @@ def _typed_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
             yield session.prompt("> ")
         except EOFError:
             return
-
-
-__all__ = ["interact"]

@@ -48,6 +48,3 @@ def find_model(arguments: Namespace) -> FoundModel:
 
     run = load_run(folder)
     return FoundModel(folder, run.model, run.tokenizer)
-
-
-__all__ = ["FoundModel", "find_model"]

@@ -53,6 +53,3 @@ def add_trust(parser: ArgumentParser) -> None:
         action="store_true",
         help="open the corpus that the run names, even if you have not used it here",
     )
-
-
-__all__ = ["DATA_HELP", "add_runs", "add_trust", "find_runs"]

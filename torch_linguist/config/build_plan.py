@@ -114,6 +114,3 @@ def _try_optimizer(make_optimizer: Any, lr: float, weight_decay: float) -> None:
         make_optimizer([weight], lr=lr, weight_decay=weight_decay)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optim: {error}") from error
-
-
-__all__ = ["make_plan"]

@@ -103,6 +103,3 @@ def unknown_choice(group: str, value: str, choices: Iterable[str]) -> ConfigErro
     close = nearest(value, names)
     hint = f"; nearest: {', '.join(close)}" if close else ""
     return ConfigError(f"{group}={value}: there is no such {group}{hint}. Choices: {', '.join(names)}")
-
-
-__all__ = ["GROUPS", "Choice", "config_root", "find_groups", "nearest", "unknown_choice"]

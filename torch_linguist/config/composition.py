@@ -101,6 +101,3 @@ def _compose(config_name: str, overrides: list[str]) -> DictConfig:
         return hydra.compose(config_name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(one_line(error)) from error
-
-
-__all__ = ["Composition", "compose_config"]

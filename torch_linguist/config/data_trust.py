@@ -89,6 +89,3 @@ def _shipped_nodes() -> list[dict[str, Any]]:
 
 def _sources(node: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in node.items() if isinstance(value, str | list | dict)}
-
-
-__all__ = ["check_data_trusted", "remember_data"]

@@ -41,6 +41,3 @@ def partial(node: DictConfig, **extra: Any) -> "functools.partial[Any]":
     made = hydra.utils.instantiate(node, _convert_="all", _partial_=True, **extra)
     assert isinstance(made, functools.partial)
     return made
-
-
-__all__ = ["instantiate", "partial"]

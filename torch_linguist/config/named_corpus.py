@@ -46,6 +46,3 @@ def _parsed(spec: str) -> tuple[str, str]:
     if not colon and ("/" in spec or Path(spec).exists()) and Path(spec).name:
         return "text", spec
     return name, path
-
-
-__all__ = ["corpus_label", "find_corpus"]

@@ -148,6 +148,3 @@ def _choices_with(key: str, groups: Groups) -> list[str]:
         if isinstance(node, DictConfig) and exists(node, rest):
             found.append(f"{group}={choice.name}")
     return found
-
-
-__all__ = ["check_choice", "checked_line", "choice_names", "parse_overrides", "quoted"]

@@ -63,6 +63,3 @@ def one_line(error: BaseException) -> str:
     text = " ".join(line.strip() for line in lines if not line.strip().startswith(("full_key:", "object_type=")))
     key = getattr(error, "full_key", None)
     return f"{f'{file[1]}.yaml: ' if file else ''}{f'{key}: ' if key else ''}{text}"
-
-
-__all__ = ["exists", "one_line", "to_plain", "to_yaml"]

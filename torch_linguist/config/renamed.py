@@ -47,6 +47,3 @@ def _with_new_targets(value: Any) -> Any:
     if isinstance(target := inner.get("_target_"), str):
         inner["_target_"] = MOVED_CLASSES.get(target, target)
     return inner
-
-
-__all__ = ["MOVED_CLASSES", "RENAMED_KEYS", "with_new_names"]

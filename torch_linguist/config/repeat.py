@@ -75,6 +75,3 @@ def _summary(folder: Path) -> dict[str, Any]:
     path = folder / "summary.json"
     content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
-
-
-__all__ = ["Repetition", "repetition", "split_config_dirs"]

@@ -140,6 +140,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _packages(config: DictConfig) -> tuple[str, ...]:
     """Return the top-level packages of the classes on the command line: who names a class trusts its package."""
     return tuple({f"{str(target).partition('.')[0]}." for _, target in targets_of(to_plain(config))})
-
-
-__all__ = ["changed_values", "find_resumed", "is_resumable", "read_run_config", "resumed_composition"]

@@ -50,6 +50,3 @@ def store_schema(stages: Collection[str]) -> None:
     """Make the schema available to Hydra, with the file `stage/NAME.yaml` of each stage at the key NAME."""
     defaults = ["_self_", *({f"stage@{name}": name} for name in stages)]
     ConfigStore.instance().store(name="schema", node=root_schema(stages, defaults=defaults), provider="torch_linguist")
-
-
-__all__ = ["RootConfig", "root_schema", "store_schema"]

@@ -72,6 +72,3 @@ def _check_plain(path: Path, text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEPTH_LIMIT:
             raise ConfigError(f"{path}, line {line}: is nested more than {DEPTH_LIMIT} levels deep")
-
-
-__all__ = ["read_run_config"]

@@ -237,6 +237,3 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     if not values:
         raise ConfigError(f"{line}: lists no value")
     return [f"{key}={value}" for value in dict.fromkeys(values)]
-
-
-__all__ = ["LARGEST", "expand", "plan_sweep", "search_space", "split_own", "with_seeds"]

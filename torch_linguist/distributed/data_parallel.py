@@ -99,6 +99,3 @@ def gather_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
             dist.all_reduce(full)
         gathered.append(full)
     return gathered
-
-
-__all__ = ["all_reduce_gradients", "broadcast_weights", "check_batch_size", "gather_rows", "local_rows"]

@@ -168,20 +168,3 @@ def reporting_lost_processes() -> Iterator[None]:
             f"process {launched_rank()} of {os.environ.get('WORLD_SIZE', '1')}: another process of this training has "
             f"ended or cannot be reached ({reason}); continue the run with resume=auto"
         ) from error
-
-
-__all__ = [
-    "all_gather_object",
-    "all_reduce_sum",
-    "barrier",
-    "broadcast_number",
-    "broadcast_object",
-    "is_main_process",
-    "leave_process_group",
-    "local_device",
-    "main_process_first",
-    "process_group",
-    "rank",
-    "reporting_lost_processes",
-    "world_size",
-]

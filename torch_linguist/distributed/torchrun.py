@@ -102,13 +102,3 @@ def _wait() -> None:
         from torch_linguist.distributed import processes
 
         processes.barrier()
-
-
-__all__ = [
-    "from_main_process",
-    "is_launched",
-    "launched_process_group",
-    "launched_rank",
-    "process_console",
-    "process_folder",
-]

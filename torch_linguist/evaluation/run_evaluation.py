@@ -225,12 +225,3 @@ class _Evaluator:
             f"{run.label} + {found}; best of {len(tried)} on the first {tokens:,} tokens of valid "
             f"(loss {min(losses):.4f}; worst {max(losses):.4f})"
         )
-
-
-__all__ = [
-    "EvaluationSettings",
-    "RunOnCorpus",
-    "ScoredModel",
-    "check_same_tokenizer",
-    "evaluate_runs",
-]

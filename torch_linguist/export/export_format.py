@@ -143,6 +143,3 @@ def export_formats() -> list[ExportFormat]:
             if isinstance(member, type) and issubclass(member, ExportFormat) and member.__module__ == module.__name__
         }
     return sorted((one() for one in classes), key=lambda one: (not one.is_exact, one.name))
-
-
-__all__ = ["TOLERANCE", "CheckedFile", "ExportFormat", "ExportReport", "export_formats"]

@@ -100,6 +100,3 @@ def _test_split(open_split: OpenSplit, note: Callable[[str], None]) -> TokenStre
     except LinguistError as error:
         note(f"note: the perplexity is not compared, since the corpus of the run cannot be read ({error})")
         return None
-
-
-__all__ = ["export_runs"]

@@ -314,14 +314,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def detach_state(state: State) -> State:
     """Return the state without its gradient history: backpropagation through time stops here."""
     return [tensor.detach() for tensor in state]
-
-
-__all__ = [
-    "ExportSpecification",
-    "LanguageModel",
-    "State",
-    "detach_state",
-    "device_of",
-    "evaluating",
-    "refuse_training_loss",
-]

@@ -170,6 +170,3 @@ def _quantize_children(module: nn.Module) -> None:
             setattr(module, name, _RECURRENT[type(child)](child))
         else:
             _quantize_children(child)
-
-
-__all__ = ["Int8Embedding", "Int8GRU", "Int8LSTM", "Int8Linear", "Int8RNN", "QuantizedModel", "quantize_rows"]

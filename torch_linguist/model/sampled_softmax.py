@@ -105,6 +105,3 @@ def strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:
         lows.extend(range(low, min(2 * low, vocab_size), width))
     widths = [high - low for low, high in itertools.pairwise([*lows, vocab_size])] if lows else []
     return lows, widths
-
-
-__all__ = ["OUT_OF_SAMPLE", "SampledOutput", "strata"]

@@ -15,6 +15,3 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             # Control segments are the console's own: cursor movements of a live display.
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
-
-
-__all__ = ["SafeConsole"]

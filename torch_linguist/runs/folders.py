@@ -106,6 +106,3 @@ def _date(folder: Path) -> int:
     """Return the time of the last sign of life of a run, in nanoseconds: its end, or else its start."""
     marks = [folder / "summary.json", folder / "config.yaml"]
     return max((mark.stat().st_mtime_ns for mark in marks if mark.is_file()), default=0)
-
-
-__all__ = ["create_run_folder", "find_run", "list_runs", "newest_run", "run_labels"]

@@ -101,6 +101,3 @@ def _leads_inside(path: Path, root: Path) -> bool:
         return path.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # A broken or circular link.
         return False
-
-
-__all__ = ["TEXT_LIMIT", "check_archive", "check_contained", "read_json", "read_small_text"]

@@ -26,6 +26,3 @@ def visible(text: str) -> str:
     become escapes such as `\x9b`.
     """
     return text.translate(_SIGNS)
-
-
-__all__ = ["visible"]

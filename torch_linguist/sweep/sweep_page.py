@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from torch_linguist.report.page import PAGE, write_page
+from torch_linguist.report.page import write_page
 from torch_linguist.report.page_parts import Page, PageFigure, PageTable, Section
 from torch_linguist.sweep.outcomes import FINISHED, Outcome
 from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
@@ -162,6 +162,3 @@ def _curves(curves: Mapping[str, pd.DataFrame], outcomes: Sequence[Outcome]) -> 
         lambda path: draw_curves(curves, losses, path),
     )
     return Section("curves", "Learning curves", figures=[figure])
-
-
-__all__ = ["PAGE", "learning_curves", "runs_frame", "swept_keys", "write_sweep_page"]

@@ -188,6 +188,3 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor)
-
-
-__all__ = ["Callback", "CallbackList", "Fact"]

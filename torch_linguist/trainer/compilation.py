@@ -146,6 +146,3 @@ def _reason(error: BaseException) -> str:
     """Return the cause in one line; the compiler's own messages fill pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
-
-
-__all__ = ["CompiledStep", "compiled_step", "is_worth_compiling"]

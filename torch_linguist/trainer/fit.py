@@ -279,6 +279,3 @@ class Fit:
             checkpoint_seconds=state.checkpoint_seconds,
             compiled=self._compiled is not None and self._compiled.compiled,
         )
-
-
-__all__ = ["Fit", "FitResult"]

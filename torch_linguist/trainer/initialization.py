@@ -162,6 +162,3 @@ def _discounted_information(row: Tensor, context: Tensor, weight: Tensor, rows: 
     information = (weight / of_row[row]).log() - (smoothed / smoothed.sum())[context].log()
     rarer = torch.minimum(of_row[row], of_context[context])
     return information * (weight / (weight + 1)) * (rarer / (rarer + 1))
-
-
-__all__ = ["cooccurrence_vectors", "start_from_counts", "uses_cooccurrences"]

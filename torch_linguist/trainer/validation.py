@@ -43,6 +43,3 @@ def validation_loss(model: LanguageModel, context: TrainingContext, max_tokens: 
         nats, tokens = nats + float(part.double().sum()), tokens + len(part)
     (total,) = processes.all_reduce_sum(nats)
     return total / tokens
-
-
-__all__ = ["validation_loss"]

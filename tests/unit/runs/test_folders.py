@@ -9,7 +9,8 @@ import pytest
 from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.plain import to_plain, to_yaml
-from torch_linguist.config.resume import changed_values, find_resumed, read_run_config, resumed_composition
+from torch_linguist.config.resume import changed_values, find_resumed, resumed_composition
+from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.folders import find_run, list_runs, newest_run
 

@@ -111,6 +111,3 @@ def check_auto(key: str, value: Any) -> None:
     if not number or value < 0 or (value == 0 and not AUTO[key]):
         bound = "a number of at least 0" if AUTO[key] else "a number greater than 0"
         raise ConfigError(f'{key}={show(value)}: must be "auto" or {bound}')
-
-
-__all__ = ["AUTO", "INJECTED", "OWN", "SETTINGS_NODES", "check_auto", "check_node", "check_types"]

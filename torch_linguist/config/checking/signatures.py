@@ -263,15 +263,3 @@ def _convert_mapping(value: Any, hint: Any) -> Any:
         except MismatchError as error:
             raise MismatchError(f"{name}:{show(item)} in it is {error}") from None
     return converted
-
-
-__all__ = [
-    "INTERPRETED",
-    "MismatchError",
-    "check_arguments",
-    "convert",
-    "describe",
-    "parameters_of",
-    "show",
-    "unknown_key",
-]

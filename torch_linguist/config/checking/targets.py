@@ -129,6 +129,3 @@ def targets_of(value: Any, key: str = "") -> list[tuple[str, Any]]:
     for name, child in children:
         found += targets_of(child, f"{key}.{name}" if key else str(name))
     return found
-
-
-__all__ = ["ALLOWED_TARGETS", "check_targets", "is_stage", "locate", "targets_of"]

@@ -109,6 +109,3 @@ def _foreign(part: str) -> DataError:
         f"tokenizer.json: its {part} is not what torch-linguist writes, so its scores could not be compared; retrain "
         "the run, or use the folder that tl-train made"
     )
-
-
-__all__ = ["check_structure"]

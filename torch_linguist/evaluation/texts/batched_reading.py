@@ -181,6 +181,3 @@ def _batches(order: Sequence[int], stretches: Sequence[_Stretch], batch_tokens: 
         batch.append(index)
     if batch:
         yield batch
-
-
-__all__ = ["BATCH_TOKENS", "Measure", "Row", "RowReader"]

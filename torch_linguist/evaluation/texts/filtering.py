@@ -37,6 +37,3 @@ def threshold_of_share(perplexities: Iterable[float], share: float) -> float:
         return 0.0
     kept = min(len(finite), max(1, int(np.ceil(share * len(found)))))
     return float(finite[kept - 1])
-
-
-__all__ = ["check_filter", "threshold_of_share"]

@@ -182,6 +182,3 @@ def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> lis
     counts = np.cumsum([len(parts) for parts in pieces])
     bounds = np.concatenate([[0], np.cumsum(encoded.lengths)])[np.concatenate([[0], counts])]
     return [ids[begin:end] for begin, end in itertools.pairwise(bounds.tolist())]
-
-
-__all__ = ["LineScore", "LineTokens", "chunked", "encode_rows", "read_line_tokens", "score_lines"]

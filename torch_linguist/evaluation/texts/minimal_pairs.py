@@ -142,14 +142,3 @@ def _separated(text: str, negation: str) -> str:
     text = PUNCTUATION.sub(r" \1 ", text)
     text = re.sub(r"(?<=[A-Za-z])n't\b", f" {negation}" if negation == "n't" else "n 't", text)
     return " ".join(CONTRACTION.sub(lambda match: f" {match[1]}", text).split())
-
-
-__all__ = [
-    "MinimalPair",
-    "PairAccuracy",
-    "decided",
-    "pair_accuracy",
-    "separated_words",
-    "sign_test",
-    "wilson_interval",
-]

@@ -207,17 +207,3 @@ def formatted(hypothesis: Hypothesis) -> str:
         return f"{hypothesis.list_id} ||| {hypothesis.text} ||| {added} ||| {hypothesis.score:.6f}"
     row = {"id": hypothesis.list_id, "text": hypothesis.text, "score": hypothesis.score, "lm": hypothesis.lm_score}
     return json.dumps(row, ensure_ascii=False)
-
-
-__all__ = [
-    "Hypothesis",
-    "Tuned",
-    "combined_score",
-    "formatted",
-    "grouped",
-    "read_keyed",
-    "read_nbest",
-    "reranked",
-    "tune",
-    "word_errors",
-]

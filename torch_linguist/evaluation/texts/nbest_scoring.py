@@ -24,6 +24,3 @@ def scored_hypotheses(
     read, texts = itertools.tee(hypotheses)
     scores = score_lines(model, tokenizer, (hypothesis.text for hypothesis in texts), closed=closed)
     return [replace(hypothesis, lm_score=score.log_probability) for hypothesis, score in zip(read, scores, strict=True)]
-
-
-__all__ = ["scored_hypotheses"]

@@ -124,6 +124,3 @@ def evaluate_pairs(scorers: Sequence[Scorer], pairs: Sequence[MinimalPair]) -> P
         (one, other): sign_test(decisions[one], decisions[other]) for one, other in itertools.combinations(decisions, 2)
     }
     return PairReport(accuracies, p_values)
-
-
-__all__ = ["PairReport", "evaluate_pairs", "read_pairs"]

@@ -172,6 +172,3 @@ class RecordReader:
 def _opened(name: str) -> IO[bytes]:
     path = Path(name).expanduser()
     return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")
-
-
-__all__ = ["ERRORS", "STANDARD_INPUT", "TABLES", "Record", "RecordReader"]

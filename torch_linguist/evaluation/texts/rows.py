@@ -226,6 +226,3 @@ def _rows_of_lines(
                 named: Mapping[str, Any] = {"model": scorer.label} if len(scorers) > 1 else {}
                 for row in rows:
                     yield {"line": number, **named, **row, **record.columns}
-
-
-__all__ = ["LOG_BASES", "MIXTURE", "Reading", "Scorer", "check_mixture", "line_rows", "token_rows"]

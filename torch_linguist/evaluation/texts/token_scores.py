@@ -223,6 +223,3 @@ def _word_scores(
         surprisal = sum(token.surprisal for token in group)
         is_unknown = any(token.token == unknown for token in group)
         yield WordScore(line, position, word, start, end, len(group), surprisal, entropy, is_unknown)
-
-
-__all__ = ["TokenScore", "WordScore", "score_tokens", "score_words", "token_spans"]

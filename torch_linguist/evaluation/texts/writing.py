@@ -149,6 +149,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | dict | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
-
-
-__all__ = ["FORMATS", "ParquetRowWriter", "RowWriter", "TextRowWriter", "row_writer"]

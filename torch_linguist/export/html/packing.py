@@ -251,6 +251,3 @@ def coded(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.fl
     counts = np.maximum(np.bincount(codes, minlength=CODES), 1)
     centers = np.bincount(codes, weights=values, minlength=CODES) / counts
     return codes.astype(np.uint8), centers.astype(np.float32)
-
-
-__all__ = ["Blob", "coded", "pack", "page_ngrams", "quantized_rows", "rounded_copy", "rounded_ngrams"]

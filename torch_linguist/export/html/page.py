@@ -151,6 +151,3 @@ def _normalizers(normalizer: Mapping[str, Any] | None) -> list[list[str]]:
         return [one for inner in normalizer["normalizers"] for one in _normalizers(inner)]
     pattern = normalizer.get("pattern") or {}
     return [[normalizer["type"], pattern.get("Regex") or pattern.get("String") or "", normalizer.get("content", "")]]
-
-
-__all__ = ["PageModel", "tokenizer_description", "write_html"]

@@ -35,6 +35,3 @@ def write_runs_page(
         mixture = Mixture([run.model for run in runs], weights).eval()
         models.append(PageModel("mixture", mixture, runs[0].tokenizer, {"model": "mixture of the models above"}))
     return write_html(models, path, prompt)
-
-
-__all__ = ["write_runs_page"]

@@ -276,6 +276,3 @@ def _interpolated(
     lower *= backoff[part.prefix]
     lower += numerators * inverse[part.prefix]
     return Estimates(np.log(lower), np.log(backoff), lower)
-
-
-__all__ = ["SMOOTHINGS", "Estimates", "Method", "smoothing_method"]

@@ -190,6 +190,3 @@ def check_sums(sums: npt.NDArray[Any], tolerance: float = _ROUNDING) -> None:
         DataError: those after one context do.
     """
     require(not (sums > 1 + tolerance).any(), "the probabilities after a context add up to more than 1")
-
-
-__all__ = ["CHECKED_ROWS", "ExactLevel", "Level", "check_log_probs", "check_sums", "require"]

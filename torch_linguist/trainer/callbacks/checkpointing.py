@@ -154,6 +154,3 @@ class Checkpointing(Callback):
                 f"{path}: cannot be written ({reason}); the checkpoint before it is whole: free some space, then "
                 f"continue with tl-train resume={path.parent.parent}"
             ) from error
-
-
-__all__ = ["BEST", "LAST", "Checkpointing", "checkpoint_paths", "newest_state"]

@@ -60,6 +60,3 @@ def training_callbacks(
         callbacks.append(Samples(sampler, settings.sample_every))
     callbacks.append(Checkpointing(folder / "checkpoints", checkpoint, at_start=settings.on_nan == "rollback"))
     return CallbackList(callbacks)
-
-
-__all__ = ["training_callbacks"]

@@ -36,6 +36,3 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._waited = int(state["waited"])
-
-
-__all__ = ["EarlyStopping"]

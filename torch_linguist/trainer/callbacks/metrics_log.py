@@ -121,6 +121,3 @@ class MetricsLog(Callback):
         self._losses = [float(loss) for loss in state["losses"]]
         self._gradient_norm = None if state["gradient_norm"] is None else float(state["gradient_norm"])
         self._training_seconds = float(state["training_seconds"])
-
-
-__all__ = ["COLUMNS", "METRICS", "MetricsLog"]

@@ -163,6 +163,3 @@ def save_faulty_batch(folder: Path, update: Update) -> Path:
     with whole_file(path) as temporary:
         torch.save(content, temporary)
     return path
-
-
-__all__ = ["LossWatch", "NonFinite", "save_faulty_batch"]

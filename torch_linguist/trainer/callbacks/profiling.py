@@ -157,6 +157,3 @@ def _profiler() -> profile:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
     # Without acc_events, torch warns about profiling cycles, which are not used here.
     return profile(activities=activities, profile_memory=True, acc_events=True)
-
-
-__all__ = ["COLUMNS", "FILE", "TRACE", "Profiling", "profile_rows"]

@@ -103,6 +103,3 @@ class ProgressRecorder(Callback):
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-__all__ = ["ProgressRecorder", "RecordedProgress", "read_recorded_progress"]

@@ -27,6 +27,3 @@ class Samples(Callback):
     def validated(self, training: "Fit", loss: float) -> None:
         if training.state.validations % self._every == 0:
             training.callbacks.sampled(self._sampler(training.evaluated_model), training.state.step)
-
-
-__all__ = ["Sampler", "Samples"]

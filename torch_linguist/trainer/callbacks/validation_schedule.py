@@ -62,6 +62,3 @@ class ValidationSchedule(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._next = float(state["next"])
-
-
-__all__ = ["ValidationSchedule"]

@@ -39,6 +39,3 @@ class WeightAveraging(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._average.load_state_dict(state)
-
-
-__all__ = ["WeightAveraging"]

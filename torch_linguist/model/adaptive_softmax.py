@@ -111,13 +111,14 @@ class AdaptiveOutput(RankedOutput):
         return nll
 
     @torch.no_grad()
-    def start_at(self, log_probabilities: Tensor) -> None:
+    def start_at(self, log_probabilities: Tensor) -> bool:
         ranked = log_probabilities.index_select(0, self.id_of_rank)
         self.head_bias[: self.head_size] = ranked[: self.head_size]
         for index, (low, high) in enumerate(itertools.pairwise(self.edges)):
             mass = ranked[low:high].logsumexp(0)
             self.head_bias[self.head_size + index] = mass
             cast(nn.Linear, self.tails[index]).bias.copy_(ranked[low:high] - mass)
+        return True
 
     def linear_layers(self) -> LinearOutput:
         head = linear(self._head_weight(), self.head_bias)

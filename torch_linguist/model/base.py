@@ -192,14 +192,18 @@ class LanguageModel(nn.Module, ABC):
             token_counts: occurrences of each token in the training split, int64 [V].
         """
 
-    def start_at_unigram(self, token_counts: Tensor) -> None:
+    def start_at_unigram(self, token_counts: Tensor) -> bool:
         """Make the untrained model predict the unigram distribution, if its output layer has a bias.
 
         Called once, after the check of the untrained model and before training. It saves the first hundreds of updates.
 
         Args:
             token_counts: occurrences of each token in the training split, int64 [V].
+
+        Returns:
+            Whether there is such a bias; without one, the model is left as it is.
         """
+        return False
 
     def start_embedding(self, vectors: Tensor) -> None:
         """Replace the random vectors of the input embedding.

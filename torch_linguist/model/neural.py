@@ -42,6 +42,7 @@ class NeuralLanguageModel(LanguageModel):
         cutoffs: ranks at which the clusters of the adaptive softmax begin, or the one rank from which the sampled
             softmax samples; None chooses by V.
         locked_dropout: whether a sequence keeps one dropout mask over time.
+        output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class NeuralLanguageModel(LanguageModel):
         output: str,
         cutoffs: Sequence[int] | None,
         locked_dropout: bool = False,
+        output_bias: bool = True,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -71,7 +73,7 @@ class NeuralLanguageModel(LanguageModel):
         nn.init.normal_(self.embedding.weight, std=0.1 if locked_dropout or not tied else 0.02)
         self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else nn.Dropout(dropout)
         shared = self.embedding.get_parameter("weight") if tied else None
-        self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared)
+        self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared, output_bias)
 
     has_hidden = True
 
@@ -100,9 +102,9 @@ class NeuralLanguageModel(LanguageModel):
     def prepare_vocabulary(self, token_counts: Tensor) -> None:
         self.output.order_by(token_counts)
 
-    def start_at_unigram(self, token_counts: Tensor) -> None:
+    def start_at_unigram(self, token_counts: Tensor) -> bool:
         counts = token_counts.double() + UNSEEN_COUNT
-        self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
+        return self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
 
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         super().use_sparse_gradients(enabled)
@@ -130,17 +132,22 @@ def make_output(
     input_size: int,
     cutoffs: Sequence[int] | None,
     tied: nn.Parameter | None,
+    bias: bool = True,
 ) -> OutputLayer:
     """Return the output layer named `full`, `adaptive` or `sampled`.
 
     Raises:
-        LinguistError: the name is unknown, or the cutoffs do not fit the vocabulary.
+        LinguistError: the name is unknown, the cutoffs do not fit the vocabulary, or the layer needs a bias.
     """
     if kind == "full":
-        return FullOutput(vocab_size, input_size, tied)
+        return FullOutput(vocab_size, input_size, tied, bias)
     if kind == "sampled":
-        return SampledOutput(vocab_size, input_size, tied, _head_size(vocab_size, cutoffs))
+        return SampledOutput(vocab_size, input_size, tied, _head_size(vocab_size, cutoffs), bias)
     if kind == "adaptive":
+        if not bias:
+            raise LinguistError(
+                "model.output_bias=false: an adaptive softmax needs its biases; set model.output=full or sampled"
+            )
         return AdaptiveOutput(vocab_size, input_size, cutoffs, tied=tied)
     raise LinguistError(f"model.output={kind}: must be one of {', '.join(OUTPUTS)}")
 

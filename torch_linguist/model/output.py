@@ -26,8 +26,12 @@ class OutputLayer(nn.Module):
         """Return the nll in nats, float32 (or float64) [N], of targets [N] after hidden vectors [N, D]."""
 
     @abstractmethod
-    def start_at(self, log_probabilities: Tensor) -> None:
-        """Set the biases such that a hidden vector of zeros predicts these log-probabilities [V]."""
+    def start_at(self, log_probabilities: Tensor) -> bool:
+        """Set the biases such that a hidden vector of zeros predicts these log-probabilities [V].
+
+        Returns:
+            Whether the layer has biases; without any, nothing changes.
+        """
 
     def order_by(self, token_counts: Tensor) -> None:
         """Sort the vocabulary by the occurrences of each token [V], if the layer works on ranks."""
@@ -51,19 +55,29 @@ class FullOutput(OutputLayer):
         vocab_size: V.
         input_size: D.
         tied: weight [V, D] of the embedding to share; None for a weight of its own.
+        bias: whether each logit has a bias. Without one, the layer is that of Llama and most newer models, and a
+            training starts from uniform probabilities instead of the unigram distribution.
 
     Attributes:
+        has_bias: whether the bias is trained; otherwise it stays zero.
         label_smoothing: smoothing of the training loss; see `linear_cross_entropy`.
         z_loss: factor of the z-loss of the training loss; see `linear_cross_entropy`.
     """
 
-    def __init__(self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None) -> None:
+    bias: Tensor
+
+    def __init__(self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None, bias: bool = True) -> None:
         super().__init__()
         if tied is None:
             self.weight = nn.Parameter(torch.empty(vocab_size, input_size).normal_(std=0.02))
         else:
             self.weight = tied
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.has_bias: bool = bias
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(vocab_size))
+        else:
+            # Zeros that nothing trains: the loss and every exporter need no second path.
+            self.register_buffer("bias", torch.zeros(vocab_size))
         self.label_smoothing: float = 0.0
         self.z_loss: float = 0.0
 
@@ -78,8 +92,10 @@ class FullOutput(OutputLayer):
         )
 
     @torch.no_grad()
-    def start_at(self, log_probabilities: Tensor) -> None:
-        self.bias.copy_(log_probabilities)
+    def start_at(self, log_probabilities: Tensor) -> bool:
+        if self.has_bias:
+            self.bias.copy_(log_probabilities)
+        return self.has_bias
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         self.label_smoothing, self.z_loss = label_smoothing, z_loss

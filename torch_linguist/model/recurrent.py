@@ -36,6 +36,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
             it, else for no such layer.
         weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all time steps
             (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
+        output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`.
 
     Raises:
         LinguistError: a value is out of range, or tied weights do not fit.
@@ -53,6 +54,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
+        output_bias: bool = True,
     ) -> None:
         sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
         if projection_size is not None:
@@ -66,7 +68,17 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         if projection_size is None and tied and hidden_size != embedding_dim:
             projection_size = embedding_dim
         encoded_size = projection_size or hidden_size
-        super().__init__(vocab_size, embedding_dim, encoded_size, dropout, tied, output, cutoffs, locked_dropout=True)
+        super().__init__(
+            vocab_size,
+            embedding_dim,
+            encoded_size,
+            dropout,
+            tied,
+            output,
+            cutoffs,
+            locked_dropout=True,
+            output_bias=output_bias,
+        )
         self.num_layers: int = num_layers
         self.hidden_size: int = hidden_size
         self.layers = nn.ModuleList(layers)
@@ -204,6 +216,7 @@ class RNN(_SingleStateModel):
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
         nonlinearity: str = "tanh",
+        output_bias: bool = True,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise LinguistError(f"model.nonlinearity={nonlinearity}: must be tanh or relu")
@@ -219,6 +232,7 @@ class RNN(_SingleStateModel):
             cutoffs,
             projection_size,
             weight_dropout,
+            output_bias,
         )
 
     def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:

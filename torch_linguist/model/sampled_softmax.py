@@ -41,15 +41,21 @@ class SampledOutput(FullOutput, RankedOutput):
         input_size: D.
         tied: weight [V, D] of the embedding to share; None for a weight of its own.
         head_size: number of types that are always in the sample, at most V.
+        bias: see `FullOutput`.
 
     Attributes:
         sparse: whether the gradient of the weight is a sparse tensor of the sampled rows.
     """
 
     def __init__(
-        self, vocab_size: int, input_size: int, tied: nn.Parameter | None = None, head_size: int = 512
+        self,
+        vocab_size: int,
+        input_size: int,
+        tied: nn.Parameter | None = None,
+        head_size: int = 512,
+        bias: bool = True,
     ) -> None:
-        super().__init__(vocab_size, input_size, tied)
+        super().__init__(vocab_size, input_size, tied, bias)
         self.head_size: int = head_size
         self.sparse: bool = False
         self.register_ranks(vocab_size)

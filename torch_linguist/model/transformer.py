@@ -1,7 +1,7 @@
 """A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, and a key/value cache as the state.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions,
-S = P + T.
+S = P + T, G key/value heads.
 """
 
 import math
@@ -9,20 +9,19 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import ExportSpecification, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel
-from torch_linguist.model.output import widened
+from torch_linguist.model.transformer_block import Block, exporting
 
 
 class Transformer(NeuralLanguageModel):
     """Decoder-only Transformer (Vaswani et al. 2017) with RMS pre-norm and rotary positions (Su et al. 2021).
 
     In every layer a token sees itself and the `context_length - 1` tokens before it, within one call and across calls.
-    A text read in chunks therefore gives the same result as one long pass. State: [keys, values], each [L, B, A, P, E]
+    A text read in chunks therefore gives the same result as one long pass. State: [keys, values], each [L, B, G, P, E]
     with P at most `context_length - 1`. Keys are cached before rotation, so positions are relative to the cache.
 
     Args:
@@ -37,9 +36,15 @@ class Transformer(NeuralLanguageModel):
         output: `full`, `adaptive` or `sampled` softmax.
         cutoffs: see `NeuralLanguageModel`.
         context_length: number of tokens that a prediction can see in each layer.
+        num_key_value_heads: G, a divisor of A: groups of A / G query heads share their keys and values (Ainslie et al.
+            2023, "GQA"); None for A.
+        rotary_base: base of the wavelengths of the rotary positions.
+        norm_epsilon: constant added to the mean square in every norm.
+        output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`. With SwiGLU and
+            without the bias the architecture is that of Mistral, and within one window that of Llama.
 
     Raises:
-        LinguistError: a size is below one, the heads do not divide D, or the activation is unknown.
+        LinguistError: a value is out of range, the heads do not divide D, or the activation is unknown.
     """
 
     def __init__(
@@ -55,13 +60,19 @@ class Transformer(NeuralLanguageModel):
         output: str = "sampled",
         cutoffs: Sequence[int] | None = None,
         context_length: int = 256,
+        num_key_value_heads: int | None = None,
+        rotary_base: float = 10000.0,
+        norm_epsilon: float = 1e-6,
+        output_bias: bool = True,
     ) -> None:
+        shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
         sizes = {
             "embedding_dim": embedding_dim,
             "num_layers": num_layers,
             "num_heads": num_heads,
             "context_length": context_length,
             "feed_forward_size": 1 if feed_forward_size is None else feed_forward_size,
+            "num_key_value_heads": shared_heads,
         }
         for name, value in sizes.items():
             if value < 1:
@@ -70,28 +81,49 @@ class Transformer(NeuralLanguageModel):
             raise LinguistError(
                 f"model.num_heads={num_heads}: must divide model.embedding_dim={embedding_dim} into an even width"
             )
-        super().__init__(vocab_size, embedding_dim, embedding_dim, dropout, tied, output, cutoffs)
+        if num_heads % shared_heads:
+            raise LinguistError(
+                f"model.num_key_value_heads={shared_heads}: must divide model.num_heads={num_heads} evenly"
+            )
+        for name, number in {"rotary_base": rotary_base, "norm_epsilon": norm_epsilon}.items():
+            if not 0 < number < math.inf:
+                raise LinguistError(f"model.{name}={number}: must be a number greater than 0")
+        super().__init__(
+            vocab_size, embedding_dim, embedding_dim, dropout, tied, output, cutoffs, output_bias=output_bias
+        )
         self.context_length: int = context_length
         self.num_layers: int = num_layers
         self.num_heads: int = num_heads
+        self.num_key_value_heads: int = shared_heads
         self.head_size: int = embedding_dim // num_heads
         if feed_forward_size is None:
             # Matrix units work best with multiples of 32.
             wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
             feed_forward_size = max(32, wide // 32 * 32)
         self.blocks = nn.ModuleList(
-            Block(embedding_dim, num_heads, feed_forward_size, activation, dropout, num_layers)
+            Block(
+                embedding_dim,
+                num_heads,
+                feed_forward_size,
+                activation,
+                dropout,
+                num_layers,
+                num_key_value_heads=shared_heads,
+                norm_epsilon=norm_epsilon,
+            )
             for _ in range(num_layers)
         )
-        self.norm = nn.RMSNorm(embedding_dim, eps=1e-6)
+        self.norm = nn.RMSNorm(embedding_dim, eps=norm_epsilon)
         exponents = torch.arange(0, self.head_size, 2, dtype=torch.float32) / self.head_size
-        self.register_buffer("frequencies", 10000.0**-exponents, persistent=False)
+        self.register_buffer("frequencies", rotary_base**-exponents, persistent=False)
 
     has_attention = True
     frequencies: Tensor
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        empty = self.embedding.weight.new_zeros(self.num_layers, batch_size, self.num_heads, 0, self.head_size)
+        empty = self.embedding.weight.new_zeros(
+            self.num_layers, batch_size, self.num_key_value_heads, 0, self.head_size
+        )
         return [empty, empty]
 
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -165,154 +197,3 @@ class Transformer(NeuralLanguageModel):
         query = torch.arange(total - count, total, device=device)[:, None]
         key = torch.arange(total, device=device)[None, :]
         return (key <= query) & (key > query - self.context_length)
-
-
-class Block(nn.Module):
-    """Attention and a feed-forward network, each after a norm and added to the residual stream.
-
-    Args:
-        embedding_dim: D.
-        num_heads: A.
-        feed_forward_size: inner width of the feed-forward network.
-        activation: `gelu` or `swiglu`.
-        dropout: dropout rate of the output of both parts.
-        depth: number of blocks; scales the initial weights that write to the residual stream (Radford et al. 2019).
-
-    Raises:
-        LinguistError: the activation is unknown.
-    """
-
-    def __init__(
-        self, embedding_dim: int, num_heads: int, feed_forward_size: int, activation: str, dropout: float, depth: int
-    ) -> None:
-        super().__init__()
-        if activation not in ("gelu", "swiglu"):
-            raise LinguistError(f"model.activation={activation}: must be gelu or swiglu")
-        self.num_heads: int = num_heads
-        self.gated: bool = activation == "swiglu"
-        self.attention_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
-        self.query_key_value = nn.Linear(embedding_dim, 3 * embedding_dim, bias=False)
-        self.attention_out = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.feed_forward_norm = nn.RMSNorm(embedding_dim, eps=1e-6)
-        self.feed_forward_in = nn.Linear(embedding_dim, feed_forward_size * (2 if self.gated else 1), bias=False)
-        self.feed_forward_out = nn.Linear(feed_forward_size, embedding_dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        for linear in (self.query_key_value, self.feed_forward_in):
-            nn.init.normal_(linear.weight, std=1 / math.sqrt(embedding_dim))
-        for linear in (self.attention_out, self.feed_forward_out):
-            nn.init.normal_(linear.weight, std=1 / math.sqrt(2 * depth * linear.in_features))
-
-    def project(self, features: Tensor, past_key: Tensor, past_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values before rotation.
-
-        Args:
-            features: residual stream [B, T, D].
-            past_key: keys of earlier calls [B, A, P, E].
-            past_value: values of earlier calls [B, A, P, E].
-
-        Returns:
-            Queries [B, A, T, E], keys and values [B, A, P + T, E].
-        """
-        batch, time, width = features.shape
-        packed = self.query_key_value(self.attention_norm(features))
-        packed = packed.view(batch, time, 3, self.num_heads, width // self.num_heads).permute(2, 0, 3, 1, 4)
-        query, key, value = packed[0], packed[1], packed[2]
-        return (
-            query,
-            torch.cat([past_key.to(key.dtype), key], dim=2),
-            torch.cat([past_value.to(value.dtype), value], dim=2),
-        )
-
-    def forward(
-        self,
-        features: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """Apply the block to the last T of S positions.
-
-        Args:
-            features: residual stream [B, T, D].
-            query: queries before rotation [B, A, T, E].
-            key: keys before rotation [B, A, S, E].
-            value: values [B, A, S, E].
-            cosine: cosines of the rotary angles [S, E / 2].
-            sine: sines of the rotary angles [S, E / 2].
-            mask: bool [T, S]; None for the causal mask.
-
-        Returns:
-            The residual stream [B, T, D].
-        """
-        batch, time, width = features.shape
-        past = key.shape[2] - time
-        attended = F.scaled_dot_product_attention(
-            rotate(query, cosine[past:], sine[past:]),
-            rotate(key, cosine, sine),
-            value,
-            attn_mask=mask,
-            # Under a tracer, such as TensorBoard's, `time` is a tensor.
-            is_causal=bool(mask is None and time > 1),
-        )
-        if exporting():
-            # With a reshape, torch.export would exclude a length of one.
-            attended = torch.cat(attended.unbind(1), dim=-1)
-        else:
-            attended = attended.transpose(1, 2).reshape(batch, time, width)
-        features = features + self.dropout(self.attention_out(attended))
-        inner = self.feed_forward_in(self.feed_forward_norm(features))
-        if self.gated:
-            gate, inner = inner.chunk(2, dim=-1)
-            inner = F.silu(gate) * inner
-        else:
-            inner = F.gelu(inner)
-        added: Tensor = self.dropout(self.feed_forward_out(inner))
-        return features + added
-
-    def attention_weights(self, features: Tensor, frequencies: Tensor) -> Tensor:
-        """Return the attention weights, which the fused kernel does not keep.
-
-        Args:
-            features: input of the block [1, T, D].
-            frequencies: rotary frequencies [E / 2].
-
-        Returns:
-            float64 [A, T, T].
-        """
-        time, width = features.shape[1:]
-        head_size = width // self.num_heads
-        packed = self.query_key_value(self.attention_norm(features))
-        packed = packed.view(time, 3, self.num_heads, head_size).permute(1, 2, 0, 3)
-        angles = torch.outer(torch.arange(time, device=features.device, dtype=torch.float32), frequencies)
-        query, key = (rotate(part[None], torch.cos(angles), torch.sin(angles))[0].double() for part in packed[:2])
-        scores = query @ key.transpose(1, 2) / math.sqrt(head_size)
-        later = torch.ones(time, time, dtype=torch.bool, device=features.device).triu(1)
-        return torch.softmax(scores.masked_fill(later, -torch.inf), dim=-1)
-
-
-def exporting() -> bool:
-    """Return whether torch.export is tracing the model."""
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]
-        return False
-    else:  # noqa: RET505  (TorchScript drops a branch only if both are written out)
-        return torch.compiler.is_exporting()
-
-
-def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Apply rotary positions (Su et al. 2021); the first half of the width is paired with the second.
-
-    Args:
-        features: queries or keys [B, A, T, E].
-        cosine: cosines of the angles [T, E / 2].
-        sine: sines of the angles [T, E / 2].
-
-    Returns:
-        Rotated features [B, A, T, E] of the same type.
-    """
-    first, second = widened(features).chunk(2, dim=-1)
-    turned = torch.addcmul(first * cosine, second, sine, value=-1.0)
-    rotated = torch.cat([turned, torch.addcmul(second * cosine, first, sine)], dim=-1)
-    return rotated.to(features.dtype)

@@ -54,7 +54,7 @@ def uses_cooccurrences(model: LanguageModel, corpus: TokenizedCorpus, settings: 
     return large and len(corpus.train) >= LEAST_TOKENS
 
 
-def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: TrainerSettings) -> None:
+def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: TrainerSettings) -> bool:
     """Initialize an untrained model from the counts of the training split, as far as the settings ask for it.
 
     Args:
@@ -62,13 +62,15 @@ def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: T
         corpus: token streams of the splits.
         settings: settings; `unigram_start` and `cooccurrence_start` matter.
 
+    Returns:
+        Whether the output biases now hold the token frequencies.
+
     Raises:
         ConfigError: the model has no embedding to initialize.
     """
-    if settings.unigram_start:
-        model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
+    started = settings.unigram_start and model.start_at_unigram(torch.from_numpy(corpus.token_counts()))
     if not uses_cooccurrences(model, corpus, settings):
-        return
+        return started
     embedding = model.input_embedding
     if embedding is None:
         raise ConfigError(
@@ -76,6 +78,7 @@ def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: T
             "set trainer.cooccurrence_start=false"
         )
     model.start_embedding(cooccurrence_vectors(corpus.train.ids, model.vocab_size, embedding.embedding_dim))
+    return started
 
 
 def cooccurrence_vectors(ids: NDArray[np.unsignedinteger], vocab_size: int, width: int, seed: int = 1) -> Tensor:

@@ -44,7 +44,7 @@ class TrainerSettings:
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
         noise_rate: probability that a token is replaced.
         word_dropout: share of the words that are hidden in a training batch.
-        unigram_start: whether the output biases start at the log frequencies of the tokens.
+        unigram_start: whether the output biases, if the model has any, start at the log frequencies of the tokens.
         cooccurrence_start: whether the embedding starts from co-occurrences; `auto` decides by the sizes of vocabulary
             and training split. See `uses_cooccurrences`.
         label_smoothing: share of the target probability that the training loss spreads over the vocabulary.

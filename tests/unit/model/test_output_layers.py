@@ -1,11 +1,14 @@
 """The adaptive softmax against torch's own, and the choice of output layers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model import LanguageModel
 from torch_linguist.model.adaptive_softmax import AdaptiveOutput, default_cutoffs
 from torch_linguist.model.neural import make_output
 from torch_linguist.model.output import FullOutput
@@ -109,6 +112,33 @@ def test_an_untrained_adaptive_softmax_is_nearly_uniform() -> None:
 )
 def test_default_cutoffs(vocab_size: int, cutoffs: list[int]) -> None:
     assert default_cutoffs(vocab_size) == cutoffs
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+@pytest.mark.parametrize("family", ["lstm", "rnn", "transformer"])
+def test_without_a_bias_training_changes_the_weights_alone(
+    kind: str, family: str, build_model: Callable[..., LanguageModel]
+) -> None:
+    model = build_model(family, V, output=kind, output_bias=False)
+    assert not model.start_at_unigram(torch.arange(V))
+    assert model.num_parameters() == build_model(family, V, output=kind).num_parameters() - V
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    tokens = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.nll(tokens[:, :-1], tokens[:, 1:], model.initial_state(2))[0].mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    weights = model.state_dict()
+    assert not weights["output.bias"].any()
+    with torch.no_grad():
+        hidden = model.eval().hidden(tokens, model.initial_state(2))[0]
+        expected = hidden @ weights["output.weight"].T
+        torch.testing.assert_close(model(tokens, model.initial_state(2))[0], expected)
+
+
+def test_an_adaptive_softmax_needs_its_biases() -> None:
+    with pytest.raises(LinguistError, match=r"model\.output_bias=false.*model\.output=full or sampled"):
+        make_output("adaptive", V, D, None, None, bias=False)
 
 
 @pytest.mark.parametrize("cutoffs", [[0, 5], [5, 3], [V], [-1]])

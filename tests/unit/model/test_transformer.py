@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel, Transformer
-from torch_linguist.model.transformer import rotate
+from torch_linguist.model.transformer_block import rotate
 
 ModelBuilder = Callable[..., LanguageModel]
 V, D, A = 50, 16, 2
@@ -83,6 +84,32 @@ def test_attention_sees_the_window_and_nothing_else(
     with torch.no_grad():
         exact = torch.log_softmax(double(torch.tensor([tokens]), double.initial_state(1))[0], -1)[0]
     torch.testing.assert_close(exact, expected, atol=1e-5, rtol=0)
+
+
+def test_shared_keys_and_values_equal_repeated_ones(build_model: ModelBuilder) -> None:
+    shared = build_model("transformer", V, num_key_value_heads=1, rotary_base=500.0, norm_epsilon=1e-5)
+    full = build_model("transformer", V, rotary_base=500.0, norm_epsilon=1e-5)
+    weights = shared.state_dict()
+    for name, weight in weights.items():
+        if name.endswith("query_key_value.weight"):
+            query, key, value = weight.split([D, E, E])
+            weights[name] = torch.cat([query, *[key] * A, *[value] * A])
+    full.load_state_dict(weights)
+    tokens = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits, state = shared(tokens, shared.initial_state(2))
+        torch.testing.assert_close(logits, full(tokens, full.initial_state(2))[0])
+        stepped = shared(tokens[:, :1], state)[0]
+        torch.testing.assert_close(stepped, full(tokens[:, :1], full(tokens, full.initial_state(2))[1])[0])
+    assert state[0].shape == (2, 2, 1, 7, E)
+    torch.testing.assert_close(shared.attention_weights(tokens[0, :8]), full.attention_weights(tokens[0, :8]))
+
+
+def test_wrong_head_groups_are_named(build_model: ModelBuilder) -> None:
+    with pytest.raises(LinguistError, match=r"model\.num_key_value_heads=3: must divide model\.num_heads=2"):
+        build_model("transformer", V, num_key_value_heads=3)
+    with pytest.raises(LinguistError, match=r"model\.rotary_base=0"):
+        build_model("transformer", V, rotary_base=0)
 
 
 def test_rotary_products_depend_on_the_distance_alone() -> None:

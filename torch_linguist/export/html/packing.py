@@ -140,6 +140,16 @@ def _recurrent(model: LanguageModel, weights: dict[str, Tensor]) -> tuple[dict[s
 
 
 def _transformer(model: LanguageModel, weights: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, str]]:
+    fixed = {
+        "num_key_value_heads": (None, model.arguments["num_heads"]),
+        "rotary_base": (1e4,),
+        "norm_epsilon": (1e-6,),
+    }
+    for name, values in fixed.items():
+        if model.arguments.get(name, values[0]) not in values:
+            raise LinguistError(
+                f"--html: a page has no code for model.{name}={model.arguments[name]}; use --jit or --hf"
+            )
     layers = sum(name.endswith("query_key_value.weight") for name in weights)
     names = {"embedding": "embedding.weight", "norm": "norm.weight"}
     parts = ("attention_norm", "query_key_value", "attention_out", "feed_forward_norm", "feed_forward_in")

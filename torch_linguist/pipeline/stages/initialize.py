@@ -28,12 +28,12 @@ class Initialize(Stage):
     def run(self, context: "RunContext") -> StageResult:
         begin = time.perf_counter()
         settings = context.training.settings
-        start_from_counts(context.model, context.training.corpus, settings)
+        started = start_from_counts(context.model, context.training.corpus, settings)
         if not context.counted:
             # Another process may have summed in another order, which would give another embedding.
             broadcast_weights(context.model)
         notes = []
-        if settings.unigram_start and not context.counted:
+        if started:
             notes.append("initialize: the output biases now hold the token frequencies (trainer.unigram_start)")
         if uses_cooccurrences(context.model, context.training.corpus, settings):
             notes.append(f"initialize: embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")

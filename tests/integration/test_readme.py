@@ -51,9 +51,9 @@ def command_lines(text: str) -> list[list[str]]:
     return [arguments for line in lines if (arguments := shlex.split(line, comments=True))]
 
 
-def first_column(heading: str) -> list[str]:
+def first_column(heading: str, text: str = README) -> list[str]:
     """The names in backquotes in the first column of the table under a heading."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = text.split(f"# {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.M)
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
@@ -162,14 +162,15 @@ def test_tables_agree_with_the_package(workplace: Path) -> None:
     assert first_column("The six steps of a run") == list(compose_config([]).config.stages)
     layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
     rooms = {name.strip().removeprefix("torch_linguist.") for layer in layers for name in re.split(r"[|:]", layer)}
-    named = [name for name in first_column("Architecture") if "(" not in name]
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = [name for name in first_column("Architecture", architecture) if "(" not in name]
     assert set(named) == rooms
     assert all((ROOT / "torch_linguist" / name).exists() or name == "errors" for name in named)
 
 
 def test_the_groups_are_those_of_configs() -> None:
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    section = README.split("\n## What you can configure\n")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8").split("\n\n```")[0]
     assert set(re.findall(r"\*\*(\w+)\*\*", section)) == folders
     for group in ("data", "tokenizer", "model"):
         choices = {path.stem for path in (ROOT / "configs" / group).glob("*.yaml")}

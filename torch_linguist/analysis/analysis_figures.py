@@ -86,12 +86,7 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, limits: tuple[float
 
 
 def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the perplexity against the length of the context, with its interval and the score of the whole stream.
-
-    Args:
-        path: PNG file to write.
-        curves: results of `context_curve`, by run.
-    """
+    """Draw the perplexity against the length of the context, with its interval and the score of the whole stream."""
     lengths = sorted({int(length) for curve in curves.values() for length in curve["context"] if length})
     with new_figure(path, 3.8) as figure:
         axes = figure.subplots()
@@ -112,12 +107,7 @@ def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
 
 
 def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the increase of the loss as the context is shuffled beyond a distance, and as a share of it is damaged.
-
-    Args:
-        path: PNG file to write.
-        tables: results of `damage_table`, by run.
-    """
+    """Draw the increase of the loss as the context is shuffled beyond a distance, and as a share of it is damaged."""
     with new_figure(path, 6.6) as figure:
         above, below = figure.subplots(2, 1)
         styles = {"drop": "o-", "swap": "s--", "misspell": "^:"}
@@ -154,12 +144,7 @@ def _band(axes: Axes, x: pd.Series, table: pd.DataFrame, paint: str, style: str,
 
 
 def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the divergence of the prediction against the distance of the changed word.
-
-    Args:
-        path: PNG file to write.
-        tables: results of `word_changes`, by run.
-    """
+    """Draw the divergence of the prediction against the distance of the changed word."""
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
         for index, (label, table) in enumerate(tables.items()):
@@ -227,12 +212,7 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
 
 
 def draw_map(path: Path, table: pd.DataFrame) -> None:
-    """Draw words in the plane, one color per class.
-
-    Args:
-        path: PNG file to write.
-        table: result of `WordVectors.map`.
-    """
+    """Draw words in the plane, one color per class."""
     with new_figure(path, 6.4) as figure:
         axes = figure.subplots()
         paint = {str(kind): color(index) for index, kind in enumerate(sorted(table["class"].unique()))}
@@ -266,12 +246,7 @@ def _without_overlaps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the accuracy of the first choice against its confidence, and the number of predictions per bin.
-
-    Args:
-        path: PNG file to write.
-        tables: results of `reliability`, by run.
-    """
+    """Draw the accuracy of the first choice against its confidence, and the number of predictions per bin."""
     with new_figure(path, 5.2) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="perfect calibration")

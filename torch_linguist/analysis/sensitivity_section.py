@@ -23,12 +23,7 @@ NEGLIGIBLE = 0.01
 
 
 def sensitivity(runs: Sequence[AnalyzedRun], settings: AnalysisSettings) -> Section:
-    """Make the section on how much of its context a model uses, and how.
-
-    Args:
-        runs: the runs.
-        settings: sample sizes.
-    """
+    """Make the section on how much of its context a model uses, and how."""
     usable = [run for run in runs if _longest(run) >= 2]
     short = [f"{run.label}: the split is too short for this part." for run in runs if run not in usable]
     if not usable:

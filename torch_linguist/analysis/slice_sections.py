@@ -67,12 +67,7 @@ def overview(runs: Sequence[AnalyzedRun]) -> Section:
 
 
 def slices(runs: Sequence[AnalyzedRun], seed: int) -> Section:
-    """Make the section on the loss by kind and position of the target token.
-
-    Args:
-        runs: the runs.
-        seed: random seed of the bootstrap.
-    """
+    """Make the section on the loss by kind and position of the target token."""
     tables = {
         run.label: slice_table(run.evaluation.nll, run.groupings, run.evaluation.parts, seed=seed) for run in runs
     }

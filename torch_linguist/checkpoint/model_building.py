@@ -57,11 +57,7 @@ def build_model(target: str, arguments: Any, weights: Any, trusted: Sequence[str
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Turn the errors of damaged values within the block into an error that names their checkpoint.
-
-    Args:
-        path: path of the checkpoint.
-    """
+    """Turn the errors of damaged values within the block into an error that names their checkpoint."""
     try:
         yield
     except LinguistError:
@@ -112,12 +108,7 @@ def _check_weights(weights: Any, path: Path) -> None:
 
 @contextmanager
 def _bounded_layers(stored: int, path: Path) -> Iterator[None]:
-    """Stop building as soon as a model has clearly more weights than the checkpoint stores.
-
-    Args:
-        stored: number of stored tensors.
-        path: path of the checkpoint, for the message.
-    """
+    """Stop building as soon as a model has clearly more weights than the checkpoint stores."""
     created = 0
 
     def count(_module: nn.Module, _name: str, _parameter: nn.Parameter | None) -> None:

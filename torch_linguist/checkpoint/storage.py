@@ -173,11 +173,6 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
 def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> None:
     """Load the weights of a checkpoint into a model.
 
-    Args:
-        model: model, modified in place.
-        content: content of the checkpoint.
-        path: path of the checkpoint, for the message.
-
     Raises:
         TrainingError: the weights do not fit the model.
     """

@@ -69,10 +69,6 @@ class CommandText:
 def parse_arguments(text: CommandText, argv: Sequence[str]) -> Namespace:
     """Read the arguments of a command that takes overrides.
 
-    Args:
-        text: texts of the command.
-        argv: command-line arguments.
-
     Returns:
         `overrides` (list of texts), `config_dir` (list of paths), `cfg`, `help`, `debug` and the command's flags.
 

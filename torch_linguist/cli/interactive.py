@@ -26,12 +26,7 @@ WELCOME = "type a line; Tab or arrows choose a suggestion, Enter shows how surpr
 
 
 def interact(model: "LanguageModel", tokenizer: "Tokenizer") -> None:
-    """Read lines until the input ends; each entered line becomes context of the next.
-
-    Args:
-        model: any model.
-        tokenizer: tokenizer that the model was trained with.
-    """
+    """Read lines until the input ends; each entered line becomes context of the next."""
     from torch_linguist.generation import Suggester
     from torch_linguist.generation.prompts import line_surprise
 

@@ -42,10 +42,6 @@ def remember_data(config: DictConfig) -> None:
 def check_data_trusted(config: DictConfig, folder: Path) -> None:
     """Refuse to open a corpus that only a run folder names.
 
-    Args:
-        config: configuration read from the run folder.
-        folder: the run folder, for the message.
-
     Raises:
         LinguistError: the corpus is neither built in nor known to this user.
     """

@@ -32,12 +32,7 @@ def instantiate(node: DictConfig, key: str = "", **extra: Any) -> Any:
 
 
 def partial(node: DictConfig, **extra: Any) -> "functools.partial[Any]":
-    """Return the class that a node names with its arguments bound, to be called with the remaining ones.
-
-    Args:
-        node: node with a `_target_`.
-        extra: further arguments to bind.
-    """
+    """Return the class that a node names with its arguments bound, to be called with the remaining ones."""
     made = hydra.utils.instantiate(node, _convert_="all", _partial_=True, **extra)
     assert isinstance(made, functools.partial)
     return made

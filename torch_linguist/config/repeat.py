@@ -49,10 +49,6 @@ def split_config_dirs(config_dirs: Sequence[Path]) -> tuple[list[Path], Path | N
 def repetition(folder: Path, composition: Composition) -> Repetition:
     """Return the configuration that repeats a run: its own, with its device and its precision.
 
-    Args:
-        folder: folder of the run.
-        composition: configuration of the command line.
-
     Raises:
         ConfigError: the command line makes another choice for a group, or the run's configuration cannot be read.
     """

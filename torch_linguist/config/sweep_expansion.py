@@ -197,10 +197,6 @@ def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axi
 def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Separate the overrides of the sweep itself from those of its runs.
 
-    Args:
-        overrides: all overrides.
-        own: keys of the sweep, such as `jobs`.
-
     Returns:
         Key to value of the sweep's own keys, and the other overrides unchanged.
 

@@ -40,11 +40,7 @@ class BaselineComparison:
     verdict: str | None = None
 
     def rows(self, name: str) -> dict[str, dict[str, Score]]:
-        """Return all scores by name and split: the model, the mixture, the baselines.
-
-        Args:
-            name: name of the model.
-        """
+        """Return all scores by name and split: the model, the mixture, the baselines."""
         mixture = {f"{name} + {next(iter(self.baselines))}": self.mixture} if self.mixture else {}
         return {name: self.own, **mixture, **self.baselines}
 

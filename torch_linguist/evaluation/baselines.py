@@ -52,11 +52,6 @@ def ngram_nll(corpus: TokenizedCorpus, order: int = 5, splits: Sequence[str] = (
 
     The result is cached beside the tokens of the corpus.
 
-    Args:
-        corpus: token streams.
-        order: words in the longest n-gram.
-        splits: splits to score.
-
     Returns:
         nll in nats [N] by split.
     """

@@ -79,13 +79,6 @@ def evaluate_split(
 ) -> SplitEvaluation:
     """Score a stream and keep the nll of every token.
 
-    Args:
-        model: any model.
-        stream: one split.
-        unk_id: id of `<unk>`.
-        stride: see `score`.
-        precision: see `score`.
-
     Raises:
         LinguistError: see `score`.
     """

@@ -107,11 +107,7 @@ def _is_letter(piece: bytes) -> bool:
 
 
 def word_class(text: str) -> str:
-    """Return the class of a word, one of `CLASSES` without the special tokens.
-
-    Args:
-        text: the word, without whitespace around it.
-    """
+    """Return the class of a word, one of `CLASSES` without the special tokens."""
     if any(sign.isdigit() for sign in text):
         return "number"
     if not any(sign.isalpha() for sign in text):

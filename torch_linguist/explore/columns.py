@@ -37,12 +37,7 @@ class Column:
 
 
 def describe_columns(frame: pd.DataFrame, names: Iterable[str]) -> list[Column]:
-    """Tells the kind of each column.
-
-    Args:
-        frame: a row a document.
-        names: the metadata columns.
-    """
+    """Tells the kind of each column."""
     described = []
     for name in names:
         present = frame[name].dropna()
@@ -152,10 +147,6 @@ def cross_tables(frame: pd.DataFrame, columns: Sequence[Column], most_tables: in
 
 def find_years(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
     """The year of each document: from a column `year`, else the first four digits of a column `date` and the like.
-
-    Args:
-        frame: a row a document.
-        names: the metadata columns.
 
     Returns:
         Whole numbers, missing ones as `<NA>`; None where no column tells of years.

@@ -90,12 +90,6 @@ def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer, blank_
 def top_ngrams(encoded: EncodedDocuments, tokens: Sequence[str], order: int, top: int) -> pd.DataFrame:
     """The most frequent n-grams; none runs over the end of a line.
 
-    Args:
-        encoded: of one split.
-        tokens: the vocabulary.
-        order: words in an n-gram.
-        top: how many.
-
     Returns:
         Columns `rank`, `ngram`, `count`, `share` (of all n-grams of this order) and `words_only` (each of its words
         has a letter); ties are in alphabetical order.
@@ -121,11 +115,6 @@ def top_ngrams(encoded: EncodedDocuments, tokens: Sequence[str], order: int, top
 
 def ngram_codes(encoded: EncodedDocuments, order: int, vocab_size: int) -> tuple[Ints, Ints]:
     """A number for each n-gram, equal for equal n-grams.
-
-    Args:
-        encoded: of one split.
-        order: words in an n-gram.
-        vocab_size: V.
 
     Returns:
         Where each n-gram begins, and its number; both int64 [n-grams].

@@ -18,13 +18,7 @@ Ints = NDArray[np.int64]
 
 
 def draw_zipf(path: Path, counts: Ints, law: PowerLaw | None) -> None:
-    """Frequency against rank, with the law.
-
-    Args:
-        path: of the PNG.
-        counts: of each type, descending, zeros left out.
-        law: the fit.
-    """
+    """Frequency against rank, with the law."""
     ranks = np.arange(1, len(counts) + 1)
     with new_figure(path, 3.8) as figure:
         axes = figure.subplots()
@@ -40,14 +34,7 @@ def draw_zipf(path: Path, counts: Ints, law: PowerLaw | None) -> None:
 
 
 def draw_heaps(path: Path, tokens: Ints, types: Ints, law: PowerLaw | None) -> None:
-    """Vocabulary against text read, with the law.
-
-    Args:
-        path: of the PNG.
-        tokens: words read.
-        types: different ones among them.
-        law: the fit.
-    """
+    """Vocabulary against text read, with the law."""
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
         axes.plot(tokens, types, color=TRAIN, linewidth=2, label="train, in its order")
@@ -61,12 +48,7 @@ def draw_heaps(path: Path, tokens: Ints, types: Ints, law: PowerLaw | None) -> N
 
 
 def draw_spectrum(path: Path, counts: Ints) -> None:
-    """How many types occur exactly n times, on two logarithmic axes.
-
-    Args:
-        path: of the PNG.
-        counts: of each type, zeros left out.
-    """
+    """How many types occur exactly n times, on two logarithmic axes."""
     occurrences, types = np.unique(counts, return_counts=True)
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
@@ -89,12 +71,7 @@ def draw_spectrum(path: Path, counts: Ints) -> None:
 
 
 def draw_coverage(path: Path, frame: pd.DataFrame) -> None:
-    """Share of the text that the most frequent words make up.
-
-    Args:
-        path: of the PNG.
-        frame: `vocabulary` and a column for each split.
-    """
+    """Share of the text that the most frequent words make up."""
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         splits = [str(name) for name in frame.columns if name != "vocabulary"]
@@ -156,13 +133,7 @@ def draw_word_lengths(path: Path, frame: pd.DataFrame) -> None:
 
 
 def draw_years(path: Path, frame: pd.DataFrame, splits: Sequence[str]) -> None:
-    """Documents and tokens by year (or by several years together), the splits stacked.
-
-    Args:
-        path: of the PNG.
-        frame: `year`, `split`, `documents`, `tokens`.
-        splits: their order.
-    """
+    """Documents and tokens by year (or by several years together), the splits stacked."""
     years = frame["year"].to_numpy(np.int64)
     width = int(round_width((int(years.max()) - int(years.min()) + 1) / 60, whole=True))
     first = int(years.min()) // width * width
@@ -217,13 +188,7 @@ def has_word_cloud() -> bool:
 
 
 def draw_word_cloud(path: Path, frequencies: Mapping[str, int], seed: int) -> None:
-    """The words as a cloud, each as large as it is frequent; needs the library `wordcloud`.
-
-    Args:
-        path: of the PNG.
-        frequencies: of the words.
-        seed: of the arrangement.
-    """
+    """The words as a cloud, each as large as it is frequent; needs the library `wordcloud`."""
     import wordcloud
 
     cloud = wordcloud.WordCloud(

@@ -33,14 +33,7 @@ def is_skewed(values: ArrayLike) -> bool:
 
 
 def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, ylabel: str) -> None:
-    """Histograms over one another, each as shares of its own sample.
-
-    Args:
-        path: of the PNG.
-        samples: positive values by name.
-        xlabel: what they are.
-        ylabel: what they are shares of.
-    """
+    """Histograms over one another, each as shares of its own sample."""
     values = {name: np.asarray(sample, np.float64) for name, sample in samples.items() if len(np.asarray(sample))}
     everything = np.concatenate(list(values.values()))
     low, high = max(float(everything.min()), 1.0), max(float(everything.max()), 1.0)
@@ -150,14 +143,7 @@ def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[
 
 
 def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, positive: bool = True) -> None:
-    """Empirical distribution functions over one another.
-
-    Args:
-        path: of the PNG.
-        samples: values by name.
-        xlabel: what they are.
-        positive: whether a logarithmic axis may be taken.
-    """
+    """Empirical distribution functions over one another."""
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         everything = np.concatenate([np.asarray(sample, np.float64) for sample in samples.values()])
@@ -183,14 +169,7 @@ def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str
 
 
 def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: str) -> None:
-    """Horizontal bars, the first on top, the count beside each.
-
-    Args:
-        path: of the PNG.
-        labels: what is counted.
-        counts: how often.
-        xlabel: of the counts.
-    """
+    """Horizontal bars, the first on top, the count beside each."""
     values = np.asarray(counts, np.float64)
     with new_figure(path, 1.0 + 0.21 * len(values)) as figure:
         axes = figure.subplots()
@@ -208,13 +187,7 @@ def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: s
 
 
 def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
-    """Shares side by side: a row for each index value, a bar for each column.
-
-    Args:
-        path: of the PNG.
-        frame: shares.
-        xlabel: what they are shares of.
-    """
+    """Shares side by side: a row for each index value, a bar for each column."""
     names = list(frame.columns)
     height = 0.8 / len(names)
     with new_figure(path, 1.3 + (0.14 * len(names) + 0.12) * len(frame)) as figure:

@@ -17,9 +17,6 @@ Digests = NDArray[np.uint64]
 def duplicate_counts(digests: Mapping[str, Digests]) -> pd.DataFrame:
     """How many texts of each split occur elsewhere.
 
-    Args:
-        digests: of the texts of each split.
-
     Returns:
         A row for each split (`in` and `also in` the same: copies beyond the first) and for each ordered pair of
         splits: `texts` of the one, how many of them are `duplicates` of a text of the other, and their `share`.

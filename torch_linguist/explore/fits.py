@@ -30,10 +30,6 @@ class PowerLaw(NamedTuple):
 def fit_power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw | None:
     """Least squares of log y on log x, each point alike.
 
-    Args:
-        x: positive values.
-        y: positive values.
-
     Returns:
         The law; None where there are fewer than three different x.
     """
@@ -114,10 +110,6 @@ def kolmogorov_smirnov(first: ArrayLike, second: ArrayLike) -> TwoSample:
     The p-value is that of Kolmogorov's limiting distribution at sqrt(nm / (n + m)) * D (Smirnov 1948, "Table for
     estimating the goodness of fit of empirical distributions"); with equal values among the samples it is too large,
     never too small.
-
-    Args:
-        first: n values.
-        second: m values.
     """
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     values = np.concatenate([a, b])
@@ -137,14 +129,7 @@ def _kolmogorov_tail(x: float) -> float:
 
 
 def total_variation(first: ArrayLike, second: ArrayLike, seed: int = 1, draws: int = 2000) -> TwoSample:
-    """Half the summed difference of the shares of categories, with the p-value of a permutation test.
-
-    Args:
-        first: documents of each category.
-        second: the same of the other sample.
-        seed: of the permutations.
-        draws: how many permutations.
-    """
+    """Half the summed difference of the shares of categories, with the p-value of a permutation test."""
     a, b = np.asarray(first, np.int64), np.asarray(second, np.int64)
     observed = float(np.abs(a / a.sum() - b / b.sum()).sum() / 2)
     dealt = np.random.default_rng(seed).multivariate_hypergeometric(a + b, int(b.sum()), size=draws)

@@ -171,13 +171,6 @@ def documents_table(
 ) -> tuple[pd.DataFrame, list[str]]:
     """A row for each document, with its metadata and counts.
 
-    Args:
-        samples: what was read.
-        words: the documents as words.
-        tokens: the documents as tokens.
-        blank_lines: `keep` or `drop`.
-        vocab_size: V of `words`.
-
     Returns:
         The table, and the names of its metadata columns.
     """

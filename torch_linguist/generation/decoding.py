@@ -34,11 +34,6 @@ class Step:
 def read_prompt(model: LanguageModel, prompt: Sequence[int], batch_size: int = 1) -> tuple[Tensor, State]:
     """Read a prompt once, and return the logits [B, V] and the state after it, repeated for each sample.
 
-    Args:
-        model: any model in evaluation mode.
-        prompt: ids, at least one.
-        batch_size: B.
-
     Raises:
         LinguistError: the prompt is empty or contains an invalid id.
     """

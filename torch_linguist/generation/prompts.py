@@ -60,12 +60,6 @@ def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:
 def line_surprise(model: LanguageModel, tokenizer: Tokenizer, context: str, line: str) -> LineSurprise | None:
     """Measure how surprising a line is after a context.
 
-    Args:
-        model: the model.
-        tokenizer: tokenizer that the model was trained with.
-        context: text before the line.
-        line: the line.
-
     Returns:
         The measurement; None for a line without tokens.
     """

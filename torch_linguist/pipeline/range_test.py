@@ -92,11 +92,7 @@ class RangeTest:
         return min(last, len(self.rates) - FEWEST_POINTS)
 
     def suggest(self, method: str) -> float | None:
-        """Return the learning rate that a method picks on the falling part of the curve; None if nothing falls.
-
-        Args:
-            method: `valley`, `steep`, `minimum` or `slide`.
-        """
+        """Return the learning rate that a method picks on the falling part of the curve; None if nothing falls."""
         if len(self.rates) < FEWEST_POINTS or self.fall <= SIGNIFICANT * self.noise:
             return None
         return suggest(method, self.rates[self.begin :], self.smoothed[self.begin :])

@@ -65,12 +65,7 @@ def _clean(text: str) -> str:
 
 
 def draw_colored(path: Path, text: ColoredText) -> None:
-    """Draw a colored text.
-
-    Args:
-        path: PNG file to write.
-        text: text to draw.
-    """
+    """Draw a colored text."""
     blocks = [(row, *_laid_out(row)) for row in text.rows]
     lines = sum(height + (1.3 if row.label else 0.4) for row, _, height in blocks)
     with new_figure(path, 0.15 + LINE * (lines + 0.5)) as figure:

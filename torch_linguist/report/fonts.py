@@ -52,9 +52,6 @@ def script_of(character: str) -> str:
 def missing_glyph_note(warnings: Iterable[str]) -> str | None:
     """Turn matplotlib's warnings about missing glyphs into one sentence that names the scripts and a font for each.
 
-    Args:
-        warnings: texts of warnings; others are ignored.
-
     Returns:
         The sentence; None where no glyph is missing.
     """
@@ -72,9 +69,6 @@ def missing_glyph_note(warnings: Iterable[str]) -> str | None:
 
 def font_file_for(text: str) -> Path | None:
     """Return the file of an installed font that covers most characters of a text, for tools that take one font only.
-
-    Args:
-        text: sample of the text.
 
     Returns:
         Path of the font file; None where matplotlib's own font does as well as any other.

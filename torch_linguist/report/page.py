@@ -28,10 +28,6 @@ LONGEST_CELL = 120
 def write_page(folder: Path, page: Page) -> Path:
     """Write a page with its figures below `figures/` and its tables below `tables/`.
 
-    Args:
-        folder: existing folder to write to.
-        page: content of the page.
-
     Returns:
         Path of the page, `index.html`.
 

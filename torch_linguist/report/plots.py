@@ -46,13 +46,7 @@ def _read(table: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.
 
 
 def plot_overfit(table: Path, path: Path, target: float) -> None:
-    """Plot the loss of the stage `overfit` against its updates, with the target.
-
-    Args:
-        table: `overfit.csv`.
-        path: PNG file to write.
-        target: loss at which the stage ends.
-    """
+    """Plot the loss of the stage `overfit` against its updates, with the target."""
     frame = _read(table, ["step", "loss"])
     with _figure(path, 6.4, 4) as figure:
         axes = figure.subplots()
@@ -104,12 +98,7 @@ def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: fl
 
 
 def plot_grid(table: Path, path: Path) -> None:
-    """Plot the validation loss of each grid point as a heatmap, the best point framed.
-
-    Args:
-        table: `grid.csv`.
-        path: PNG file to write.
-    """
+    """Plot the validation loss of each grid point as a heatmap, the best point framed."""
     frame = _read(table, ["lr", "weight_decay", "valid_loss"], ["status"])
     frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
     statuses = frame.pivot_table(index="weight_decay", columns="lr", values="status", aggfunc="last", dropna=False)
@@ -211,12 +200,7 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
 
 
 def plot_profile(table: Path, path: Path) -> None:
-    """Plot the operations that take the most time and memory of an update, as bars.
-
-    Args:
-        table: `profile.csv`.
-        path: PNG file to write.
-    """
+    """Plot the operations that take the most time and memory of an update, as bars."""
     frame = read_profile(table)
     slowest, largest = slowest_operations(frame, 12), largest_operations(frame, 12)
     with _figure(path, 9.6, 6.8) as figure:

@@ -180,11 +180,6 @@ def matrix_table(entries: Sequence[ScoredModel], split: str) -> Table:
 def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedComparison], folder: Path) -> list[Path]:
     """Write `scores.csv`, one row per score, and `differences.csv` if there are comparisons.
 
-    Args:
-        entries: the scores.
-        comparisons: the paired differences.
-        folder: existing folder to write to.
-
     Returns:
         The files written.
     """
@@ -217,13 +212,7 @@ def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedCom
 
 
 def plot_matrix(entries: Sequence[ScoredModel], split: str, path: Path) -> None:
-    """Plot runs by corpora as a heatmap of bits per byte, with word perplexity and OOV rate in each cell.
-
-    Args:
-        entries: the scores.
-        split: split of each corpus.
-        path: PNG file to write.
-    """
+    """Plot runs by corpora as a heatmap of bits per byte, with word perplexity and OOV rate in each cell."""
     models, corpora, scores = _matrix(entries, split)
     cells = [[scores[model, corpus] for corpus in corpora] for model in models]
     values = np.array([[score.bits_per_byte for score in row] for row in cells])

@@ -291,12 +291,7 @@ def score_table(scores: Mapping[str, Mapping[str, Score]]) -> Table:
 
 
 def large_number(value: float, digits: int = 2) -> str:
-    """Format a positive number with sensible digits: 93.21, 12,346, 1.2e+09.
-
-    Args:
-        value: the number.
-        digits: decimals of numbers below 1,000.
-    """
+    """Format a positive number with sensible digits: 93.21, 12,346, 1.2e+09."""
     if not math.isfinite(value):
         return "inf" if value == math.inf else "–"
     if value >= 1e7:

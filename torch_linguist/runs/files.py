@@ -34,9 +34,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Content and name are on disk when the block ends: after a power cut there is the old file or the new one.
 
-    Args:
-        path: path of the file.
-
     Raises:
         WriteError: the file cannot be written; the error names it.
     """
@@ -57,9 +54,6 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn every OSError of the block into one that names the file.
-
-    Args:
-        path: file that the block writes.
 
     Raises:
         WriteError: the file cannot be written.

@@ -58,9 +58,6 @@ def list_runs(output_dir: Path = Path("outputs"), *, of_sweeps: bool = False) ->
 def newest_run(output_dir: Path = Path("outputs")) -> Path:
     """Return the newest run in a folder. Runs of sweeps do not count: one of them is named explicitly.
 
-    Args:
-        output_dir: parent of the run folders.
-
     Raises:
         LinguistError: the folder holds no run.
     """

@@ -22,9 +22,6 @@ def run_lock(folder: Path) -> Iterator[None]:
 
     The kernel releases the lock when its process ends, so a killed run never blocks a later one.
 
-    Args:
-        folder: run folder.
-
     Raises:
         LinguistError: another process, named in the message, has the lock, or the folder cannot be written.
     """

@@ -20,9 +20,6 @@ def check_contained(folder: Path) -> None:
 
     The folder itself may be a link.
 
-    Args:
-        folder: run folder.
-
     Raises:
         LinguistError: a link leads out of the folder or nowhere, or there is a pipe, socket or device.
     """

@@ -123,12 +123,7 @@ class SweepDisplay(SweepCallback):
 
 
 def show_result(result: "SweepResult", console: Console) -> None:
-    """Show the runs of a sweep, the best validation perplexity first, and the command that repeats the best run.
-
-    Args:
-        result: what the sweep left.
-        console: where to write.
-    """
+    """Show the runs of a sweep, the best validation perplexity first, and the command that repeats the best run."""
     if not result.outcomes:
         return
     order = sorted(

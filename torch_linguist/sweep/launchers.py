@@ -179,13 +179,6 @@ class RayLauncher:
 def make_launcher(name: str, folder: Path, jobs: int, cores: int, options: Mapping[str, Any]) -> Launcher:
     """Create a launcher by name.
 
-    Args:
-        name: one of `LAUNCHERS`.
-        folder: folder of the sweep.
-        jobs: number of runs at a time.
-        cores: CPU cores of each run.
-        options: options of the executor.
-
     Raises:
         ConfigError: the launcher does not exist, or does not accept these options.
         LinguistError: the executor is not installed or cannot be started.

@@ -74,10 +74,6 @@ class ResultTable:
 def read_rows(table: ResultTable, runs: Mapping[int, SweepRun]) -> list[Outcome]:
     """Read the outcomes that an earlier start wrote; a partial row at the end is left out.
 
-    Args:
-        table: the table.
-        runs: runs of the sweep by index.
-
     Returns:
         The outcomes in the order of the file.
 

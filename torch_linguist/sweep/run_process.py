@@ -39,13 +39,7 @@ class Task:
 
 
 def make_task(run: SweepRun, program: Sequence[str], environment: Mapping[str, str]) -> Task:
-    """Return the task of a run.
-
-    Args:
-        run: the run.
-        program: command line that precedes the run's arguments.
-        environment: environment variables to add.
-    """
+    """Return the task of a run."""
     folder, log = str(run.folder.absolute()), str(run.log.absolute())
     return Task((*program, *run.arguments), folder, log, str(Path.cwd()), dict(environment))
 
@@ -163,9 +157,6 @@ def carry_out_task(task: Task) -> ProcessExit:
     """Carry out a run from start to end; this is what the workers of a cluster execute.
 
     Orders arrive as files beside the log, which every machine that shares the folder can read.
-
-    Args:
-        task: the run.
 
     Returns:
         How its process ended.

@@ -17,13 +17,7 @@ COLOR_MAP = "viridis_r"
 
 
 def draw_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
-    """Draw the mean validation loss over two keys, the best cell framed.
-
-    Args:
-        values: two columns, one per key.
-        losses: validation loss of each run.
-        path: the PNG file.
-    """
+    """Draw the mean validation loss over two keys, the best cell framed."""
     down, across = sorted(values.columns, key=lambda key: values[key].nunique())
     cells = values.assign(loss=losses).pivot_table(index=down, columns=across, values="loss", aggfunc="mean")
     grid = cells.to_numpy()
@@ -51,13 +45,7 @@ def draw_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
 
 
 def draw_parallel(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
-    """Draw parallel coordinates: one line per run through its values to its validation loss, the best in front.
-
-    Args:
-        values: one column per key.
-        losses: validation loss of each run.
-        path: the PNG file.
-    """
+    """Draw parallel coordinates: one line per run through its values to its validation loss, the best in front."""
     with new_figure(path, 3.8, max(6.4, 1.5 + 1.25 * values.shape[1])) as figure:
         axes = figure.subplots()
         positions, ends = [], []
@@ -112,14 +100,7 @@ def draw_importance(shares: pd.Series, path: Path) -> None:
 
 
 def draw_effect(key: str, values: pd.Series, losses: pd.Series, path: Path) -> None:
-    """Draw the validation loss against one key, one point per run.
-
-    Args:
-        key: name of the key.
-        values: value of each run.
-        losses: validation loss of each run.
-        path: the PNG file.
-    """
+    """Draw the validation loss against one key, one point per run."""
     with new_figure(path, 3.0) as figure:
         axes = figure.subplots()
         if pd.api.types.is_numeric_dtype(values):

@@ -18,9 +18,6 @@ BINS = 4
 def seed_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Return one row per point, the best mean validation loss first.
 
-    Args:
-        outcomes: outcomes of all runs that ended.
-
     Returns:
         The columns `point`, the swept keys except the seed, `count` (finished runs), `failed`, and for each measure
         `_mean` and `_std` (sample standard deviation, divided by count - 1; empty for a single run).
@@ -43,12 +40,7 @@ def seed_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def write_seed_table(outcomes: Sequence[Outcome], path: Path) -> pd.DataFrame:
-    """Write `seed_table` as CSV and return it.
-
-    Args:
-        outcomes: outcomes of all runs that ended.
-        path: the CSV file.
-    """
+    """Write `seed_table` as CSV and return it."""
     table = seed_table(outcomes)
     with whole_file(path) as temporary:
         table.drop(columns="point").to_csv(temporary, index=False)

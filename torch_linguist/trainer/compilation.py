@@ -33,10 +33,6 @@ def is_worth_compiling(model: LanguageModel, device: torch.device) -> bool:
 
     On a CPU the default Transformer gains 5% per step in float32 and nothing in bfloat16, after a wait of 20 to 110
     seconds. Recurrent models spend their time in fused kernels that the compiler does not support.
-
-    Args:
-        model: model to train.
-        device: device of the training.
     """
     return device.type == "cuda" and model.context_length > 0
 

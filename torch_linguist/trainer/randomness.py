@@ -51,11 +51,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 
 def shared_random_state(device: torch.device) -> dict[str, Any]:
-    """Return the random states of this process and torch's random state of every process.
-
-    Args:
-        device: device of the model in this process.
-    """
+    """Return the random states of this process and torch's random state of every process."""
     state = random_state()
     own = {"torch": state["torch"]}
     if device.type == "cuda":

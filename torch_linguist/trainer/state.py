@@ -114,12 +114,7 @@ class TrainingState:
         return self.counters() | {"carried": None if carried is None else [tensor.cpu() for tensor in carried]}
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
-        """Restore the state.
-
-        Args:
-            saved: result of `state_dict`.
-            device: device of the model.
-        """
+        """Restore the state."""
         for name in COUNTERS:
             setattr(self, name, type(getattr(self, name))(saved[name]))
         self.carried = None

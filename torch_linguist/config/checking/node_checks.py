@@ -57,10 +57,6 @@ def check_types(config: DictConfig) -> DictConfig:
 def check_node(key: str, value: Any) -> Any:
     """Check a value, and each node below it, against the classes that they name.
 
-    Args:
-        key: key of the value, such as `model`.
-        value: plain Python.
-
     Returns:
         The value, converted to the types in the signatures of the classes.
 

@@ -66,10 +66,6 @@ def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ALLOWED_TA
     classes write to the file that they are given. For the same reason a callback must come from another package, one
     that the command line itself names.
 
-    Args:
-        config: plain Python.
-        allowed: prefixes of the allowed modules.
-
     Raises:
         ConfigError: a `_target_` is not a class, is defined elsewhere, or does not belong in its place.
     """

@@ -48,12 +48,6 @@ def cached_nll(
 ) -> NDArray[np.float64]:
     """Return the nll [N] of every token of a stream under a model with a continuous cache.
 
-    Args:
-        model: a model with hidden vectors.
-        stream: one split.
-        settings: settings of the cache.
-        stride: see `score`.
-
     Raises:
         LinguistError: the model has no hidden vectors; or see `score`.
     """

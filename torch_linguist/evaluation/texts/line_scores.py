@@ -164,11 +164,6 @@ def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
 def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> list[Row]:
     """Token ids of lines.
 
-    Args:
-        tokenizer: of the model.
-        lines: texts without newlines.
-        closed: whether `<eos>` closes each line.
-
     Returns:
         An int64 array [N] for each line.
     """

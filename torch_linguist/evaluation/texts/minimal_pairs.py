@@ -102,12 +102,7 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float, float]
 
 
 def sign_test(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p-value that two models differ on the same pairs (exact sign test over the pairs they decide apart).
-
-    Args:
-        first: of one model, `decided` for each pair.
-        second: of the other model.
-    """
+    """Two-sided p-value that two models differ on the same pairs (exact sign test over the pairs they decide apart)."""
     wins = sum(a > b for a, b in zip(first, second, strict=True))
     losses = sum(a < b for a, b in zip(first, second, strict=True))
     trials, fewer = wins + losses, min(wins, losses)
@@ -126,10 +121,6 @@ def separated_words(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
 
     Punctuation and contractions are set apart by blanks where the tokenizer cuts at blanks alone. How a contraction is
     cut is learned from the vocabulary: `ca n't` where it holds `n't`, `can 't` where it holds `'t`.
-
-    Args:
-        texts: sentences.
-        tokenizer: of the model.
     """
     # A comma that sticks to its word makes one token where blanks alone separate words.
     if len(tokenizer.encode("a,")) != 1:

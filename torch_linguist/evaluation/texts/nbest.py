@@ -103,10 +103,6 @@ def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:
 def read_keyed(lines: Iterable[str], what: str) -> dict[str, str]:
     """Kaldi's form of a table: a key, a blank, and the rest of the line.
 
-    Args:
-        lines: of the file.
-        what: the file, for messages.
-
     Raises:
         DataError: a key stands there twice.
     """
@@ -121,13 +117,7 @@ def read_keyed(lines: Iterable[str], what: str) -> dict[str, str]:
 
 
 def reranked(hypotheses: Sequence[Hypothesis], weight: float, length_penalty: float = 0.0) -> list[Hypothesis]:
-    """The hypotheses with their combined score, the best of each list first; lists keep their order.
-
-    Args:
-        hypotheses: with `lm_score`.
-        weight: of the language model.
-        length_penalty: added for each word.
-    """
+    """The hypotheses with their combined score, the best of each list first; lists keep their order."""
     ranked: list[Hypothesis] = []
     for group in grouped(hypotheses).values():
         combined = [replace(one, score=combined_score(one, weight, length_penalty)) for one in group]

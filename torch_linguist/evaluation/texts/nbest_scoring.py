@@ -13,14 +13,7 @@ from torch_linguist.model import LanguageModel
 def scored_hypotheses(
     hypotheses: Iterable[Hypothesis], model: LanguageModel, tokenizer: Tokenizer, *, closed: bool = True
 ) -> list[Hypothesis]:
-    """The hypotheses with their log-probability under a model.
-
-    Args:
-        hypotheses: of all lists.
-        model: any model.
-        tokenizer: the tokenizer that it was trained with.
-        closed: whether `<eos>` closes a hypothesis.
-    """
+    """The hypotheses with their log-probability under a model."""
     read, texts = itertools.tee(hypotheses)
     scores = score_lines(model, tokenizer, (hypothesis.text for hypothesis in texts), closed=closed)
     return [replace(hypothesis, lm_score=score.log_probability) for hypothesis, score in zip(read, scores, strict=True)]

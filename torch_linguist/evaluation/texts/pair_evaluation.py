@@ -91,10 +91,6 @@ def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
 def evaluate_pairs(scorers: Sequence[Scorer], pairs: Sequence[MinimalPair]) -> PairReport:
     """Hold models to minimal pairs.
 
-    Args:
-        scorers: the models.
-        pairs: at least one.
-
     Raises:
         LinguistError: there are no pairs.
     """

@@ -10,11 +10,7 @@ DEFAULT_STAGES = tuple(name for name in ORDER if name != "initialize")
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """Sort stage names: built-in stages as in `ORDER`, any other one right after the stage listed before it.
-
-    Args:
-        names: names of stages. Repeated names count once.
-    """
+    """Sort stage names: built-in stages as in `ORDER`, any other one right after the stage listed before it."""
     listed = list(dict.fromkeys(names))
     ordered = sorted((name for name in listed if name in ORDER), key=ORDER.index)
     for position, name in enumerate(listed):

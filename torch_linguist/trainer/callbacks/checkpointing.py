@@ -32,9 +32,6 @@ def checkpoint_paths(folder: Path, keep: int) -> list[Path]:
 def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Find the newest state of a training that can be read.
 
-    Args:
-        folder: `checkpoints/` of a run.
-
     Returns:
         Its path and content; None if no state was written yet. A damaged state is skipped with a warning.
 

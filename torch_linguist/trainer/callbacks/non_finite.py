@@ -143,10 +143,6 @@ class LossWatch:
 def save_faulty_batch(folder: Path, update: Update) -> Path:
     """Save the batches of an update that was not finite, for inspection.
 
-    Args:
-        folder: run folder.
-        update: the update.
-
     Returns:
         The file. `torch.load(file, weights_only=True)` returns a dict of plain numbers and tensors [B, T].
     """

@@ -120,12 +120,7 @@ class Profiling(Callback):
 
 
 def profile_rows(averages: Sequence[FunctionEventAvg], updates: int) -> list[dict[str, str | int | float | None]]:
-    """Return the rows of `profile.csv`: GPU kernels before CPU operations, slowest first.
-
-    Args:
-        averages: averages of the profiler, by operation.
-        updates: number of updates that were profiled.
-    """
+    """Return the rows of `profile.csv`: GPU kernels before CPU operations, slowest first."""
     rows: list[dict[str, str | int | float | None]] = []
     for event in averages:
         on_cpu = event.device_type == DeviceType.CPU

@@ -44,9 +44,6 @@ class RecordedProgress:
 def read_recorded_progress(folder: Path) -> RecordedProgress | None:
     """Read the recorded progress of a run; None if the run had no time limit.
 
-    Args:
-        folder: run folder with `pace.csv` and `metrics.csv`.
-
     Raises:
         TrainingError: a file is damaged.
     """

@@ -29,20 +29,11 @@ examples:
 Writes one page that opens from disk, every figure as PNG and every table as CSV, into a folder under outputs/: loss by
 slice (frequency, position, word class, metadata), surprisal of passages, sensitivity to shortened or damaged context,
 what predictions depend on (occlusion; integrated gradients by captum; attention maps), embeddings, calibration.
-Gradients and the map of words need pip install "torch-linguist[analyze]"; everything else works without it.
-
-exit codes: 0 written; 1 failed; 2 wrong usage; 130 interrupted"""
+Gradients and the map of words need pip install "torch-linguist[analyze]"; everything else works without it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-analyze`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-analyze`."""
     return run_command(_analyze, argv)
 
 

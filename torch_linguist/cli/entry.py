@@ -1,6 +1,7 @@
 """What all commands share: reading arguments, printing, and how a command ends.
 
-Exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted (143 by SIGTERM).
+Exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted (143 by SIGTERM). Each command has a function `main`
+that takes its arguments (None for those of the process) and returns the exit code.
 """
 
 import argparse
@@ -40,6 +41,9 @@ LONGEST_LINE = 800
 WIDTH = 110
 """Width of tables that are written to a pipe or a file."""
 
+EXIT_CODES = "exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted"
+"""Last line of a help page."""
+
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 Command = Callable[[list[str]], int]
@@ -52,7 +56,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(
             prog=prog,
             description=description,
-            epilog=epilog,
+            epilog=f"{epilog}\n\n{EXIT_CODES}" if epilog else None,
             add_help=add_help,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -74,9 +78,9 @@ def make_console() -> "SafeConsole":
     from torch_linguist.report.console import SafeConsole
 
     console = SafeConsole(highlight=False, soft_wrap=True)
-    if console.is_terminal:
-        return console
-    return SafeConsole(highlight=False, soft_wrap=True, width=max(console.width, WIDTH))
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:

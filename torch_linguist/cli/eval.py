@@ -31,20 +31,11 @@ examples:
 
 Every token of the split is scored once, <eos> included, independently of any batch size. Across tokenizers compare
 word perplexity and bits per byte. Intervals are 95%, by bootstrap over documents (blocks of lines if a split has fewer
-than 20 documents). Mixtures, caches and dynamic evaluation are tuned on valid only.
-
-exit codes: 0 scored; 1 failed; 2 wrong usage; 130 interrupted"""
+than 20 documents). Mixtures, caches and dynamic evaluation are tuned on valid only."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-eval`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-eval`."""
     return run_command(_eval, argv)
 
 

@@ -3,21 +3,16 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import SUCCESS, run_command, say
 from torch_linguist.config.catalog import GROUPS
-from torch_linguist.config.checking.node_checks import check_node
-from torch_linguist.config.checking.signatures import check_arguments
+from torch_linguist.config.checking.node_checks import check_exploration
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.overrides import parse_overrides
-from torch_linguist.config.plain import to_plain, to_yaml
+from torch_linguist.config.plain import to_yaml
 from torch_linguist.errors import ConfigError
 
 OWN_GROUPS = ("data", "tokenizer")
@@ -43,7 +38,6 @@ TEXT = CommandText(
             "explore.max_min_frequency=20: largest min_frequency whose out-of-vocabulary rate is shown\n"
             'explore.word_cloud=true: needs pip install "torch-linguist[explore]"',
         ),
-        ("Exit codes", "0 written; 1 failed; 2 wrong usage; 130 interrupted"),
     ],
     examples=[
         ("tl-explore", "the presidential addresses"),
@@ -54,33 +48,8 @@ TEXT = CommandText(
 )
 
 
-@dataclass
-class ExploreConfig:
-    """Schema of the root; each `Any` is a node whose schema is the class that it names.
-
-    Attributes:
-        name: name of the new folder; null generates one.
-        seed: random seed of samples and permutations.
-        output_dir: parent of the new folder.
-    """
-
-    data: Any
-    tokenizer: Any
-    explore: Any
-    name: str | None = None
-    seed: int = 1
-    output_dir: str = "outputs"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-explore`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-explore`."""
     return run_command(_explore, argv)
 
 
@@ -94,19 +63,16 @@ def _explore(argv: list[str]) -> int:
     if arguments.cfg:
         say(to_yaml(composition.config), end="")
         return SUCCESS
-    config = checked(composition.config)
+    config = check_exploration(composition.config)
 
     from torch_linguist.explore import explore
 
-    settings = instantiate(config.explore, "explore")
-    corpus = instantiate(config.data, "data")
-    trainer = instantiate(config.tokenizer, "tokenizer")
     found = explore(
-        corpus=corpus,
-        tokenizer_trainer=trainer,
+        corpus=instantiate(config.data, "data"),
+        tokenizer_trainer=instantiate(config.tokenizer, "tokenizer"),
         output_dir=Path(config.output_dir),
         name=config.name,
-        settings=settings,
+        settings=instantiate(config.explore, "explore"),
         seed=config.seed,
         report=say,
         config_text=to_yaml(config, composition.choices),
@@ -120,16 +86,6 @@ def _explore(argv: list[str]) -> int:
 def _next_commands(overrides: Sequence[str]) -> list[tuple[str, str]]:
     kept = [override for override in overrides if override.lstrip("+~").startswith(("data", "tokenizer"))]
     return [(shlex.join(["tl-train", *kept]), "Train a model on this corpus:")]
-
-
-def checked(config: DictConfig) -> DictConfig:
-    """Return the configuration with each node checked against its class and its values converted.
-
-    Raises:
-        ConfigError: one line that names the key, the value and the way out.
-    """
-    nodes = {str(name): check_node(str(name), value) for name, value in to_plain(config).items()}
-    return OmegaConf.create(check_arguments("", nodes, ExploreConfig))
 
 
 def _check_groups(overrides: Sequence[str]) -> None:

@@ -22,20 +22,11 @@ examples:
 
 A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
 vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
-text: the perplexity must be equal to five digits. MODEL_CARD.md is written beside the file.
-
-exit codes: 0 written; 1 failed; 2 wrong usage; 130 interrupted"""
+text: the perplexity must be equal to five digits. MODEL_CARD.md is written beside the file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-export`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-export`."""
     return run_command(_export, argv)
 
 

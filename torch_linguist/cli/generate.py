@@ -12,7 +12,7 @@ from torch_linguist.cli.run_arguments import add_runs
 
 if TYPE_CHECKING:
     from torch_linguist.cli.models import FoundModel
-    from torch_linguist.generation import Continuation, Sampling
+    from torch_linguist.generation import Sampling
 
 EXAMPLES = """\
 examples:
@@ -24,9 +24,7 @@ examples:
   tl-generate -p "We" --beams 5 --max-tokens 10     the five most probable continuations
   tl-generate -i                                    suggests the next word while you type
 
-A single continuation is shown token by token. The model never generates <unk>.
-
-exit codes: 0 done; 1 failed; 2 wrong usage; 130 interrupted"""
+A single continuation is shown token by token. The model never generates <unk>."""
 
 LARGEST = {"max_tokens": 1_000_000, "samples": 10_000, "beams": 1_000, "show_probabilities": 1_000}
 """Largest values of the options that numbers of tokens, rows or columns depend on."""
@@ -36,14 +34,7 @@ SHOWN_UNKNOWN = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-generate`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-generate`."""
     return run_command(_generate, argv)
 
 
@@ -91,9 +82,9 @@ def _generate(argv: list[str]) -> int:
     found = find_model(arguments)
 
     if arguments.interactive:
-        from torch_linguist.cli.interactive import interact
+        from torch_linguist.generation.interactive import interact
 
-        interact(found.model, found.tokenizer)
+        interact(found.model, found.tokenizer, say)
         return SUCCESS
 
     from torch_linguist.generation import Sampling
@@ -188,34 +179,15 @@ def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", argume
     if live:
         say()
     elif arguments.show_probabilities:
-        _show_choices(results)
+        from torch_linguist.report.text_tables import choice_table
+
+        console = make_console()
+        for result in results:
+            console.print(choice_table(result))
+            console.print(result.text, markup=False)
     else:
         for number, result in enumerate(results, start=1):
             say(f"[{number}]\n{result.text}")
-
-
-def _show_choices(results: "Sequence[Continuation]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    console = make_console()
-    for result in results:
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("token", style="bold", no_wrap=True)
-        table.add_column("probability", justify="right", no_wrap=True)
-        table.add_column("most probable")
-        for choice in result.choices:
-            others = "  ".join(f"{_visible(token)} {share:.3f}" for token, share in choice.alternatives)
-            table.add_row(Text(_visible(choice.token)), f"{choice.probability:.4f}", Text(others))
-        console.print(table)
-        console.print(result.text, markup=False)
-
-
-def _visible(token: str) -> str:
-    """Return a token with visible blanks and control characters."""
-    plain = token.replace(" ", "␣")
-    return plain if plain.isprintable() else repr(plain)[1:-1]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
 """`tl-grid`: several training runs over lists of values, one row each in a CSV file."""
 
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, make_console, run_command, say
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.checking.signatures import check_arguments
-from torch_linguist.config.overrides import parse_overrides, quoted
-from torch_linguist.config.resume import is_resumable
+from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.sweep_expansion import plan_sweep, split_own
+from torch_linguist.config.training_run import TrainCommand
 from torch_linguist.sweep.launchers import LAUNCHERS
 from torch_linguist.sweep.sweep_settings import SearchSpace, SweepSettings
 
@@ -66,39 +64,9 @@ TEXT = CommandText(
     ],
 )
 
-EXECUTABLE = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
-
-
-class TrainCommand:
-    """`tl-train` as the program of a sweep.
-
-    Args:
-        config_dirs: folders whose groups are added in every run.
-    """
-
-    def __init__(self, config_dirs: Sequence[Path]) -> None:
-        self.executable = EXECUTABLE
-        self.options = tuple(part for folder in config_dirs for part in ("--config-dir", str(folder)))
-
-    def arguments(self, overrides: Sequence[str], folder: Path) -> tuple[str, ...]:
-        return (*self.options, *overrides, f"output_dir={quoted(str(folder.parent))}", f'name="{folder.name}"')
-
-    def resume_arguments(self, folder: Path) -> tuple[str, ...]:
-        return (f"resume={quoted(str(folder))}",) if is_resumable(folder) else ()
-
-    def command(self, overrides: Sequence[str]) -> str:
-        return shlex.join(["tl-train", *self.options, *overrides])
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `tl-grid`.
-
-    Args:
-        argv: command-line arguments; None for those of the process.
-
-    Returns:
-        The exit code.
-    """
+    """Run `tl-grid`."""
     return run_command(_grid, argv)
 
 

@@ -1,4 +1,4 @@
-"""Schema of the whole configuration: its root keys, and one node for each stage."""
+"""Schemas of whole configurations: their root keys, and one node for each stage."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -37,6 +37,24 @@ class RootConfig:
     checkpoint: Any = None
     score: Any = None
     sample: Any = None
+
+
+@dataclass
+class ExploreConfig:
+    """Root keys of the configuration of `tl-explore`.
+
+    Attributes:
+        name: name of the new folder; null generates one.
+        seed: random seed of samples and permutations.
+        output_dir: parent of the new folder.
+    """
+
+    data: Any
+    tokenizer: Any
+    explore: Any
+    name: str | None = None
+    seed: int = 1
+    output_dir: str = "outputs"
 
 
 def root_schema(stages: Iterable[str], **further: list[Any]) -> type:

@@ -17,46 +17,12 @@ from typing import Any
 import pytest
 
 from torch_linguist.cli import grid
+from torch_linguist.config import training_run
 from torch_linguist.sweep.engine import SignalCounter
 from torch_linguist.sweep.sweep_folder import sole_owner
 
 ROOT = Path(__file__).resolve().parents[3]
-STAND_IN = """
-import csv, json, math, os, signal, sys, time
-from pathlib import Path
-values = dict(line.split("=", 1) for line in sys.argv[1:] if "=" in line)
-name = values["name"].strip('"')
-folder = Path(values["output_dir"].strip(chr(34))) / name
-orders = json.loads(os.environ.get("STAND_IN", "{}"))
-with open(folder.parent / "trace", "a") as trace:
-    trace.write(name + ("+" if "resume" in values else "") + chr(10))
-order = orders.get(name, "")
-if order == "kill": os.kill(os.getpid(), signal.SIGKILL)
-if order == "fail": sys.exit("error: nothing good")
-folder.mkdir(exist_ok=True)
-(folder / "config.yaml").touch()
-running = {"running": {"stage": "fit", "tables": ["metrics.csv"]}}
-(folder / "progress.json").write_text(json.dumps(running))
-lr, seed = float(values.get("optim.lr", 0.003)), int(values.get("seed", 1))
-loss = 3 + abs(math.log10(lr) + 2.5) + 0.01 * seed ** 2
-if values.get("model") == "gru": loss += 0.5
-with open(folder / "metrics.csv", "w") as file:
-    file.write("step,train_loss,valid_loss" + chr(10))
-    for step in range(1, 6):
-        file.write(f"{step},{loss + 1 / step},{loss + 1 / step - 0.2}" + chr(10))
-        file.flush()
-if order.startswith("wait"):
-    (folder / "ready").touch()
-    while not (folder.parent / order).exists(): time.sleep(0.02)
-if order == "forever":
-    (folder / "ready").touch()
-    time.sleep(60)
-summary = {"status": "finished", "seed": seed, "parameters": 10, "lr": lr, "weight_decay": 0.0,
-           "train": {"tokens": 5}, "valid": {"loss": loss, "perplexity": math.exp(loss)},
-           "test": {"perplexity": math.exp(loss)}}
-(folder / "summary.json").write_text(json.dumps(summary))
-"""
-
+STAND_IN = ROOT / "tests" / "assets" / "stand_in_run.py"
 Grid = Callable[..., int]
 LRS = "optim.lr=1e-3,3e-3,1e-2"
 
@@ -66,7 +32,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in which `tl-grid` makes its runs by the stand-in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STAND_IN", raising=False)
-    monkeypatch.setattr(grid, "EXECUTABLE", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(training_run, "EXECUTABLE", (sys.executable, str(STAND_IN)))
     return tmp_path
 
 
@@ -85,12 +51,6 @@ def run_grid_command(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
             return grid.main(list(arguments))
 
     return run
-
-
-@pytest.fixture
-def stand_in() -> str:
-    """The program, for tests that start the command as a process."""
-    return STAND_IN
 
 
 def rows_of(folder: Path, name: str = "grid.csv") -> list[dict[str, str]]:
@@ -174,10 +134,10 @@ def test_an_interrupted_run_goes_on_in_its_folder(run_grid_command: Grid, workpl
     assert [row["status"] for row in rows_of(folder)] == ["finished"] * 3
 
 
-def test_killed_and_started_again_no_run_is_lost_or_made_twice(workplace: Path, stand_in: str) -> None:
+def test_killed_and_started_again_no_run_is_lost_or_made_twice(workplace: Path) -> None:
     command = (
-        "import sys\nfrom torch_linguist.cli import grid\n"
-        f"grid.EXECUTABLE = (sys.executable, '-c', {stand_in!r})\nsys.exit(grid.main(sys.argv[1:]))\n"
+        "import sys\nfrom torch_linguist.cli import grid\nfrom torch_linguist.config import training_run\n"
+        f"training_run.EXECUTABLE = (sys.executable, {str(STAND_IN)!r})\nsys.exit(grid.main(sys.argv[1:]))\n"
     )
     line = [sys.executable, "-c", command, "seed=range(1,5)"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "STAND_IN": json.dumps({"003": "wait"})}

@@ -11,7 +11,7 @@ from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.checking.signatures import INTERPRETED, MismatchError, check_arguments, convert, show
 from torch_linguist.config.checking.targets import is_stage, locate
 from torch_linguist.config.plain import to_plain
-from torch_linguist.config.schema import RootConfig, root_schema
+from torch_linguist.config.schema import ExploreConfig, RootConfig, root_schema
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER, in_order
 
@@ -52,6 +52,12 @@ def check_types(config: DictConfig) -> DictConfig:
             known = ", ".join(in_order([*ORDER, *sorted(stages)]))
             raise ConfigError(f"stages=[{name}]: no such stage; choose from {known}")
     return OmegaConf.create(root)
+
+
+def check_exploration(config: DictConfig) -> DictConfig:
+    """Check the configuration of `tl-explore` as `check_types` does that of a run."""
+    nodes = {str(name): check_node(str(name), value) for name, value in to_plain(config).items()}
+    return OmegaConf.create(check_arguments("", nodes, ExploreConfig))
 
 
 def check_node(key: str, value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Many short texts read by a model at once, each as if it were read alone.
+"""Reading of many short texts at once, each as if the model read it alone.
 
 Shape legend: B rows read together, T time, N tokens of a row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torch_linguist.evaluation.scoring import Measure, default_stride
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
-
-Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
-"""From tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
 
 Row = NDArray[np.int64]
 """Token ids of one text [N]."""
 
 BATCH_TOKENS = 4096
-"""Tokens of a batch, padding included."""
+"""Tokens per batch, padding included."""
 
 LONGEST_STEP = 1024
-"""Tokens of a row that a model without a bounded context reads at a time; its state is carried on."""
+"""Tokens of a row per call, for a model without a bounded context, whose state is carried on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +30,9 @@ class _Stretch:
 
     Attributes:
         row: index of the row.
-        inputs: ids that are read [T].
-        targets: the id that follows each input [T].
-        new: how many of the last positions are measured here; the others are context.
+        inputs: ids to read [T].
+        targets: id that follows each input [T].
+        new: number of last positions that are measured; the others are context.
     """
 
     row: int
@@ -50,42 +48,20 @@ class RowReader:
     model without a bounded context carries its state on, one with a bounded context sees the last tokens.
 
     Args:
-        model: any model; it is left in the mode (train or eval) it was in.
-        eos_id: id that the first token of a text is predicted from.
+        model: any model; its mode (train or eval) is preserved.
+        eos_id: id from which the first token of a text is predicted.
         running: whether the rows are one running text.
-        batch_tokens: tokens of a batch, padding included.
-        stride: new tokens a window, for a model with a bounded context; None for half the context.
+        batch_tokens: tokens per batch, padding included.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        eos_id: int,
-        *,
-        running: bool = False,
-        batch_tokens: int = BATCH_TOKENS,
-        stride: int | None = None,
-    ) -> None:
+    def __init__(self, model: LanguageModel, eos_id: int, *, running: bool, batch_tokens: int) -> None:
         self._model, self._eos_id, self._running, self._batch_tokens = model, eos_id, running, batch_tokens
-        self._stride = stride or max(1, model.context_length // 2)
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the running text: the next row is predicted from `<eos>` on."""
-        self._history: Row = np.array([self._eos_id], np.int64)
+        self._history: Row = np.array([eos_id], np.int64)
         self._state: State | None = None
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Row], measure: Measure) -> list[tuple[Tensor, ...]]:
-        """Measure every token of the rows.
-
-        Args:
-            rows: token ids, each an array [N]; rows may be empty.
-            measure: from tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state.
-
-        Returns:
-            For each row its tensors [N, ...], in the order of the rows.
-        """
+        """Measure every token of rows of ids [N], which may be empty; return the tensors [N, ...] of each row."""
         with evaluating(self._model):
             if not self._running:
                 return self._read_stretches(rows, measure)
@@ -102,7 +78,7 @@ class RowReader:
         context = self._model.context_length
         known = np.concatenate([self._history, row])
         if context:
-            parts = list(_windows(0, known, len(row), context, self._stride))
+            parts = list(_windows(0, known, len(row), context, default_stride(self._model)))
             (measured,) = self._read_batches(parts, 1, measure)
             self._history = known[-context:]
             return measured
@@ -119,7 +95,7 @@ class RowReader:
                 continue
             known = np.concatenate([start, row])
             if context:
-                stretches += _windows(index, known, len(row), context, self._stride)
+                stretches += _windows(index, known, len(row), context, default_stride(self._model))
             else:
                 stretches.append(_Stretch(index, known[:-1], row, len(row)))
         return self._read_batches(stretches, len(rows), measure)

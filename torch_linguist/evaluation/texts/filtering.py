@@ -1,20 +1,38 @@
-"""A corpus filtered by perplexity, as CCNet does it.
+"""Filtering of a corpus by perplexity, as CCNet does it.
 
 Wenzek et al. 2020, "CCNet: Extracting High Quality Monolingual Datasets from Web Crawl Data".
 """
 
+import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
 from torch_linguist.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class Filtered:
+    """Result of a filter.
+
+    Attributes:
+        kept: number of texts kept.
+        total: number of texts.
+        threshold: largest perplexity that is kept.
+    """
+
+    kept: int
+    total: int
+    threshold: float
+
+
 def check_filter(below: float | None, share: float | None) -> None:
-    """Refuse a threshold or a share out of its range.
+    """Check the options of `filter_texts`.
 
     Raises:
-        ConfigError: it is out of range, or both are given.
+        ConfigError: one is out of its range, or both are given.
     """
     if below is not None and share is not None:
         raise ConfigError("--keep-below and --keep-share: give one of the two")
@@ -24,13 +42,44 @@ def check_filter(below: float | None, share: float | None) -> None:
         raise ConfigError(f"--keep-share={share:g}: must be greater than 0 and at most 1")
 
 
-def threshold_of_share(perplexities: Iterable[float], share: float) -> float:
-    """The perplexity up to which a share of the texts lies; texts without tokens have none and are not kept.
+def filter_texts(
+    scored: Iterable[tuple[str, float]], output: IO[str], *, below: float | None = None, share: float | None = None
+) -> Filtered:
+    """Write the texts with a low perplexity, one per line.
 
     Args:
-        perplexities: of all texts.
-        share: greater than 0, at most 1.
+        scored: texts without newlines, each with its perplexity; NaN for a text without tokens, which is not kept.
+        output: file to write to.
+        below: largest perplexity to keep.
+        share: share of the texts to keep, those with the lowest perplexities. They wait in a temporary file until all
+            are scored.
     """
+    check_filter(below, share)
+    if share is None:
+        threshold = np.inf if below is None else below
+        return _write_kept(scored, output, threshold)
+    perplexities: list[float] = []
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as waiting:
+        for text, perplexity in scored:
+            waiting.write(text + "\n")
+            perplexities.append(perplexity)
+        waiting.seek(0)
+        texts = (line.removesuffix("\n") for line in waiting)
+        return _write_kept(zip(texts, perplexities, strict=True), output, threshold_of_share(perplexities, share))
+
+
+def _write_kept(scored: Iterable[tuple[str, float]], output: IO[str], threshold: float) -> Filtered:
+    kept = total = 0
+    for text, perplexity in scored:
+        total += 1
+        if perplexity <= threshold:
+            kept += 1
+            output.write(text + "\n")
+    return Filtered(kept, total, threshold)
+
+
+def threshold_of_share(perplexities: Iterable[float], share: float) -> float:
+    """Return the perplexity up to which a share of the texts lies; texts without a perplexity count as the highest."""
     found = np.fromiter(perplexities, np.float64)
     finite = np.sort(found[~np.isnan(found)])
     if not len(finite):

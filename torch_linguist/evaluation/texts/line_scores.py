@@ -15,20 +15,20 @@ from torch import Tensor
 from torch_linguist.data import Tokenizer
 from torch_linguist.data.corpora.corpus import cut_line
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.scoring import exp
+from torch_linguist.evaluation.scoring import Measure, exp
 from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Row, RowReader
 from torch_linguist.model import LanguageModel, State
 
 CHUNK_LINES = 2048
-"""Lines that are held at a time: enough to find others of the same length for a batch."""
+"""Lines held at a time: enough to find others of the same length for a batch."""
 
 CHUNK_CHARACTERS = 1 << 22
-"""Characters that are held at a time, whatever the number of lines."""
+"""Characters held at a time, whatever the number of lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineScore:
-    """How probable a line is.
+    """Score of a line.
 
     Attributes:
         log_probability: natural logarithm of the line's probability, `<eos>` included where lines are closed.
@@ -74,37 +74,26 @@ class LineTokens:
     closed: bool
 
     def score(self, nll: NDArray[np.float64] | None = None) -> LineScore:
-        """The line's score.
-
-        Args:
-            nll: nats of each token [N], such as a mixture's; None for the model's own.
-        """
+        """Return the score of the line, from the nll [N] of a mixture if one is given."""
         total = float((self.nll if nll is None else nll).sum())
         size = len(self.text.encode("utf-8", "surrogatepass")) + self.closed
         return LineScore(-total, len(self.ids), len(self.text.split()), self.unknown, size)
 
 
 def score_lines(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    lines: Iterable[str],
-    *,
-    closed: bool = True,
-    running: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
+    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[str], *, closed: bool = True, running: bool = False
 ) -> Iterator[LineScore]:
-    """Score lines one after another, without holding more than some thousands of them.
+    """Score lines one after another, holding at most a few thousand of them.
 
     A line by itself starts from `<eos>`, the end of a line before it, and ends with `<eos>`: the counterpart of
     KenLM's `<s>` and `</s>`. The scores are those of one line at a time up to the rounding of float32.
 
     Args:
         model: any model.
-        tokenizer: the tokenizer that the model was trained with.
+        tokenizer: tokenizer that the model was trained with.
         lines: texts without newlines.
         closed: whether `<eos>` closes each line; False scores fragments.
         running: whether the lines are one running text, each predicted from the lines before it.
-        batch_tokens: tokens of a batch, padding included.
 
     Yields:
         The score of each line, in order.
@@ -112,41 +101,57 @@ def score_lines(
     Raises:
         LinguistError: a line holds a newline, or a running text is not closed.
     """
-    scored = read_line_tokens(model, tokenizer, lines, closed=closed, running=running, batch_tokens=batch_tokens)
-    return (line.score() for line in scored)
+    return (line.score() for line in read_line_tokens(model, tokenizer, lines, closed=closed, running=running))
 
 
 def read_line_tokens(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    lines: Iterable[str],
-    *,
-    closed: bool = True,
-    running: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
+    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[str], *, closed: bool = True, running: bool = False
 ) -> Iterator[LineTokens]:
-    """As `score_lines`, with the nll of every token."""
-    if running and not closed:
-        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
-    reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
+    """Score lines as `score_lines` does; yield the nll of every token."""
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         measured, new_state = model.nll(tokens, targets, state)
         return (measured.double(),), new_state
 
+    for text, row, measured in measure_lines(model, tokenizer, lines, nll, closed=closed, running=running):
+        values = measured[0].numpy() if measured else np.empty(0)
+        yield LineTokens(text, row, values, int(np.count_nonzero(row == tokenizer.unk_id)), closed)
+
+
+def measure_lines(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    measure: Measure,
+    *,
+    closed: bool,
+    running: bool,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[tuple[str, Row, tuple[Tensor, ...]]]:
+    """Measure every token of lines, read as `score_lines` reads them.
+
+    Args:
+        model: any model.
+        tokenizer: tokenizer that the model was trained with.
+        lines: texts without newlines.
+        measure: see `RowReader.read`.
+        closed: see `score_lines`.
+        running: see `score_lines`.
+        batch_tokens: tokens per batch, padding included.
+
+    Yields:
+        Each line with its token ids [N] and its tensors [N, ...]; without tensors if it has no tokens.
+    """
+    if running and not closed:
+        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
+    reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
     for chunk in chunked(lines):
         rows = encode_rows(tokenizer, chunk, closed)
-        for text, row, measured in zip(chunk, rows, reader.read(rows, nll), strict=True):
-            values = measured[0].numpy() if measured else np.empty(0)
-            yield LineTokens(text, row, values, int(np.count_nonzero(row == tokenizer.unk_id)), closed)
+        yield from zip(chunk, rows, reader.read(rows, measure), strict=True)
 
 
 def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Lines in lists of bounded size.
-
-    Raises:
-        LinguistError: a line holds a newline.
-    """
+    """Yield the lines in lists of bounded size, for `measure_lines`."""
     chunk: list[str] = []
     characters = 0
     for line in lines:
@@ -162,11 +167,7 @@ def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> list[Row]:
-    """Token ids of lines.
-
-    Returns:
-        An int64 array [N] for each line.
-    """
+    """Return the token ids of each line, int64 [N]; `<eos>` is the last if lines are closed."""
     if not lines:
         return []
     pieces = [cut_line(line) for line in lines]

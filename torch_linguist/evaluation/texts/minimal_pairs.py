@@ -1,7 +1,7 @@
-"""Minimal pairs: does a model give the acceptable sentence the higher probability?
+"""Minimal pairs: whether a model gives the acceptable sentence the higher probability.
 
 The measure is that of BLiMP (Warstadt et al. 2020, "BLiMP: The Benchmark of Linguistic Minimal Pairs for English"): the
-log-probabilities of whole sentences are compared. It differs in that ties, which unknown words make, count as half.
+log-probabilities of whole sentences are compared. Difference: ties, which unknown words cause, count as half.
 """
 
 import math
@@ -15,7 +15,10 @@ from torch_linguist.errors import LinguistError
 CONTRACTION = re.compile(r"(?<=[A-Za-z])('(?:s|S|re|ve|ll|d|m))\b")
 PUNCTUATION = re.compile(r"([.,!?;:()\"“”])")
 QUANTILE = 1.959963984540054
-"""Of the normal distribution, for intervals of 95%."""
+"""Quantile of the normal distribution for 95% intervals."""
+
+TOLERANCE = 1e-6
+"""Differences in nats up to which two sentences tie; they are rounding errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class MinimalPair:
     Attributes:
         good: the acceptable sentence.
         bad: the other one.
-        group: what the pair belongs to, such as a paradigm of BLiMP.
+        group: group of the pair, such as a paradigm of BLiMP.
     """
 
     good: str
@@ -35,12 +38,12 @@ class MinimalPair:
 
 @dataclass(frozen=True)
 class PairAccuracy:
-    """How a model does on the pairs of a group.
+    """Accuracy of a model on the pairs of a group.
 
     Attributes:
         group: name of the group.
         pairs: number of pairs.
-        accuracy: share of the pairs that the model decides rightly, ties counted as half.
+        accuracy: share of the pairs decided correctly, ties counted as half.
         low: lower end of the accuracy's 95% interval (Wilson 1927).
         high: upper end of the interval.
         ties: pairs whose sentences have the same probability.
@@ -56,37 +59,32 @@ class PairAccuracy:
     unknown: int
 
 
-def pair_accuracy(
-    group: str, good: Sequence[float], bad: Sequence[float], unknown: Sequence[bool], tolerance: float = 1e-6
-) -> PairAccuracy:
-    """The accuracy over pairs.
+def pair_accuracy(group: str, good: Sequence[float], bad: Sequence[float], unknown: Sequence[bool]) -> PairAccuracy:
+    """Compute the accuracy over pairs.
 
     Args:
         group: name for the result.
         good: log-probability of each acceptable sentence, in nats.
         bad: log-probability of each other sentence.
         unknown: whether either sentence holds an unknown word.
-        tolerance: differences up to this many nats are ties: they are rounding.
 
     Raises:
         LinguistError: there are no pairs.
     """
     if not good:
         raise LinguistError(f"{group}: holds no pairs")
-    points = [decided(first, second, tolerance) for first, second in zip(good, bad, strict=True)]
+    points = [decided(first, second) for first, second in zip(good, bad, strict=True)]
     share, low, high = wilson_interval(sum(points), len(points))
     return PairAccuracy(group, len(points), share, low, high, points.count(0.5), sum(unknown))
 
 
-def decided(good: float, bad: float, tolerance: float = 1e-6) -> float:
-    """1 where the acceptable sentence is the more probable one, 0 where it is not, 0.5 for a tie."""
-    if abs(good - bad) <= tolerance:
-        return 0.5
-    return float(good > bad)
+def decided(good: float, bad: float) -> float:
+    """Return 1 if the acceptable sentence is the more probable one, 0 if it is not, 0.5 for a tie."""
+    return 0.5 if abs(good - bad) <= TOLERANCE else float(good > bad)
 
 
 def wilson_interval(successes: float, trials: int) -> tuple[float, float, float]:
-    """A share with its 95% interval (Wilson 1927).
+    """Return a share with its 95% interval (Wilson 1927).
 
     Args:
         successes: number of successes; halves are allowed.
@@ -102,7 +100,7 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float, float]
 
 
 def sign_test(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p-value that two models differ on the same pairs (exact sign test over the pairs they decide apart)."""
+    """Return the two-sided p-value of an exact sign test over the pairs that two models decide differently."""
     wins = sum(a > b for a, b in zip(first, second, strict=True))
     losses = sum(a < b for a, b in zip(first, second, strict=True))
     trials, fewer = wins + losses, min(wins, losses)
@@ -117,10 +115,10 @@ def sign_test(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def separated_words(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
-    """Natural sentences as a word-level corpus of separated words has them; as they are for other tokenizers.
+    """Separate the words of sentences where the tokenizer cuts at blanks alone; return them unchanged otherwise.
 
-    Punctuation and contractions are set apart by blanks where the tokenizer cuts at blanks alone. How a contraction is
-    cut is learned from the vocabulary: `ca n't` where it holds `n't`, `can 't` where it holds `'t`.
+    Blanks set punctuation and contractions apart. The vocabulary decides how contractions are cut: `ca n't` if it holds
+    `n't`, `can 't` if it holds `'t`.
     """
     # A comma that sticks to its word makes one token where blanks alone separate words.
     if len(tokenizer.encode("a,")) != 1:

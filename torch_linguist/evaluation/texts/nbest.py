@@ -1,4 +1,4 @@
-"""N-best lists: hypotheses of a recognizer or translator, scored by a language model and ranked anew.
+"""N-best lists: hypotheses of a recognizer or translator, scored by a language model and reranked.
 
 Shape legend: L lists, K hypotheses of a list.
 """
@@ -8,13 +8,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch_linguist.errors import DataError
+from torch_linguist.data import Tokenizer
+from torch_linguist.errors import ConfigError, DataError
+from torch_linguist.evaluation.texts.line_scores import score_lines
+from torch_linguist.model import LanguageModel
 
 WEIGHTS = tuple(step * 0.05 for step in range(41))
-"""Weights of the language model that tuning tries: 0 to 2."""
+"""Weights of the language model to try in tuning: 0 to 2."""
 
 LENGTH_PENALTIES = tuple(step * 0.25 for step in range(-16, 17))
-"""Scores for each word that tuning tries: -4 to 4."""
+"""Length penalties per word to try in tuning: -4 to 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,10 @@ class Hypothesis:
     Attributes:
         list_id: name of the list, such as an utterance.
         text: the hypothesis.
-        score: score of the recognizer, higher is better.
+        score: score of the recognizer; higher is better.
         lm_score: log-probability under the language model, in nats.
-        fields: what stands between text and score in a Moses list, which is kept.
-        key: name of the hypothesis itself in Kaldi's form, `utterance-rank`.
+        fields: what stands between text and score in a Moses list.
+        key: name of the hypothesis in Kaldi's form, `utterance-rank`.
     """
 
     list_id: str
@@ -40,11 +43,11 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found.
+    """Result of tuning.
 
     Attributes:
         weight: weight of the language model's log-probability.
-        length_penalty: added for each word of a hypothesis.
+        length_penalty: number added for each word of a hypothesis.
         errors: word errors of the best hypotheses.
         words: words of the references.
     """
@@ -61,14 +64,14 @@ class Tuned:
 
 
 def read_nbest(lines: Iterable[str], scores: Mapping[str, float] | None = None) -> Iterator[Hypothesis]:
-    """Hypotheses of a list in one of three forms, told apart by the first line.
+    """Read hypotheses in one of three forms.
 
     Moses: `id ||| text ||| fields ||| score`. JSON lines: `{"id": …, "text": …, "score": …}`. Kaldi and ESPnet:
-    `utterance-rank text`, whose scores stand in a file of their own.
+    `utterance-rank text`, with the scores in a file of their own.
 
     Args:
-        lines: of the file, without newlines.
-        scores: for Kaldi's form, `utterance-rank` to its score.
+        lines: lines of the file, without newlines.
+        scores: `utterance-rank` to score, for Kaldi's form.
 
     Raises:
         DataError: a line cannot be read, or a score is missing; the message names the line.
@@ -81,6 +84,26 @@ def read_nbest(lines: Iterable[str], scores: Mapping[str, float] | None = None) 
         except (ValueError, KeyError, TypeError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"n-best list, line {number}: {reason}") from error
+
+
+def read_scores(lines: Iterable[str], what: str) -> dict[str, float]:
+    """Read the scores of Kaldi's hypotheses: `utterance-rank score` per line."""
+    found = {}
+    for key, text in read_keyed(lines, what).items():
+        try:
+            found[key] = float(text)
+        except ValueError:
+            raise ConfigError(f"--nbest-scores: {key} has {text!r}, not a number") from None
+    return found
+
+
+def scored_hypotheses(
+    hypotheses: Iterable[Hypothesis], model: LanguageModel, tokenizer: Tokenizer, *, closed: bool = True
+) -> list[Hypothesis]:
+    """Return the hypotheses with their log-probability under a model; see `score_lines`."""
+    read, texts = itertools.tee(hypotheses)
+    scores = score_lines(model, tokenizer, (hypothesis.text for hypothesis in texts), closed=closed)
+    return [replace(hypothesis, lm_score=score.log_probability) for hypothesis, score in zip(read, scores, strict=True)]
 
 
 def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:
@@ -101,23 +124,23 @@ def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:
 
 
 def read_keyed(lines: Iterable[str], what: str) -> dict[str, str]:
-    """Kaldi's form of a table: a key, a blank, and the rest of the line.
+    """Read a table in Kaldi's form: a key, a blank, and the rest of the line; `what` names the file in messages.
 
     Raises:
-        DataError: a key stands there twice.
+        DataError: a key occurs twice.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         key, _, value = line.strip().partition(" ")
         if key in found:
-            raise DataError(f"{what}, line {number}: {key} stands there twice")
+            raise DataError(f"{what}, line {number}: {key} occurs twice")
         if key:
             found[key] = value.strip()
     return found
 
 
 def reranked(hypotheses: Sequence[Hypothesis], weight: float, length_penalty: float = 0.0) -> list[Hypothesis]:
-    """The hypotheses with their combined score, the best of each list first; lists keep their order."""
+    """Return the hypotheses with their combined score, the best of each list first; lists keep their order."""
     ranked: list[Hypothesis] = []
     for group in grouped(hypotheses).values():
         combined = [replace(one, score=combined_score(one, weight, length_penalty)) for one in group]
@@ -126,13 +149,13 @@ def reranked(hypotheses: Sequence[Hypothesis], weight: float, length_penalty: fl
 
 
 def combined_score(hypothesis: Hypothesis, weight: float, length_penalty: float) -> float:
-    """The recognizer's score + weight * log-probability + length penalty * words."""
+    """Return score + weight * log-probability + length penalty * words."""
     words = len(hypothesis.text.split())
     return hypothesis.score + weight * hypothesis.lm_score + length_penalty * words
 
 
 def grouped(hypotheses: Iterable[Hypothesis]) -> dict[str, list[Hypothesis]]:
-    """The hypotheses by their list, in the order in which the lists begin."""
+    """Return the hypotheses by list, in the order in which the lists begin."""
     lists: dict[str, list[Hypothesis]] = {}
     for hypothesis in hypotheses:
         lists.setdefault(hypothesis.list_id, []).append(hypothesis)
@@ -145,13 +168,13 @@ def tune(
     weights: Sequence[float] = WEIGHTS,
     length_penalties: Sequence[float] = LENGTH_PENALTIES,
 ) -> Tuned:
-    """The weight and length penalty with the fewest word errors; of equal ones those nearest to none.
+    """Find the weight and length penalty with the fewest word errors; among equals, the smallest ones.
 
     Args:
-        hypotheses: with `lm_score`, of a development set.
+        hypotheses: hypotheses of a development set, with `lm_score`.
         references: list id to the true words.
-        weights: weights that are tried.
-        length_penalties: penalties that are tried.
+        weights: weights to try.
+        length_penalties: penalties to try.
 
     Raises:
         DataError: a list has no reference.
@@ -179,7 +202,7 @@ def tune(
 
 
 def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
-    """Insertions, deletions and substitutions that turn one row of words into the other (Levenshtein 1966)."""
+    """Return the number of insertions, deletions and substitutions between two texts (Levenshtein 1966)."""
     row = list(range(len(reference) + 1))
     for place, word in enumerate(hypothesis, start=1):
         diagonal, row[0] = row[0], place
@@ -189,7 +212,7 @@ def word_errors(hypothesis: Sequence[str], reference: Sequence[str]) -> int:
 
 
 def formatted(hypothesis: Hypothesis) -> str:
-    """A hypothesis in the form that its list had, its combined score in place of the recognizer's."""
+    """Return a hypothesis in the form of its list."""
     if hypothesis.key:
         return f"{hypothesis.key} {hypothesis.text}"
     if hypothesis.fields:

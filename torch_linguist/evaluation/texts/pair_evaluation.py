@@ -1,4 +1,4 @@
-"""Models held to minimal pairs read from files: accuracy by group, and paired tests between models."""
+"""Evaluation of models on minimal pairs from files: accuracy by group, and paired tests between models."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ GROUP_COLUMNS = ("UID", "group")
 
 @dataclass(frozen=True)
 class PairReport:
-    """What models make of minimal pairs.
+    """Results of models on minimal pairs.
 
     Attributes:
-        accuracies: of each model, by group, and over all pairs under the name `all`.
-        p_values: of each pair of models, that they differ by chance (exact sign test).
+        accuracies: accuracies of each model, one per group; the last is named `all` if there are several groups.
+        p_values: p-value of each pair of models (exact sign test).
     """
 
     accuracies: Mapping[str, Sequence[PairAccuracy]]
@@ -37,17 +37,17 @@ class PairReport:
 
 
 def read_pairs(files: Sequence[str], errors: str = "strict") -> list[MinimalPair]:
-    """Minimal pairs of files, or of all `.jsonl` files of folders.
+    """Read the minimal pairs of files, or of all `.jsonl` files in folders.
 
     JSON lines with `sentence_good`, `sentence_bad` and `UID` (BLiMP's form) or `good`, `bad` and `group`; or two
-    columns of a `.csv` or `.tsv` file with these names. The group is the file's name where a row names none.
+    columns of a `.csv` or `.tsv` file with these names. The group defaults to the name of the file.
 
     Args:
-        files: paths.
-        errors: what a row that cannot be read does; see `RecordReader`.
+        files: paths of files and folders.
+        errors: handling of rows that cannot be read; see `RecordReader`.
 
     Raises:
-        DataError: a file cannot be read, or a pair has one side only.
+        DataError: a file cannot be read, or a pair lacks a side.
     """
     pairs: list[MinimalPair] = []
     for name in _expanded(files):
@@ -65,7 +65,7 @@ def _expanded(files: Sequence[str]) -> Iterator[str]:
 
 def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
     good_column = bad_column = ""
-    # The first row tells which names its columns have.
+    # The first row names the columns.
     for candidate in GOOD_COLUMNS:
         try:
             first = next(iter(RecordReader([name], candidate, errors)), None)
@@ -89,32 +89,36 @@ def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
 
 
 def evaluate_pairs(scorers: Sequence[Scorer], pairs: Sequence[MinimalPair]) -> PairReport:
-    """Hold models to minimal pairs.
+    """Evaluate models on minimal pairs.
 
     Raises:
         LinguistError: there are no pairs.
     """
     if not pairs:
         raise LinguistError("pairs: there are none to decide")
-    accuracies: dict[str, list[PairAccuracy]] = {}
-    decisions: dict[str, list[float]] = {}
     groups: dict[str, list[int]] = {}
     for index, pair in enumerate(pairs):
         groups.setdefault(pair.group, []).append(index)
+    if len(groups) > 1:
+        groups["all"] = list(range(len(pairs)))
+    accuracies: dict[str, list[PairAccuracy]] = {}
+    decisions: dict[str, list[float]] = {}
     for scorer in scorers:
         sentences = itertools.chain.from_iterable((pair.good, pair.bad) for pair in pairs)
         texts = separated_words(sentences, scorer.tokenizer)
         scores = list(score_lines(scorer.model, scorer.tokenizer, texts))
-        good, bad = scores[::2], scores[1::2]
-        unknown = [first.unknown + second.unknown > 0 for first, second in zip(good, bad, strict=True)]
-        first, second = [one.log_probability for one in good], [one.log_probability for one in bad]
-        decisions[scorer.label] = [decided(a, b) for a, b in zip(first, second, strict=True)]
-        everything = {**groups, "all": list(range(len(pairs)))} if len(groups) > 1 else groups
+        logs = [score.log_probability for score in scores]
+        good, bad = logs[::2], logs[1::2]
+        unknown = [one.unknown + other.unknown > 0 for one, other in zip(scores[::2], scores[1::2], strict=True)]
+        decisions[scorer.label] = list(map(decided, good, bad))
         accuracies[scorer.label] = [
             pair_accuracy(
-                name, [first[i] for i in members], [second[i] for i in members], [unknown[i] for i in members]
+                name,
+                [good[index] for index in members],
+                [bad[index] for index in members],
+                [unknown[index] for index in members],
             )
-            for name, members in everything.items()
+            for name, members in groups.items()
         ]
     p_values = {
         (one, other): sign_test(decisions[one], decisions[other]) for one, other in itertools.combinations(decisions, 2)

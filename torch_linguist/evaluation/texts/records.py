@@ -1,4 +1,4 @@
-"""Texts out of files and standard input, one row at a time, with the other columns kept."""
+"""Texts from files and standard input, one row at a time, with their other columns."""
 
 import csv
 import gzip
@@ -14,7 +14,7 @@ from typing import IO, Any
 from torch_linguist.errors import DataError
 
 ERRORS = ("strict", "replace", "skip")
-"""What a row that cannot be read does: ends the command, has its bytes replaced, or is left out and counted."""
+"""Handling of rows that cannot be read: raise an error, replace the wrong bytes, or leave the row out and count it."""
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -26,7 +26,7 @@ class Record:
     """One text.
 
     Attributes:
-        text: without newlines.
+        text: the text, without newlines.
         columns: other columns of its row.
     """
 
@@ -39,10 +39,10 @@ class RecordReader:
     """Reads texts from files, in order, holding one row at a time.
 
     Attributes:
-        files: paths; `-` is standard input. The name's ending tells the kind; `.gz` is unpacked.
-        column: column of a table that holds the text.
+        files: paths, `-` for standard input. The suffix decides how a file is read; `.gz` files are unpacked.
+        column: column of a table with the text.
         errors: `strict`, `replace` or `skip`.
-        skip_empty: whether lines without text are left out.
+        skip_empty: whether to leave out lines without text.
         skipped: rows left out because they could not be read.
         empty: lines left out because they hold no text.
     """
@@ -79,7 +79,7 @@ class RecordReader:
                 yield Record(line)
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
-        """The lines of a file with their numbers; those that are not UTF-8 as `errors` says."""
+        """Yield the lines of a file, whatever its suffix, with their numbers."""
         with ExitStack() as stack:
             try:
                 raw: IO[bytes] = sys.stdin.buffer if name == STANDARD_INPUT else stack.enter_context(_opened(name))
@@ -103,7 +103,7 @@ class RecordReader:
             return None
 
     def _refuse(self, message: str) -> None:
-        """Raises, or counts the row where rows are skipped."""
+        """Raise `DataError`, or count the row if rows are skipped."""
         if self.errors != "skip":
             raise DataError(message)
         self.skipped += 1
@@ -172,3 +172,8 @@ class RecordReader:
 def _opened(name: str) -> IO[bytes]:
     path = Path(name).expanduser()
     return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")
+
+
+def plain_lines(name: str) -> Iterator[str]:
+    """Yield the lines of a file as text, whatever its suffix."""
+    return (line for _, line in RecordReader([name]).lines(name))

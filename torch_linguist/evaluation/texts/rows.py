@@ -1,23 +1,26 @@
-"""Scores of texts as rows of a table, for one model or several beside each other."""
+"""Scores of texts as rows of a table, for one model or several side by side."""
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.mixture_scoring import mixed_nll
 from torch_linguist.evaluation.texts.line_scores import LineScore, LineTokens, read_line_tokens
 from torch_linguist.evaluation.texts.records import Record
-from torch_linguist.evaluation.texts.token_scores import score_tokens, score_words
+from torch_linguist.evaluation.texts.token_scores import TokenScore, WordScore, score_tokens, score_words
 from torch_linguist.model import LanguageModel
 
 LOG_BASES = {"e": 1.0, "10": math.log(10), "2": math.log(2)}
-"""Bases of the logarithms in a table, and the nats that one of their units is worth."""
+"""Bases of the logarithms in a table, with the nats per unit."""
 
 MIXTURE = "mixture"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +28,9 @@ class Scorer:
     """A model that scores texts.
 
     Attributes:
-        label: name of its columns where there are several.
+        label: name of its columns if there are several models.
         model: any model.
-        tokenizer: the tokenizer that it was trained with.
+        tokenizer: tokenizer that it was trained with.
     """
 
     label: str
@@ -42,8 +45,8 @@ class Reading:
     Attributes:
         closed: whether `<eos>` closes each line.
         running: whether lines are one running text.
-        document_column: column whose changes begin a new running text; None for none.
-        log_base: `e`, `10` or `2`: base of the log-probabilities in a table.
+        document_column: column whose values tell running texts apart; None for none.
+        log_base: base of the log-probabilities in a table: `e`, `10` or `2`.
     """
 
     closed: bool = True
@@ -58,7 +61,7 @@ class Reading:
             raise ConfigError("--no-eos: the lines of a running text are closed by <eos>; leave one of the two out")
 
     def conventions(self) -> str:
-        """What begins and ends a line, in a sentence."""
+        """Return what begins and ends a line, in words."""
         begin = "each line starts from <eos>"
         if self.document_column:
             begin = f"each document (column {self.document_column}) is one running text"
@@ -67,7 +70,7 @@ class Reading:
         return f"{begin}, {'and <eos> closes each line' if self.closed else 'and nothing closes a line'}"
 
     def groups(self, records: Iterable[Record]) -> Iterator[tuple[bool, Iterator[Record]]]:
-        """The records that are read in one go, and whether they are a running text.
+        """Yield groups of records that are read together, and whether each is a running text.
 
         Raises:
             ConfigError: a record lacks the document column.
@@ -88,43 +91,37 @@ class Reading:
 def line_rows(
     scorers: Sequence[Scorer], records: Iterable[Record], reading: Reading, weights: Sequence[float] | None = None
 ) -> Iterator[tuple[Record, dict[str, Any], LineScore]]:
-    """A row for each text, in order.
+    """Score texts as rows, one per text.
 
     Args:
-        scorers: at least one.
+        scorers: at least one model.
         records: the texts.
-        reading: how they are read.
-        weights: of the scorers' mixture, adding up to one; None for no mixture.
+        reading: how to read them.
+        weights: weights of the scorers' mixture, which add up to one; None for no mixture.
 
     Yields:
-        The text, its row, and the score that a filter goes by: the mixture's, or the first scorer's.
+        The text, its row, and the score that a filter uses: that of the mixture, or of the first scorer.
 
     Raises:
-        ConfigError: a mixture of scorers with different tokenizers.
+        ConfigError: the scorers of a mixture have different tokenizers.
     """
     check_mixture(scorers, weights)
     unit = LOG_BASES[reading.log_base]
-    number = 0
-    for running, group in reading.groups(records):
-        kept, *texts = itertools.tee(group, 1 + len(scorers))
-        scored = [
-            read_line_tokens(
-                scorer.model, scorer.tokenizer, (record.text for record in own), closed=reading.closed, running=running
-            )
-            for scorer, own in zip(scorers, texts, strict=True)
-        ]
-        for record, *lines in zip(kept, *scored, strict=True):
-            number += 1
-            scores = _named_scores(scorers, lines, weights)
-            row: dict[str, Any] = {"line": number}
-            for label, score in scores.items():
-                suffix = f"_{label}" if len(scores) > 1 else ""
-                row |= {f"{name}{suffix}": value for name, value in _score_cells(score, unit).items()}
-            yield record, row | record.columns, scores.get(MIXTURE, next(iter(scores.values())))
+
+    def read(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[LineTokens]:
+        return read_line_tokens(scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running)
+
+    for number, record, lines in _side_by_side(scorers, records, reading, read):
+        scores = _named_scores(scorers, lines, weights)
+        row: dict[str, Any] = {"line": number}
+        for label, score in scores.items():
+            suffix = f"_{label}" if len(scores) > 1 else ""
+            row |= {f"{name}{suffix}": value for name, value in _score_cells(score, unit).items()}
+        yield record, row | record.columns, scores.get(MIXTURE, next(iter(scores.values())))
 
 
 def check_mixture(scorers: Sequence[Scorer], weights: Sequence[float] | None) -> None:
-    """Refuse weights that do not fit the scorers, and scorers whose tokens differ."""
+    """Check that weights fit the scorers and that these share their tokenizer; raise ConfigError otherwise."""
     if weights is None:
         return
     if len(weights) != len(scorers) or min(weights) <= 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
@@ -159,70 +156,52 @@ def _score_cells(score: LineScore, unit: float) -> dict[str, Any]:
 def token_rows(
     scorers: Sequence[Scorer], records: Iterable[Record], reading: Reading, alternatives: int = 0, words: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """A row for each token, or each word, of the texts.
+    """Score texts as rows, one per token or word; with several scorers, one for each, named in a column `model`.
 
     Args:
-        scorers: at least one; of several, each token's row stands once a scorer, in a column `model`.
+        scorers: at least one model.
         records: the texts.
-        reading: how they are read.
-        alternatives: most probable tokens that are listed with each token.
-        words: whether sub-words are summed to words as written.
+        reading: how to read them.
+        alternatives: number of most probable tokens listed with each token.
+        words: whether subwords are added up to words as written.
     """
     unit = LOG_BASES[reading.log_base]
 
-    def scored(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[list[dict[str, Any]]]:
+    def read(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[list[TokenScore] | list[WordScore]]:
         if words:
-            for line in score_words(scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running):
-                yield [
-                    {
-                        "position": one.position + 1,
-                        "word": one.word,
-                        "start": one.start,
-                        "end": one.end,
-                        "tokens": one.tokens,
-                        "surprisal": one.surprisal / unit,
-                        "entropy": one.entropy / unit,
-                        "unknown": one.unknown,
-                    }
-                    for one in line
-                ]
-            return
-        found = score_tokens(
+            return score_words(scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running)
+        return score_tokens(
             scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running, alternatives=alternatives
         )
-        for tokens in found:
-            yield [
-                {
-                    "position": one.position + 1,
-                    "token": one.token,
-                    "start": one.start,
-                    "end": one.end,
-                    "surprisal": one.surprisal / unit,
-                    "rank": one.rank,
-                    "entropy": one.entropy / unit,
-                    **({"alternatives": [list(other) for other in one.alternatives]} if alternatives else {}),
-                }
-                for one in tokens
-            ]
 
-    yield from _rows_of_lines(scorers, records, reading, scored)
+    for number, record, found in _side_by_side(scorers, records, reading, read):
+        for scorer, scores in zip(scorers, found, strict=True):
+            named = {"model": scorer.label} if len(scorers) > 1 else {}
+            for one in scores:
+                yield {"line": number, **named, **_token_cells(one, unit, alternatives), **record.columns}
 
 
-def _rows_of_lines(
+def _token_cells(one: TokenScore | WordScore, unit: float, alternatives: int) -> dict[str, Any]:
+    cells = {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name != "line"}
+    cells |= {"position": one.position + 1, "surprisal": one.surprisal / unit, "entropy": one.entropy / unit}
+    if found := cells.pop("alternatives", ()):
+        cells["alternatives"] = [list(other) for other in found]
+    return cells
+
+
+def _side_by_side(
     scorers: Sequence[Scorer],
     records: Iterable[Record],
     reading: Reading,
-    scored: Callable[[Scorer, Iterator[str], bool], Iterator[list[dict[str, Any]]]],
-) -> Iterator[dict[str, Any]]:
+    read: Callable[[Scorer, Iterator[str], bool], Iterator[T]],
+) -> Iterator[tuple[int, Record, list[T]]]:
+    """Read the records with all scorers in step; yield each with its number (1-based) and the result of each scorer."""
     number = 0
     for running, group in reading.groups(records):
         kept, *texts = itertools.tee(group, 1 + len(scorers))
-        lines = [
-            scored(scorer, (record.text for record in own), running) for scorer, own in zip(scorers, texts, strict=True)
+        columns = [
+            read(scorer, (record.text for record in own), running) for scorer, own in zip(scorers, texts, strict=True)
         ]
-        for record, *found in zip(kept, *lines, strict=True):
+        for record, *found in zip(kept, *columns, strict=True):
             number += 1
-            for scorer, rows in zip(scorers, found, strict=True):
-                named: Mapping[str, Any] = {"model": scorer.label} if len(scorers) > 1 else {}
-                for row in rows:
-                    yield {"line": number, **named, **row, **record.columns}
+            yield number, record, found

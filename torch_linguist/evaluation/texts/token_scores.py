@@ -1,4 +1,4 @@
-"""Surprisal token by token and word by word: what studies of reading times and of single words need.
+"""Surprisal by token and by word, for studies of reading times and of single words.
 
 Shape legend: B batch, T time, V vocabulary, N tokens of a line, K alternatives.
 """
@@ -14,29 +14,29 @@ from torch import Tensor
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.texts.batched_reading import Row, RowReader
-from torch_linguist.evaluation.texts.line_scores import chunked, encode_rows
+from torch_linguist.evaluation.texts.batched_reading import Row
+from torch_linguist.evaluation.texts.line_scores import measure_lines
 from torch_linguist.evaluation.words import piece_texts
 from torch_linguist.model import LanguageModel, State
 
 LOGITS = 1 << 24
-"""Numbers of a batch's distributions, B * T * V."""
+"""Probabilities per batch, B * T * V."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
-    """How expected a token was.
+    """Surprisal of a token.
 
     Attributes:
         line: number of its line, 0-based.
         position: number of the token in its line, 0-based.
-        token: the token as the vocabulary has it.
+        token: entry of the vocabulary.
         start: first character of the token in the original line; the line's length for `<eos>`.
         end: one past its last character.
         surprisal: -log-probability in nats.
-        rank: how many tokens were at least as probable, itself included: 1 for the most probable one.
-        entropy: of the predicted distribution, in nats.
-        alternatives: the most probable tokens with their probabilities, the best first.
+        rank: number of tokens that were at least as probable, itself included; 1 for the most probable one.
+        entropy: entropy of the predicted distribution, in nats.
+        alternatives: most probable tokens with their probabilities, best first.
     """
 
     line: int
@@ -52,7 +52,7 @@ class TokenScore:
 
 @dataclass(frozen=True, slots=True)
 class WordScore:
-    """How expected a word was: the sum over its tokens.
+    """Surprisal of a word: the sum over its tokens.
 
     Attributes:
         line: number of its line, 0-based.
@@ -60,9 +60,9 @@ class WordScore:
         word: the word as written, or `<eos>`.
         start: first character of the word in the original line.
         end: one past its last character.
-        tokens: tokens that make it up.
+        tokens: number of its tokens.
         surprisal: -log-probability in nats, the sum over these tokens.
-        entropy: of the distribution that predicted its first token, in nats.
+        entropy: entropy of the distribution that predicted its first token, in nats.
         unknown: whether one of its tokens is `<unk>`.
     """
 
@@ -86,44 +86,38 @@ def score_tokens(
     running: bool = False,
     alternatives: int = 0,
 ) -> Iterator[list[TokenScore]]:
-    """Score every token of lines.
+    """Score every token of lines; see `score_lines` for the arguments that both have.
 
     Args:
         model: any model.
-        tokenizer: the tokenizer that the model was trained with.
+        tokenizer: tokenizer of the model.
         lines: texts without newlines.
-        closed: whether `<eos>` closes each line.
-        running: whether the lines are one running text.
-        alternatives: most probable tokens that are listed with each token, K.
+        closed: see `score_lines`.
+        running: see `score_lines`.
+        alternatives: number of most probable tokens K listed with each token.
 
     Yields:
         The tokens of each line, in order.
 
     Raises:
-        LinguistError: more alternatives than there are types, or a running text that is not closed.
+        LinguistError: more alternatives than types, or see `score_lines`.
     """
     if not 0 <= alternatives <= tokenizer.vocab_size:
         raise LinguistError(f"alternatives={alternatives}: must be from 0 to the vocabulary's {tokenizer.vocab_size}")
-    if running and not closed:
-        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
-    reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=max(1, LOGITS // tokenizer.vocab_size))
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         logits, new_state = model(tokens, state)
         return _distribution_measures(logits, targets, alternatives), new_state
 
     names = [text.strip() or text for text in piece_texts(tokenizer)]
-    first = 0
-    for chunk in chunked(lines):
-        rows = encode_rows(tokenizer, chunk, closed)
-        measured = reader.read(rows, measure)
-        for number, (text, row, tensors) in enumerate(zip(chunk, rows, measured, strict=True), start=first):
-            yield _token_scores(number, text, row, tensors, tokenizer, names) if tensors else []
-        first += len(chunk)
+    size = max(1, LOGITS // tokenizer.vocab_size)
+    measured = measure_lines(model, tokenizer, lines, measure, closed=closed, running=running, batch_tokens=size)
+    for number, (text, row, tensors) in enumerate(measured):
+        yield _token_scores(number, text, row, tensors, tokenizer, names) if tensors else []
 
 
 def _distribution_measures(logits: Tensor, targets: Tensor, alternatives: int) -> tuple[Tensor, ...]:
-    """Surprisal, rank, entropy [B, T], and the ids and log-probabilities [B, T, K] of the most probable tokens."""
+    """Return surprisal, rank, entropy [B, T], and ids and log-probabilities [B, T, K] of the most probable tokens."""
     logs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
     found = logs.gather(-1, targets.unsqueeze(-1))
     rank = (logs >= found).sum(dim=-1)
@@ -154,12 +148,9 @@ def _token_scores(
 
 
 def token_spans(text: str, row: Row, tokenizer: Tokenizer) -> list[tuple[int, int]]:
-    """Where each token of a line stands in it: (first character, one past the last), blanks left out.
+    """Return the place of each token in a line, blanks left out: its first character and one past the last.
 
-    Args:
-        text: the line.
-        row: its token ids [N], perhaps with an `<eos>` at the end.
-        tokenizer: of the model.
+    The ids [N] may end with an `<eos>`, which lies at the end of the line.
     """
     spans = [_without_blanks(text, start, end) for start, end in tokenizer.offsets(text)]
     return [*spans, *((len(text), len(text)) for _ in range(len(row) - len(spans)))]
@@ -174,28 +165,9 @@ def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def score_words(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    lines: Iterable[str],
-    *,
-    closed: bool = True,
-    running: bool = False,
+    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[str], *, closed: bool = True, running: bool = False
 ) -> Iterator[list[WordScore]]:
-    """Score every word of lines: words as written, between white space; `<eos>` is a word of its own.
-
-    Args:
-        model: any model.
-        tokenizer: the tokenizer that the model was trained with.
-        lines: texts without newlines.
-        closed: whether `<eos>` closes each line.
-        running: whether the lines are one running text.
-
-    Yields:
-        The words of each line, in order.
-
-    Raises:
-        LinguistError: a running text is not closed.
-    """
+    """Score every word of lines, as written between white space; `<eos>` is a word of its own. See `score_lines`."""
     unknown = tokenizer.tokens[tokenizer.unk_id]
     texts, copies = itertools.tee(lines)
     scored = score_tokens(model, tokenizer, copies, closed=closed, running=running)

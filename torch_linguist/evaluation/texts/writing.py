@@ -1,4 +1,4 @@
-"""Rows of scores as they come: TSV, CSV, JSON lines or Parquet."""
+"""Writing of rows one by one: TSV, CSV, JSON lines or Parquet."""
 
 import csv
 import json
@@ -13,25 +13,22 @@ from torch_linguist.runs.files import finite
 FORMATS = ("tsv", "jsonl", "csv", "parquet")
 
 ROW_GROUP = 8192
-"""Rows of Parquet that are held before they are written."""
+"""Rows that are collected before they are written to a Parquet file."""
 
 
 class RowWriter(Protocol):
-    """Takes rows one by one."""
+    """Writer of rows."""
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Write one row; the first one names the columns."""
+        """Write one row; the first row names the columns."""
 
 
 class TextRowWriter:
-    """Writes rows as lines of text; each is whole when `write` returns.
+    """Writes rows as lines of text; `rows` counts them.
 
     Args:
-        file: what is written to.
+        file: file to write to.
         form: `tsv`, `csv` or `jsonl`.
-
-    Attributes:
-        rows: rows written.
     """
 
     def __init__(self, file: IO[str], form: str) -> None:
@@ -55,14 +52,7 @@ class TextRowWriter:
 
 
 class ParquetRowWriter:
-    """Writes rows to a Parquet file, some thousands at a time.
-
-    Args:
-        path: of the file.
-
-    Attributes:
-        rows: rows taken.
-    """
+    """Writes rows to a Parquet file, several thousand at a time; `rows` counts them."""
 
     def __init__(self, path: Path) -> None:
         self._path, self.rows = path, 0
@@ -76,7 +66,7 @@ class ParquetRowWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that are pending."""
+        """Write the pending rows."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -90,7 +80,7 @@ class ParquetRowWriter:
         self._pending.clear()
 
     def close(self) -> None:
-        """Write what is pending and the end of the file."""
+        """Write the pending rows and close the file."""
         self.flush()
         if self._writer is not None:
             self._writer.close()
@@ -98,15 +88,15 @@ class ParquetRowWriter:
 
 @contextmanager
 def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator[RowWriter]:
-    """A writer of rows, to a file or to standard output.
+    """Open a writer of rows.
 
     Args:
         form: one of `FORMATS`.
-        to: file; None for standard output.
-        standard_output: where rows go without a file.
+        to: path of the file; None for standard output.
+        standard_output: stream to write to without a file.
 
     Raises:
-        ConfigError: there is no such format, or Parquet has no file.
+        ConfigError: there is no such format, or Parquet is requested without a file.
         LinguistError: the file cannot be written; the message says how many rows it holds.
     """
     if form not in FORMATS:
@@ -122,7 +112,7 @@ def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator
         yield TextRowWriter(standard_output, form)
         standard_output.flush()
     else:
-        # The file grows line by line, so what is there after a failure is whole lines.
+        # Line-buffered: after a failure the file holds whole lines.
         file = to.open("w", encoding="utf-8", newline="", buffering=1)
         lines = TextRowWriter(file, form)
         with _naming(to, lines), file:

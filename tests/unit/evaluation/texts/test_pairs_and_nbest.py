@@ -26,10 +26,10 @@ from torch_linguist.evaluation.texts.nbest import (
     read_keyed,
     read_nbest,
     reranked,
+    scored_hypotheses,
     tune,
     word_errors,
 )
-from torch_linguist.evaluation.texts.nbest_scoring import scored_hypotheses
 from torch_linguist.evaluation.texts.pair_evaluation import evaluate_pairs, read_pairs
 from torch_linguist.evaluation.texts.rows import Scorer
 from torch_linguist.model import LanguageModel
@@ -163,5 +163,5 @@ def test_hypotheses_get_their_log_probability(build_model: ModelBuilder, tiny_co
 
 
 def test_a_key_that_stands_twice_is_named() -> None:
-    with pytest.raises(DataError, match="line 2: a stands there twice"):
+    with pytest.raises(DataError, match="line 2: a occurs twice"):
         read_keyed(["a b", "a c"], "references")

@@ -1,20 +1,20 @@
-"""`tl-generate -i`: suggestions for the next word while a line is typed.
+"""Interactive suggestions for the next word while a line is typed.
 
 On a terminal `prompt_toolkit` shows them as a menu below the line. Without it, or without a terminal, they follow each
 line that is entered.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from torch_linguist.cli.entry import say
+from torch_linguist.data import Tokenizer
+from torch_linguist.generation.prompts import line_surprise
+from torch_linguist.generation.suggestions import Suggester
+from torch_linguist.model import LanguageModel
 from torch_linguist.runs.visible_text import visible
 
-if TYPE_CHECKING:
-    from torch_linguist.data import Tokenizer
-    from torch_linguist.generation import Suggester
-    from torch_linguist.model import LanguageModel
+Say = Callable[[str], None]
 
 COUNT = 6
 """Number of suggestions at a time."""
@@ -25,14 +25,17 @@ LONGEST_CONTEXT = 4000
 WELCOME = "type a line; Tab or arrows choose a suggestion, Enter shows how surprising the line was, Ctrl-D ends"
 
 
-def interact(model: "LanguageModel", tokenizer: "Tokenizer") -> None:
-    """Read lines until the input ends; each entered line becomes context of the next."""
-    from torch_linguist.generation import Suggester
-    from torch_linguist.generation.prompts import line_surprise
+def interact(model: LanguageModel, tokenizer: Tokenizer, say: Say) -> None:
+    """Read lines from standard input until it ends; each entered line becomes context of the next.
 
+    Args:
+        model: any model.
+        tokenizer: tokenizer that the model was trained with.
+        say: called with each line of output.
+    """
     suggester, context = Suggester(model, tokenizer), _Context()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    for line in _typed_lines(suggester, context) if terminal else _plain_lines(suggester, context):
+    for line in _typed_lines(suggester, context, say) if terminal else _plain_lines(suggester, context, say):
         found = line_surprise(model, tokenizer, context.text, line)
         if found is None:
             say("  (an empty line)")
@@ -52,7 +55,7 @@ class _Context:
         self.text = f"{self.text}{line}\n"[-LONGEST_CONTEXT:]
 
 
-def _plain_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
+def _plain_lines(suggester: Suggester, context: _Context, say: Say) -> Iterator[str]:
     for entered in sys.stdin:
         line = entered.rstrip("\n")
         found = suggester.suggest(context.text + line, COUNT)
@@ -60,13 +63,13 @@ def _plain_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
         say("  next: " + (", ".join(f"{one.word} {one.probability:.3f}" for one in found) or "nothing"))
 
 
-def _typed_lines(suggester: "Suggester", context: _Context) -> Iterator[str]:
+def _typed_lines(suggester: Suggester, context: _Context, say: Say) -> Iterator[str]:
     try:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import Completer, Completion
     except ImportError:
         say('suggestions while typing need pip install "torch-linguist[interactive]"; here they follow each line')
-        yield from _plain_lines(suggester, context)
+        yield from _plain_lines(suggester, context, say)
         return
 
     class Words(Completer):

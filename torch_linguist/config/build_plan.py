@@ -1,5 +1,6 @@
 """From a checked configuration to a plan: the only place where configurations and the pipeline meet."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from torch_linguist.config.plain import to_yaml
 from torch_linguist.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch_linguist.checkpoint.init_from import StartingPoint
     from torch_linguist.pipeline import Plan
     from torch_linguist.pipeline.stages import Stage
     from torch_linguist.trainer import Callback
@@ -46,11 +48,18 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     settings["trainer"] = instantiate(_with_limit(config.trainer), "trainer")
     if (fallback := OmegaConf.select(config, "lr_find.default")) is not None:
         settings["fallback_lr"] = fallback
+    make_model = partial(config.model)
+    if config.get("init_from") is not None:
+        settings["start"] = _start(config.init_from, make_model)
+        make_model = functools.partial(make_model, **settings["start"].arguments)
+    names = {group: choices[group] for group in ("model", "data", "tokenizer") if group in choices}
+    if (start := settings.get("start")) is not None and start.tokenizer is not None:
+        names["tokenizer"] = start.tokenizer.kind
     return Plan(
         folder=Path(),
         corpus=instantiate(config.data, "data"),
         tokenizer_trainer=instantiate(config.tokenizer, "tokenizer"),
-        make_model=partial(config.model),
+        make_model=make_model,
         make_optimizer=make_optimizer,
         stages=_make_stages(config),
         callbacks=_make_callbacks(config.get("callbacks")),
@@ -58,10 +67,18 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
         seed=config.seed,
-        names={group: choices[group] for group in ("model", "data", "tokenizer") if group in choices},
+        names=names,
         config_text=to_yaml(config, choices),
         **settings,
     )
+
+
+def _start(source: str, make_model: "functools.partial[Any]") -> "StartingPoint":
+    from torch_linguist.checkpoint.init_from import starting_point
+
+    start = starting_point(source)
+    start.check_family(make_model.func)
+    return start
 
 
 def _make_stages(config: DictConfig) -> "list[Stage]":

@@ -17,7 +17,16 @@ from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.folders import list_runs
 
-FIXED = ("data", "tokenizer", "model", "seed", "trainer.batch_size", "trainer.sequence_length", "trainer.batches")
+FIXED = (
+    "data",
+    "tokenizer",
+    "model",
+    "seed",
+    "init_from",
+    "trainer.batch_size",
+    "trainer.sequence_length",
+    "trainer.batches",
+)
 """Nodes and keys that a resumed run cannot change: its weights and its position in the data depend on them."""
 
 IGNORED = ("resume", "output_dir", "name")

@@ -20,6 +20,7 @@ class RootConfig:
         stages: names of the stages to run.
         resume: null, true or auto (the newest run), or a run folder to continue.
         output_dir: folder for run folders.
+        init_from: existing model to begin with, such as `hf:FOLDER`; null for random weights.
     """
 
     name: Optional[str] = None  # noqa: UP045 - OmegaConf 2.3 does not know `str | None`
@@ -27,6 +28,7 @@ class RootConfig:
     stages: list[str] = field(default_factory=lambda: list(DEFAULT_STAGES))
     resume: Any = None
     output_dir: str = "outputs"
+    init_from: Optional[str] = None  # noqa: UP045
     data: Any = None
     tokenizer: Any = None
     model: Any = None

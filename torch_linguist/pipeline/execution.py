@@ -123,7 +123,8 @@ class Run:
         settings = resolved(plan.trainer, device, precision)
         self.progress = Progress(self.folder, self.callbacks, self.summary["stages"], plan.resume)
         with processes.main_process_first():  # The main process builds the token cache.
-            corpus = prepare(plan.corpus, plan.tokenizer_trainer)
+            kept = plan.start.tokenizer if plan.start is not None else None
+            corpus = prepare(plan.corpus, plan.tokenizer_trainer, tokenizer=kept)
         self.progress.begin(corpus, plan.changes)
         corpus.tokenizer.save(self.folder / "tokenizer.json")
         seed_everything(plan.seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch.optim import Optimizer
 
+from torch_linguist.checkpoint.init_from import StartingPoint
 from torch_linguist.data import Corpus, TokenizerTrainer
 from torch_linguist.errors import require
 from torch_linguist.evaluation.score_settings import ScoreSettings
@@ -42,6 +43,7 @@ class Plan:
         resume: whether the run continues in its folder.
         changes: differences between `config_text` and the configuration that the resumed run began with.
         recorded_progress: progress of the time-limited run to repeat; None for a run of its own.
+        start: existing model that the training begins with; None for random weights.
         checkpoint: when checkpoints are written.
         score: how streams are scored.
         sample: sample continuations during training.
@@ -67,6 +69,7 @@ class Plan:
     resume: bool = False
     changes: Sequence[str] = ()
     recorded_progress: RecordedProgress | None = None
+    start: StartingPoint | None = None
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     score: ScoreSettings = field(default_factory=ScoreSettings)
     sample: SampleSettings = field(default_factory=SampleSettings)

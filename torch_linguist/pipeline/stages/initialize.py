@@ -1,4 +1,4 @@
-"""Stage `initialize`: what the counts of the training split tell the model before its first update."""
+"""Stage `initialize`: what the model knows before its first update, from counts or from an existing model."""
 
 import time
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class Initialize(Stage):
     """Initializes the model from counts, as `trainer.unigram_start` and `trainer.cooccurrence_start` say.
 
+    With `init_from` the model takes the weights of an existing one instead.
+
     The stage runs where another stage requires it, in every part of a run that is resumed: `check` sees a model that
     knows nothing, all later stages one that knows the token frequencies.
     """
@@ -26,6 +28,9 @@ class Initialize(Stage):
     announced = False
 
     def run(self, context: "RunContext") -> StageResult:
+        if (start := context.plan.start) is not None:
+            note = start.load(context.model, context.training.corpus.tokenizer)
+            return StageResult("", notes=[f"initialize: {note}"])
         begin = time.perf_counter()
         settings = context.training.settings
         started = start_from_counts(context.model, context.training.corpus, settings)

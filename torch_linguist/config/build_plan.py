@@ -52,9 +52,9 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     if config.get("init_from") is not None:
         settings["start"] = _start(config.init_from, make_model)
         make_model = functools.partial(make_model, **settings["start"].arguments)
-    names = {group: choices[group] for group in ("model", "data", "tokenizer") if group in choices}
+    chosen = {group: choices[group] for group in ("model", "data", "tokenizer") if group in choices}
     if (start := settings.get("start")) is not None and start.tokenizer is not None:
-        names["tokenizer"] = start.tokenizer.kind
+        chosen["tokenizer"] = start.tokenizer.kind
     return Plan(
         folder=Path(),
         corpus=instantiate(config.data, "data"),
@@ -67,7 +67,7 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
         seed=config.seed,
-        names=names,
+        names=chosen,
         config_text=to_yaml(config, choices),
         **settings,
     )

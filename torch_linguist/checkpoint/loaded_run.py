@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.checkpoint.storage import TRUSTED, load_model
-from torch_linguist.data import Tokenizer
+from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
 from torch_linguist.data.cache import check_tokenizer
+from torch_linguist.data.identity import check_unchanged
 from torch_linguist.errors import DataError, LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.safe_reading import check_contained, read_json
@@ -28,6 +29,24 @@ class LoadedRun:
     model: LanguageModel
     tokenizer: Tokenizer
     summary: dict[str, Any]
+
+    def own_corpus(self, source: Corpus) -> TokenizedCorpus:
+        """Return the run's own corpus in its tokens.
+
+        Args:
+            source: the corpus that the configuration of the run describes.
+
+        Raises:
+            DataError: its text or splits have changed since the run began: a split may hold what the model was
+                trained on.
+        """
+        corpus = prepare(source, None, tokenizer=self.tokenizer)
+        path = self.folder / "progress.json"
+        content = read_json(path) if path.is_file() else {}
+        if isinstance(content, dict):
+            way_out = "restore the files, or name them with --data to score them as another corpus"
+            check_unchanged(self.folder, content.get("corpus"), corpus, way_out)
+        return corpus
 
 
 def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:

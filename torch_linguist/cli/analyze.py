@@ -105,6 +105,7 @@ def _analyzed_runs(folders: Sequence[Path], arguments: Namespace) -> "list[Analy
     from torch_linguist.config.named_corpus import find_corpus
     from torch_linguist.data import prepare
 
+    own = folders[0] if arguments.data is None else None
     source = find_corpus(arguments.data, folders[0], trusted=arguments.trust_data)
     loaded = [load_run(folder) for folder in folders]
     labels = short_labels(folders, [run.model for run in loaded])
@@ -113,7 +114,7 @@ def _analyzed_runs(folders: Sequence[Path], arguments: Namespace) -> "list[Analy
             label,
             run.model,
             run.tokenizer,
-            prepare(source, None, tokenizer=run.tokenizer),
+            run.own_corpus(source) if own == folder else prepare(source, None, tokenizer=run.tokenizer),
             arguments.split,
             arguments.stride,
             folder,

@@ -137,7 +137,9 @@ def _scores(folders: Sequence[Path], arguments: Namespace) -> "list[ScoredModel]
     for spec in dict.fromkeys(arguments.data):
         name = None if spec is None else corpus_label(spec)
         prepared = [
-            RunOnCorpus.prepare(label, run, find_corpus(spec, run.folder, trusted=arguments.trust_data), name)
+            RunOnCorpus.prepare(
+                label, run, find_corpus(spec, run.folder, trusted=arguments.trust_data), name, own=spec is None
+            )
             for label, run in zip(run_labels(folders), runs, strict=True)
         ]
         if spec is not None and arguments.split == ["test"]:

@@ -79,7 +79,7 @@ def _export(argv: list[str]) -> int:
 
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.config.named_corpus import find_corpus
-    from torch_linguist.data import TokenStream, prepare
+    from torch_linguist.data import TokenStream
     from torch_linguist.export.html import write_runs_page
     from torch_linguist.export.run_export import export_runs
 
@@ -93,7 +93,7 @@ def _export(argv: list[str]) -> int:
 
     def open_split(split: str) -> TokenStream:
         corpus = find_corpus(None, folders[0], trusted=arguments.trust_data)
-        return prepare(corpus, None, tokenizer=runs[0].tokenizer).streams[split]
+        return runs[0].own_corpus(corpus).streams[split]
 
     export_runs(
         runs,

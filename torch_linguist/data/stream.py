@@ -91,6 +91,7 @@ class TokenizedCorpus:
         folder: where they lie.
         counts: how often each token occurs in the training split, int64 [V].
         duplicates: documents of a held-out split whose text stands word for word in an earlier split, by split.
+        checksums: SHA-256 of the ids of each split, by split.
     """
 
     name: str
@@ -100,6 +101,7 @@ class TokenizedCorpus:
     folder: Path
     counts: NDArray[np.int64] = field(repr=False)
     duplicates: Mapping[str, int] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def train(self) -> TokenStream:
@@ -169,6 +171,7 @@ def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
         streams = {split: _open_split(folder, split, tokenizer, manifest) for split in manifest["splits"]}
         counts = np.fromfile(folder / "token_counts", np.int64)
         duplicates = {str(split): int(count) for split, count in manifest["duplicates"].items()}
+        checksums = {str(split): str(manifest["files"][f"{split}.ids"]["sha256"]) for split in streams}
         name, fingerprint = str(manifest["name"]), str(manifest["fingerprint"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         if isinstance(error, DataError) or is_exhausted(error):
@@ -178,7 +181,7 @@ def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
         raise DataError(f"{folder}: the token cache lacks a split")
     if len(counts) != tokenizer.vocab_size or int(counts.sum()) != len(streams["train"]) or (counts < 0).any():
         raise DataError(f"{folder}: token_counts does not count the training split")
-    return TokenizedCorpus(name, tokenizer, streams, fingerprint, folder, counts, duplicates)
+    return TokenizedCorpus(name, tokenizer, streams, fingerprint, folder, counts, duplicates, checksums)
 
 
 def _open_split(folder: Path, split: str, tokenizer: Tokenizer, manifest: Mapping[str, Any]) -> TokenStream:

@@ -74,7 +74,9 @@ class RunOnCorpus:
     corpus: TokenizedCorpus
 
     @classmethod
-    def prepare(cls, label: str, run: LoadedRun, source: Corpus, corpus_name: str | None = None) -> Self:
+    def prepare(
+        cls, label: str, run: LoadedRun, source: Corpus, corpus_name: str | None = None, *, own: bool = False
+    ) -> Self:
         """Tokenize a corpus with the tokenizer of a run.
 
         Args:
@@ -82,8 +84,12 @@ class RunOnCorpus:
             run: the run.
             source: the corpus.
             corpus_name: name of the corpus in tables; None for its own.
+            own: whether it is the run's own corpus, which must not have changed since the run began.
+
+        Raises:
+            DataError: the corpus cannot be read, or is the run's own and has changed.
         """
-        corpus = prepare(source, None, tokenizer=run.tokenizer)
+        corpus = run.own_corpus(source) if own else prepare(source, None, tokenizer=run.tokenizer)
         return cls(label, run.model, run.tokenizer, corpus_name or source.name, corpus)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.data.corpora.corpus import digest
+from torch_linguist.data.identity import check_unchanged, corpus_facts
 from torch_linguist.errors import LinguistError
 from torch_linguist.pipeline.run_context import RunContext
 from torch_linguist.pipeline.stages.order import ORDER
@@ -59,21 +59,8 @@ class Progress:
         Raises:
             LinguistError: the run began on another corpus.
         """
-        facts = {
-            "vocabulary": corpus.tokenizer.vocab_size,
-            "tokenizer": digest("tokenizer", corpus.tokenizer.to_json())[:16],
-            **{f"{split} tokens": len(stream) for split, stream in corpus.streams.items()},
-        }
-        before = self._content["corpus"]
-        if isinstance(before, dict) and before != facts:
-            differing = [
-                f"{key}: {before.get(key)} then, {now} now" for key, now in facts.items() if before.get(key) != now
-            ]
-            raise LinguistError(
-                f"{self._path.parent}: the text or its tokenizer has changed since the run began "
-                f"({'; '.join(differing)}); restore them, or start a new run"
-            )
-        self._content["corpus"] = facts
+        check_unchanged(self._path.parent, self._content["corpus"], corpus, "restore the files, or start a new run")
+        self._content["corpus"] = corpus_facts(corpus)
         self._content["changes"] = [*self._content["changes"], *changes]
         self._write()
 

@@ -24,5 +24,5 @@ def test_another_text_is_refused_with_what_differs(
     assert json.loads((tmp_path / "progress.json").read_text())["changes"] == ["trainer.max_steps: 5 → 9"]
     texts = {"train": ["a b c\n" * 50], "valid": ["a b\n"], "test": ["a\n"]}
     other = prepare(InMemoryCorpus(texts, name="other", tokenized=True), None, own_cache, tokenizer=corpus.tokenizer)
-    with pytest.raises(LinguistError, match=r"has changed .*train tokens: \d+ then, 200 now"):
+    with pytest.raises(LinguistError, match=r"have changed .*train tokens: \d+ then, 200 now"):
         Progress(tmp_path, Callback(), {}, resume=True).begin(other, [])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
+from torch_linguist.cli.option_types import LARGEST_SEED, whole_number
 from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
 
 if TYPE_CHECKING:
@@ -52,16 +53,30 @@ def _parser() -> ArgumentParser:
         metavar="PART",
         help=f"only these of {', '.join(PARTS)} (default: all)",
     )
-    parser.add_argument("--stride", type=int, help="new tokens per window of a Transformer (default: half its context)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="random seed of every sample (default: 1)")
+    parser.add_argument(
+        "--stride", type=whole_number(), help="new tokens per window of a Transformer (default: half its context)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, LARGEST_SEED),
+        default=1,
+        metavar="N",
+        help="random seed of every sample (default: 1)",
+    )
     samples = parser.add_argument_group("samples")
     samples.add_argument(
-        "--probes", type=int, default=200, metavar="N", help="positions whose context is shortened and damaged (200)"
+        "--probes",
+        type=whole_number(2),
+        default=200,
+        metavar="N",
+        help="positions whose context is shortened and damaged (200)",
     )
-    samples.add_argument("--passages", type=int, default=3, metavar="N", help="colored passages (3)")
-    samples.add_argument("--examples", type=int, default=4, metavar="N", help="predictions with heatmaps (4)")
+    samples.add_argument("--passages", type=whole_number(0), default=3, metavar="N", help="colored passages (3)")
     samples.add_argument(
-        "--predictions", type=int, default=8000, metavar="N", help="predictions for calibration (8,000)"
+        "--examples", type=whole_number(0), default=4, metavar="N", help="predictions with heatmaps (4)"
+    )
+    samples.add_argument(
+        "--predictions", type=whole_number(), default=8000, metavar="N", help="predictions for calibration (8,000)"
     )
     parser.add_argument("--name", help="name of the new folder (default: analyze-, the run and the time)")
     return parser

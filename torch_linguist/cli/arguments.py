@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.cli.entry import ArgumentParser
+from torch_linguist.cli.option_types import path
 from torch_linguist.config.catalog import GROUPS, Choice, find_groups
 from torch_linguist.config.checking.signatures import INTERPRETED, show
 from torch_linguist.config.composition import Composition, compose_config
@@ -77,7 +78,7 @@ def parse_arguments(text: CommandText, argv: Sequence[str]) -> Namespace:
     """
     parser = ArgumentParser(text.name, text.about, add_help=False)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
-    parser.add_argument("--config-dir", action="append", type=Path, default=[], metavar="DIR")
+    parser.add_argument("--config-dir", action="append", type=path, default=[], metavar="DIR")
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     for flag in text.flags:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
+from torch_linguist.cli.option_types import path, whole_number
 from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
 from torch_linguist.runs.folders import create_run_folder, run_labels
 
@@ -58,27 +59,33 @@ def _parser() -> ArgumentParser:
         default="fp32",
         help="of the matrix products; bf16 is faster on many machines and accurate enough to compare (default: fp32)",
     )
-    parser.add_argument("--stride", type=int, help="new tokens per window of a Transformer (default: half its context)")
+    parser.add_argument(
+        "--stride", type=whole_number(), help="new tokens per window of a Transformer (default: half its context)"
+    )
     parser.add_argument(
         "--cache",
         nargs="?",
-        type=int,
+        type=whole_number(),
         const=2000,
         metavar="SIZE",
         help="also with a continuous cache (Grave et al. 2017) of this many tokens (2000)",
     )
     parser.add_argument("--dynamic", action="store_true", help="also with dynamic evaluation (Krause et al. 2018)")
     parser.add_argument(
-        "--segment", type=int, default=64, metavar="N", help="tokens per step of dynamic evaluation (default: 64)"
+        "--segment",
+        type=whole_number(),
+        default=64,
+        metavar="N",
+        help="tokens per step of dynamic evaluation (default: 64)",
     )
     parser.add_argument(
         "--tune-tokens",
-        type=int,
+        type=whole_number(),
         default=20_000,
         metavar="N",
         help="tokens of valid on which cache and dynamic evaluation are tuned (default: 20,000)",
     )
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write scores.csv and the heatmap of a matrix there")
+    parser.add_argument("--to", type=path, metavar="FOLDER", help="write scores.csv and the heatmap of a matrix there")
     return parser
 
 

@@ -3,9 +3,9 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
+from torch_linguist.cli.option_types import number, path, whole_number
 from torch_linguist.cli.run_arguments import add_runs, add_trust, find_runs
 from torch_linguist.export.export_format import export_formats
 
@@ -45,12 +45,16 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--prompt", default="", metavar="TEXT", help="with --html: the text that the page begins with")
     parser.add_argument("--quantize", choices=list(inexact), help="; ".join(inexact.values()))
     parser.add_argument(
-        "--weights", nargs="+", type=float, metavar="X", help="weights of a mixture (default: fitted on valid by EM)"
+        "--weights",
+        nargs="+",
+        type=number(0),
+        metavar="X",
+        help="weights of a mixture (default: fitted on valid by EM)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="path of the file")
+    parser.add_argument("--output", type=path, metavar="FILE", help="path of the file")
     parser.add_argument(
         "--check-tokens",
-        type=int,
+        type=whole_number(0),
         default=CHECK_TOKENS,
         metavar="N",
         help=f"tokens of test to compare the perplexity on; 0 skips the comparison ({CHECK_TOKENS:,})",
@@ -69,8 +73,6 @@ def _export(argv: list[str]) -> int:
     requested = len(formats) + arguments.html
     if arguments.output is not None and requested > 1:
         parser.error(f"--output={arguments.output}: names one file, but {requested} formats are requested")
-    if arguments.check_tokens < 0:
-        parser.error(f"--check-tokens={arguments.check_tokens}: must be at least 0")
     if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
         parser.error("a mixture of runs is written by --jit alone")
     if arguments.weights is not None and len(arguments.weights) != max(len(arguments.runs), 1):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
 from torch_linguist.cli.models import find_model
+from torch_linguist.cli.option_types import LARGEST_SEED, number, path, whole_number
 from torch_linguist.cli.run_arguments import add_runs
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ examples:
 
 A single continuation is shown token by token. The model never generates <unk>."""
 
-LARGEST = {"max_tokens": 1_000_000, "samples": 10_000, "beams": 1_000, "show_probabilities": 1_000}
-"""Largest values of the options that numbers of tokens, rows or columns depend on."""
+LARGEST_SHOWN = 1_000
+"""Largest number of beams, or of probable tokens shown."""
 
 SHOWN_UNKNOWN = 8
 """Number of unknown words that a note lists."""
@@ -43,29 +44,61 @@ def _parser() -> ArgumentParser:
     add_runs(parser, most=1, also=", or a model.jit")
     prompts = parser.add_argument_group("prompts")
     prompts.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be repeated")
-    prompts.add_argument("--prompts", metavar="FILE", help="a file with one prompt per line; - for standard input")
+    prompts.add_argument(
+        "--prompts", type=path, metavar="FILE", help="a file with one prompt per line; - for standard input"
+    )
     prompts.add_argument("-i", "--interactive", action="store_true", help="suggest the next word while a line is typed")
     choice = parser.add_argument_group("choosing tokens")
-    choice.add_argument("--temperature", type=float, default=1.0, metavar="X", help="below 1 safer, above bolder (1)")
-    choice.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K most probable tokens (0: all)")
-    choice.add_argument("--top-p", type=float, default=1.0, metavar="P", help="only the likeliest with mass P (1: all)")
-    choice.add_argument("--min-p", type=float, default=0.0, metavar="P", help="at least P times the best (0: all)")
-    choice.add_argument("--typical", type=float, default=1.0, metavar="P", help="the most typical of mass P (1: all)")
     choice.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="X", help="make repeated tokens less likely (1: off)"
+        "--temperature", type=number(above=0), default=1.0, metavar="X", help="below 1 safer, above bolder (1)"
+    )
+    choice.add_argument(
+        "--top-k", type=whole_number(0), default=0, metavar="K", help="only the K most probable tokens (0: all)"
+    )
+    choice.add_argument(
+        "--top-p",
+        type=number(above=0, most=1),
+        default=1.0,
+        metavar="P",
+        help="only the likeliest with mass P (1: all)",
+    )
+    choice.add_argument(
+        "--min-p", type=number(0, 1), default=0.0, metavar="P", help="at least P times the best (0: all)"
+    )
+    choice.add_argument(
+        "--typical", type=number(above=0, most=1), default=1.0, metavar="P", help="the most typical of mass P (1: all)"
+    )
+    choice.add_argument(
+        "--repetition-penalty",
+        type=number(above=0),
+        default=1.0,
+        metavar="X",
+        help="make repeated tokens less likely (1: off)",
     )
     choice.add_argument("--greedy", action="store_true", help="always the most probable token")
-    choice.add_argument("--beams", type=int, metavar="K", help="beam search of width K instead of sampling")
-    choice.add_argument("--seed", type=int, metavar="N", help="random seed (default: a new one each time)")
+    choice.add_argument(
+        "--beams", type=whole_number(1, LARGEST_SHOWN), metavar="K", help="beam search of width K instead of sampling"
+    )
+    choice.add_argument(
+        "--seed", type=whole_number(0, LARGEST_SEED), metavar="N", help="random seed (default: a new one each time)"
+    )
     length = parser.add_argument_group("length")
-    length.add_argument("--max-tokens", type=int, default=50, metavar="N", help="largest number of new tokens (50)")
-    length.add_argument("-n", "--samples", type=int, default=1, metavar="N", help="continuations per prompt (1)")
+    length.add_argument(
+        "--max-tokens",
+        type=whole_number(1, 1_000_000),
+        default=50,
+        metavar="N",
+        help="largest number of new tokens (50)",
+    )
+    length.add_argument(
+        "-n", "--samples", type=whole_number(1, 10_000), default=1, metavar="N", help="continuations per prompt (1)"
+    )
     length.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     length.add_argument("--stop-at-eos", action="store_true", help="end with the line")
     parser.add_argument_group("output").add_argument(
         "--show-probabilities",
         nargs="?",
-        type=int,
+        type=whole_number(0, LARGEST_SHOWN),
         const=5,
         default=0,
         metavar="K",
@@ -99,8 +132,8 @@ def _generate(argv: list[str]) -> int:
         arguments.repetition_penalty,
         arguments.greedy,
     )
-    for number, prompt in enumerate(prompts):
-        if number:
+    for index, prompt in enumerate(prompts):
+        if index:
             say()
         unknown = unknown_words(found.tokenizer, prompt)
         if unknown:
@@ -115,12 +148,6 @@ def _generate(argv: list[str]) -> int:
 
 
 def _check(arguments: Namespace, parser: ArgumentParser) -> None:
-    for name, largest in LARGEST.items():
-        value, least = getattr(arguments, name), 0 if name == "show_probabilities" else 1
-        if value is not None and not least <= value <= largest:
-            parser.error(f"--{name.replace('_', '-')}={value}: must be between {least} and {largest:,}")
-    if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
-        parser.error(f"--seed={arguments.seed}: must be between 0 and 2**64 - 1")
     if arguments.beams and (arguments.samples > 1 or arguments.show_probabilities):
         parser.error("--beams: shows that many continuations; it takes neither --samples nor --show-probabilities")
     if "" in arguments.stop:
@@ -132,12 +159,12 @@ def _check(arguments: Namespace, parser: ArgumentParser) -> None:
 def _prompts(arguments: Namespace) -> list[str]:
     """Return all given prompts, or an empty one (the start of a line) if there is none."""
     prompts = list(arguments.prompt)
-    if arguments.prompts == "-":
-        prompts += [line.rstrip("\n") for line in sys.stdin]
+    if arguments.prompts == Path("-"):
+        prompts += [line.rstrip("\n").removeprefix("\ufeff") for line in sys.stdin]
     elif arguments.prompts is not None:
         from torch_linguist.generation.prompts import read_prompts
 
-        prompts += read_prompts(Path(arguments.prompts))
+        prompts += read_prompts(arguments.prompts)
     return prompts or [""]
 
 
@@ -153,8 +180,8 @@ def _show_beams(found: "FoundModel", prompt: str, arguments: Namespace) -> None:
         stop=arguments.stop,
         stop_at_eos=arguments.stop_at_eos,
     )
-    for number, result in enumerate(results, start=1):
-        say(f"[{number}] log-probability {result.log_probability:.2f}\n{result.text}")
+    for index, result in enumerate(results, start=1):
+        say(f"[{index}] log-probability {result.log_probability:.2f}\n{result.text}")
 
 
 def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", arguments: Namespace) -> None:
@@ -186,8 +213,8 @@ def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", argume
             console.print(choice_table(result))
             console.print(result.text, markup=False)
     else:
-        for number, result in enumerate(results, start=1):
-            say(f"[{number}]\n{result.text}")
+        for index, result in enumerate(results, start=1):
+            say(f"[{index}]\n{result.text}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
 from torch_linguist.cli.entry import FAILURE, SUCCESS, make_console, run_command, say
 from torch_linguist.config.catalog import GROUPS
-from torch_linguist.config.checking.signatures import check_arguments
+from torch_linguist.config.checking.signatures import check_arguments, hints_of
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.sweep_expansion import plan_sweep, split_own
 from torch_linguist.config.training_run import TrainCommand
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _grid(argv: list[str]) -> int:
     arguments = parse_arguments(TEXT, argv)
-    own, overrides = split_own(arguments.overrides, tuple(SweepSettings.__dataclass_fields__))
+    own, overrides = split_own(arguments.overrides, hints_of(SweepSettings))
     if arguments.help:
         single = [line for line in overrides if not parse_overrides([line])[0].is_sweep_override()]
         say(help_page(TEXT, single, arguments.config_dir))

@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from torch_linguist.cli.entry import ArgumentParser, say
+from torch_linguist.cli.option_types import path
 from torch_linguist.runs.folders import find_run
 
 DATA_HELP = "another corpus: a choice of the group data, NAME:PATH for a local copy, or a file or folder of texts"
@@ -19,11 +20,11 @@ def add_runs(parser: ArgumentParser, *, most: int | None = None, also: str = "")
     """
     takes = "a run" if most == 1 else "one or two runs" if most == 2 else "runs"
     parser.add_argument(
-        "runs", nargs="?" if most == 1 else "*", type=Path, metavar="RUN",
+        "runs", nargs="?" if most == 1 else "*", type=path, metavar="RUN",
         help=f"{takes}: folder, or name under --output-dir{also} (default: the newest run)",
     )  # fmt: skip
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("outputs"), metavar="DIR",
+        "--output-dir", type=path, default=Path("outputs"), metavar="DIR",
         help="where runs are looked for and new folders are made (default: outputs)",
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ needs a class and a YAML file and no registry. torch is imported by `check_types
 """
 
 import importlib.metadata
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,9 @@ def compose_config(
     choices = {group: str(choice) for group, choice in chosen.items() if group in groups and choice is not None}
     if own_callbacks:
         choices["callbacks"] = ",".join(own_callbacks)
+    for key in ("output_dir", "resume"):
+        if isinstance(value := config.get(key), str):
+            config[key] = os.path.expanduser(value)  # noqa: PTH111 - a run called `.` or `a/` keeps its name
     for key in AUTO:
         if exists(config, key):
             check_auto(key, OmegaConf.select(config, key))

@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -14,8 +16,10 @@ from torch_linguist.config.checking.signatures import (
     INTERPRETED,
     MismatchError,
     convert,
+    hints_of,
     parameters_of,
     show,
+    takes_text,
     unknown_key,
 )
 from torch_linguist.config.checking.targets import locate
@@ -33,19 +37,28 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         ConfigError: an override cannot be parsed.
     """
     parser = OverridesParser.create()
-    parsed = []
-    for line in overrides:
-        try:
-            parsed.append(parser.parse_override(line))
-        except HydraException as error:
-            key, equals, value = line.partition("=")
-            if not equals:
-                raise ConfigError(f"{line}: not an override; write key=value") from error
-            quoted = value.replace('"', '\\"')
-            raise ConfigError(
-                f"{line}: cannot be read; quote a text with special characters twice: '{key}=\"{quoted}\"'"
-            ) from error
-    return parsed
+    return [_parsed(parser, line) for line in overrides]
+
+
+def _parsed(parser: OverridesParser, line: str) -> Override:
+    """Parse an override. A value outside the grammar that is clearly one text, such as `~/a=b`, is taken as typed."""
+    try:
+        return parser.parse_override(line)
+    except HydraException as error:
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise ConfigError(f"{line}: not an override; write key=value") from error
+        if value and not any(sign in value for sign in _STRUCTURE):
+            with suppress(HydraException):
+                return parser.parse_override(f"{key}={quoted(value)}")
+        inner = value.replace('"', '\\"')
+        raise ConfigError(
+            f"{line}: cannot be read; quote a text with special characters twice: '{key}=\"{inner}\"'"
+        ) from error
+
+
+_STRUCTURE = tuple(",[](){}'\"")
+"""Signs of lists, calls, mappings and quotes: a value with one of them may be a mistake rather than a text."""
 
 
 def quoted(text: str) -> str:
@@ -73,8 +86,10 @@ def check_choice(override: Override, groups: Groups) -> None:
         raise ConfigError(f"{line}: Hydra's own settings have no effect here; see output_dir, name and --config-dir")
     if key == "stage":
         raise ConfigError(f"{line}: stages are listed; write stages=[check,fit], or set keys such as lr_find.steps=40")
-    if key not in groups or override.is_delete():
+    if key not in groups:
         return
+    if override.is_delete():
+        raise ConfigError(f"{line}: a run needs a choice of the group {key}; choose one of {', '.join(groups[key])}")
     if override.value() is None and key != "experiment":
         raise ConfigError(f"{line}: a choice is needed. Choices: {', '.join(groups[key])}")
     for name in choice_names(override):
@@ -93,22 +108,38 @@ def checked_line(override: Override, base: DictConfig, groups: Groups) -> str:
     Raises:
         ConfigError: there is no such key, or a root key has a value of the wrong type.
     """
-    line, key = str(override.input_line), override.key_or_group
+    key = override.key_or_group
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
+    target = locate(parent, str(node["_target_"])) if isinstance(node, DictConfig) and "_target_" in node else None
+    line = as_typed(override, hints_of(target).get(leaf) if target else _ROOT_HINTS.get(key))
     if override.is_add() or override.is_force_add():
         return line
     if exists(base, key):
         _check_root_value(key, override)
         return line
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
-    if isinstance(node, DictConfig) and "_target_" in node and not override.is_delete():
-        parameters = parameters_of(locate(parent, str(node["_target_"])))
-        if leaf in parameters and leaf not in INJECTED.get(parent, ()):
-            # The class has the key, its YAML file omits it.
-            return f"++{line}"
+    if target and not override.is_delete() and leaf in parameters_of(target) and leaf not in INJECTED.get(parent, ()):
+        # The class has the key, its YAML file omits it.
+        return f"++{line}"
     error = unknown_key(key, override.value(), _keys(base))
     elsewhere = _choices_with(key, groups)
     raise ConfigError(f"{error}. It is a key of {', '.join(elsewhere)}") if elsewhere else error
+
+
+_ROOT_HINTS = {**inspect.get_annotations(RootConfig), "resume": bool | str}
+
+
+def as_typed(override: Override, hint: Any) -> str:
+    """Return the line of an override; where the key takes a text, a value that looks like a number stays as typed.
+
+    Hydra reads `2024_01_05` as 20240105, `1.10` as 1.1 and `1e3` as 1000.0.
+    """
+    line = str(override.input_line)
+    value = None if override.is_delete() else override.value()
+    if not isinstance(value, int | float) or isinstance(value, bool) or not takes_text(hint):
+        return line
+    key, _, typed = line.partition("=")
+    return f"{key}={quoted(typed.strip())}"
 
 
 def _check_root_value(key: str, override: Override) -> None:

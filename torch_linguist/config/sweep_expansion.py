@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from torch_linguist.config.catalog import Choice, find_groups
 from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.overrides import parse_overrides
+from torch_linguist.config.overrides import as_typed, parse_overrides
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.outcomes import Point
 from torch_linguist.sweep.search import Axis, Choices, Interval
@@ -107,7 +107,7 @@ def expand(overrides: Sequence[str], groups: Mapping[str, Mapping[str, Choice]])
             axes[key] = _values(override, groups)
             swept.append(key)
         else:
-            axes[key] = [_single_line(override)]
+            axes[key] = [str(override.input_line)]
     count = 1
     for key, lines in axes.items():
         count *= len(lines)
@@ -164,16 +164,10 @@ def search_space(
         if override.is_sweep_override():
             axes[key] = _axis(override, groups)
         else:
-            fixed[key] = _single_line(override)
+            fixed[key] = str(override.input_line)
     if not axes:
         raise ConfigError("nothing to search: give a key several values, such as optim.lr=tag(log,interval(1e-4,1e-2))")
     return tuple(fixed.values()), axes
-
-
-def _single_line(override: Override) -> str:
-    if override.is_delete():
-        return str(override.input_line)
-    return f"{override.get_key_element()}={override.get_value_element_as_str()}"
 
 
 def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axis:
@@ -194,7 +188,7 @@ def _axis(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> Axi
     return Choices(values)
 
 
-def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def split_own(overrides: Sequence[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Separate the overrides of the sweep itself from those of its runs.
 
     Returns:
@@ -211,7 +205,8 @@ def split_own(overrides: Sequence[str], own: Sequence[str]) -> tuple[dict[str, A
         elif override.is_sweep_override():
             raise ConfigError(f"{line}: takes a single value, since it applies to the whole sweep")
         else:
-            values[override.key_or_group] = override.value()
+            (typed,) = parse_overrides([as_typed(override, own[override.key_or_group])])
+            values[override.key_or_group] = typed.value()
     return values, others
 
 

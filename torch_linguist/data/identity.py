@@ -40,6 +40,3 @@ def check_unchanged(folder: Path, before: object, corpus: TokenizedCorpus, way_o
             f"{folder}: the text, its splits or the tokenizer have changed since the run began "
             f"({'; '.join(differing)}); {way_out}"
         )
-
-
-__all__ = ["check_unchanged", "corpus_facts"]

@@ -126,6 +126,22 @@ class NeuralLanguageModel(LanguageModel):
         weight.copy_(torch.where(vectors.any(dim=1, keepdim=True).to(weight.device), scaled, weight))
 
 
+MOST_LAYERS = 1000
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check the sizes of a model before anything of it is built.
+
+    Raises:
+        LinguistError: a size is less than 1, or there are more layers than any model of use has.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise LinguistError(f"model.{name}={value}: must be at least 1")
+    if sizes["num_layers"] > MOST_LAYERS:
+        raise LinguistError(f"model.num_layers={sizes['num_layers']}: must be between 1 and {MOST_LAYERS:,}")
+
+
 def make_output(
     kind: str,
     vocab_size: int,

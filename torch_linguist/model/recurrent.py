@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import ExportSpecification
 from torch_linguist.model.dropout import LockedDropout
-from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
 
 
 class RecurrentLanguageModel(NeuralLanguageModel):
@@ -56,12 +56,12 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         weight_dropout: float = 0.0,
         output_bias: bool = True,
     ) -> None:
-        sizes = {"embedding_dim": embedding_dim, "hidden_size": hidden_size, "num_layers": num_layers}
-        if projection_size is not None:
-            sizes["projection_size"] = projection_size
-        for name, value in sizes.items():
-            if value < 1:
-                raise LinguistError(f"model.{name}={value}: must be at least 1")
+        check_sizes(
+            embedding_dim=embedding_dim,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            projection_size=1 if projection_size is None else projection_size,
+        )
         layers = [self.new_layer(size, hidden_size) for size in [embedding_dim] + [hidden_size] * (num_layers - 1)]
         if not 0 <= weight_dropout < 1:
             raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import ExportSpecification, device_of, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel
+from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
 from torch_linguist.model.transformer_block import Block, exporting
 
 
@@ -66,17 +66,14 @@ class Transformer(NeuralLanguageModel):
         output_bias: bool = True,
     ) -> None:
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        sizes = {
-            "embedding_dim": embedding_dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "context_length": context_length,
-            "feed_forward_size": 1 if feed_forward_size is None else feed_forward_size,
-            "num_key_value_heads": shared_heads,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise LinguistError(f"model.{name}={value}: must be at least 1")
+        check_sizes(
+            embedding_dim=embedding_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            context_length=context_length,
+            feed_forward_size=1 if feed_forward_size is None else feed_forward_size,
+            num_key_value_heads=shared_heads,
+        )
         if embedding_dim % (2 * num_heads):
             raise LinguistError(
                 f"model.num_heads={num_heads}: must divide model.embedding_dim={embedding_dim} into an even width"

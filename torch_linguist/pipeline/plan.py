@@ -76,6 +76,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         arrange(self.stages, self.resume)
+        require(0 <= self.seed < 2**63, f"seed={self.seed}: must be between 0 and 2**63 - 1")
         lr, decay = self.lr, self.weight_decay
         require(lr is None or lr > 0, f'optim.lr={lr}: must be "auto" or a number greater than 0')
         require(decay is None or decay >= 0, f'optim.weight_decay={decay}: must be "auto" or a number of at least 0')

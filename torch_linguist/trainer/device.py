@@ -12,11 +12,15 @@ from pathlib import Path
 import torch
 
 from torch_linguist.data.cache import default_cache_dir
-from torch_linguist.errors import ConfigError
+from torch_linguist.errors import ConfigError, require
 from torch_linguist.runs.files import write_json
 
 BFLOAT16_GAINS = "bfloat16.json"
 """File in the cache folder with the measured gain of bfloat16 on each machine."""
+
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices; `cuda:1` names one of several."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -29,6 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    require(name.partition(":")[0] in DEVICES, f"trainer.device={name}: must be one of auto, {', '.join(DEVICES)}")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

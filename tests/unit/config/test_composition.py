@@ -23,8 +23,9 @@ from torch_linguist.config.instantiation import instantiate, partial
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.plain import to_plain, to_yaml
 from torch_linguist.config.schema import RootConfig
-from torch_linguist.errors import ConfigError
+from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.pipeline.stages.order import ORDER
+from torch_linguist.trainer.device import choose_device
 
 NEEDED = {"data=text": ["data.path=here"]}
 """Choices with a key that only the user can fill."""
@@ -210,7 +211,7 @@ def test_the_debug_recipe_goes_with_every_model_and_tokenizer(model: str, tokeni
         ("optim.decay_all=3", "optim.decay_all=3: not a bool (true or false)"),
         ("optim.betas=[0.9]", "optim.betas=[0.9]: not a list of 2 values"),
         ("data=text", "data.path: has no value; give one with data.path=…"),
-        ("~model", "model=null: names no class"),
+        ("~model", "~model: a run needs a choice of the group model"),
         ("check=null", "check=null: is a group of settings"),
         ("model=gru,lstm", "model=gru,lstm: is a list of values for tl-grid"),
         ("seed=range(1,3)", "seed=range(1,3): is a list of values for tl-grid"),
@@ -246,6 +247,58 @@ def test_no_text_at_all_crashes(text: str) -> None:
 def test_a_quoted_text_comes_back(text: str) -> None:
     (override,) = parse_overrides([f"name={quoted(text)}"])
     assert override.value() == text
+
+
+@pytest.mark.parametrize("typed", ["2024_01_05", "1.10", "1e3", "007", "0x10", "a=b", "flag=true", "~a/b"])
+def test_a_text_that_looks_like_a_number_stays_as_typed(typed: str) -> None:
+    line = [f"name={typed}", "data=text", f"data.path={typed}", f"+data.train_where={typed}", f"resume={typed}"]
+    config = compose_config(line).config
+    assert [config.name, config.data.path, config.data.train_where, config.resume] == [typed] * 4
+    assert to_plain(check_types(config))["data"]["path"] == typed
+
+
+def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = compose_config(["output_dir=~/runs", "resume=~/runs/a"]).config
+    assert [config.output_dir, config.resume] == [f"{tmp_path}/runs", f"{tmp_path}/runs/a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed=18446744073709551616", "seed=18446744073709551616: must be a whole number below 2**63"),
+        ("optim.eps=inf", "optim.eps=inf: must be a finite number"),
+        ("trainer.z_loss=nan", "trainer.z_loss=nan: must be a finite number"),
+        ("trainer.max_steps=1e30", "trainer.max_steps=1e+30: must be a whole number below 2**63"),
+        ("trainer.max_minutes=inf", "trainer.max_minutes=inf: must be a finite number"),
+        ("trainer.gradient_clip=inf", "trainer.gradient_clip=inf: must be a finite number"),
+        ("~model=1", "~model=1: a run needs a choice of the group model"),
+        ("~data", "~data: a run needs a choice of the group data"),
+    ],
+)
+def test_values_out_of_range_end_in_one_line(line: str, message: str) -> None:
+    assert refusal(line).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed=-1", "seed=-1: must be between 0 and 2**63 - 1"),
+        ("model.num_layers=100000000", "model.num_layers=100000000: must be between 1 and 1,000"),
+        ("trainer.device=meta", "trainer.device=meta: must be one of auto, cpu, cuda, mps, xpu"),
+    ],
+)
+def test_values_that_their_classes_refuse(line: str, message: str) -> None:
+    composition = compose_config([line])
+
+    def build_all() -> None:
+        plan = make_plan(composition.config, composition.choices)
+        choose_device(plan.trainer.device)
+        plan.make_model(vocab_size=20)
+
+    with pytest.raises(LinguistError) as caught:
+        build_all()
+    assert str(caught.value).startswith(message)
 
 
 def test_a_class_may_know_more_than_its_file(tmp_path: Path) -> None:

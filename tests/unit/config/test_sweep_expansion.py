@@ -78,12 +78,16 @@ def test_grids_that_cannot_be_are_refused(line: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+OWN = {"jobs": int, "name": str | None, "keep_going": bool}
+
+
 def test_the_grids_own_keys_are_taken_out() -> None:
-    own, others = split_own(["jobs=2", "seed=1,2", 'name="a b"', "keep_going=false"], ["jobs", "name", "keep_going"])
+    own, others = split_own(["jobs=2", "seed=1,2", 'name="a b"', "keep_going=false"], OWN)
     assert own == {"jobs": 2, "name": "a b", "keep_going": False}
     assert others == ["seed=1,2"]
     with pytest.raises(ConfigError, match=r"^jobs=1,2: takes a single value"):
-        split_own(["jobs=1,2"], ["jobs"])
+        split_own(["jobs=1,2"], OWN)
+    assert split_own(["name=1.10"], OWN)[0] == {"name": "1.10"}
 
 
 def test_each_point_gets_its_seeds() -> None:

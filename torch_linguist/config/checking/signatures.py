@@ -8,6 +8,7 @@ pydantic's `TypeAdapter` does not fit: its lax mode takes `true` for 1 and `"1"`
 """
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
@@ -55,7 +56,7 @@ def check_arguments(
         ConfigError: an unknown key, a wrong type or a parameter without a value, named in one line with the way out.
     """
     parameters = parameters_of(target)
-    hints = _hints_of(target)
+    hints = hints_of(target)
     converted: dict[str, Any] = {}
     for name, value in arguments.items():
         path = f"{key}.{name}" if key else name
@@ -174,8 +175,8 @@ _LISTS = frozenset({list, tuple, Sequence, Collection, Iterable})
 _MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 
 
-def _hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """The type hints of a call of the target; a parameter whose hint cannot be resolved is left out."""
+def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type hints of a call of a target; a parameter whose hint cannot be resolved is left out."""
     function = inspect.unwrap(target.__init__) if inspect.isclass(target) else target
     try:
         return typing.get_type_hints(function)
@@ -183,6 +184,12 @@ def _hints_of(target: Callable[..., Any]) -> dict[str, Any]:
         # Names imported for the type checker alone cannot be evaluated; hints that are types already can be used.
         annotations = getattr(function, "__annotations__", {})
         return {name: hint for name, hint in annotations.items() if not isinstance(hint, str)}
+
+
+def takes_text(hint: Any) -> bool:
+    """Return whether a hint accepts a text or a path, but no number."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return any(member in (str, Path) for member in members) and not any(member in (int, float) for member in members)
 
 
 def _is_checkable(hint: Any) -> bool:
@@ -194,7 +201,12 @@ def _convert_scalar(value: Any, plain: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if plain is bool and isinstance(value, bool):
         return value
-    if plain is int and number and value == value and abs(value) != float("inf") and int(value) == value:
+    # Each comparison is false for NaN.
+    if plain is int and number and not abs(value) < 2**63:
+        raise MismatchError("must be a whole number below 2**63")
+    if plain is float and number and not abs(value) <= sys.float_info.max:
+        raise MismatchError("must be a finite number")
+    if plain is int and number and int(value) == value:
         return int(value)
     if plain is float and number:
         return float(value)
@@ -220,12 +232,12 @@ def _convert_union(value: Any, hint: Any) -> Any:
     for member in checkable:
         # The exact type first: `int | str` must not turn the text "3" or the number 3 into the other.
         if type(value) is member:
-            return value
+            return convert(value, member)
     for member in checkable:
         try:
             return convert(value, member)
         except MismatchError as error:
-            if " in it is " in str(error):
+            if " in it is " in str(error) or str(error).startswith("must be"):
                 raise
     if len(checkable) < len(members) and not isinstance(value, str | int | float | bool | None):
         return value

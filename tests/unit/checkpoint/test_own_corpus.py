@@ -19,19 +19,19 @@ def run(tmp_path: Path) -> LoadedRun:
     (tmp_path / "texts").mkdir()
     for number in range(10):
         (tmp_path / "texts" / f"{number}.txt").write_text(made_text(20, number))
-    corpus = prepare(TextCorpus(tmp_path / "texts"), WordTokenizerTrainer(min_frequency=1))
+    corpus = prepare(TextCorpus(str(tmp_path / "texts")), WordTokenizerTrainer(min_frequency=1))
     (tmp_path / "progress.json").write_text(json.dumps({"stages": {}, "corpus": corpus_facts(corpus)}))
     return LoadedRun(tmp_path, build("gru", corpus.tokenizer.vocab_size), corpus.tokenizer, {})
 
 
 def test_the_same_text_is_scored_with_the_run_s_tokenizer(run: LoadedRun) -> None:
-    own = RunOnCorpus.prepare("run", run, TextCorpus(run.folder / "texts"), own=True)
+    own = RunOnCorpus.prepare("run", run, TextCorpus(str(run.folder / "texts")), own=True)
     assert own.corpus.num_documents == 10
 
 
 def test_a_new_file_that_moves_documents_between_splits_is_an_error(run: LoadedRun) -> None:
     (run.folder / "texts" / "new.txt").write_text(made_text(20, 77))
-    changed = TextCorpus(run.folder / "texts")
+    changed = TextCorpus(str(run.folder / "texts"))
     with pytest.raises(DataError, match=r"have changed since the run began .* --data") as caught:
         RunOnCorpus.prepare("run", run, changed, own=True)
     assert "\n" not in str(caught.value)
@@ -43,11 +43,11 @@ def test_a_change_that_keeps_every_count_is_an_error(run: LoadedRun) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[1:], lines[0]]))
     with pytest.raises(DataError, match=r"\((train|valid|test) checksum: "):
-        run.own_corpus(TextCorpus(run.folder / "texts"))
+        run.own_corpus(TextCorpus(str(run.folder / "texts")))
 
 
 def test_facts_that_an_earlier_version_did_not_record_are_no_change(run: LoadedRun) -> None:
     content = json.loads((run.folder / "progress.json").read_text())
     content["corpus"] = {key: fact for key, fact in content["corpus"].items() if "checksum" not in key}
     (run.folder / "progress.json").write_text(json.dumps(content))
-    assert run.own_corpus(TextCorpus(run.folder / "texts")).num_documents == 10
+    assert run.own_corpus(TextCorpus(str(run.folder / "texts"))).num_documents == 10

@@ -59,13 +59,17 @@ def _parser() -> ArgumentParser:
     detail = parser.add_argument_group("output")
     detail.add_argument("--tokens", action="store_true", help="a row per token: surprisal, rank, entropy, offsets")
     detail.add_argument("--words", action="store_true", help="a row per word: its tokens added up")
-    detail.add_argument("--top", type=whole_number(0, 1000), default=0, metavar="K", help="with --tokens: the K most probable tokens")
+    detail.add_argument(
+        "--top", type=whole_number(0, 1000), default=0, metavar="K", help="with --tokens: the K most probable tokens"
+    )
     detail.add_argument("--log", default="e", metavar="BASE", help="base of log-probabilities: e, 10 or 2 (e)")
     detail.add_argument("--format", default="tsv", help="tsv, jsonl, csv or parquet (tsv)")
     detail.add_argument("--to", type=path, metavar="FILE", help="file to write instead of standard output")
     several = parser.add_argument_group("several runs")
     several.add_argument("--mix", action="store_true", help="also score their linear mixture")
-    several.add_argument("--weights", type=number(0), nargs="+", metavar="W", help="weights of the mixture (equal ones)")
+    several.add_argument(
+        "--weights", type=number(0), nargs="+", metavar="W", help="weights of the mixture (equal ones)"
+    )
     tasks = parser.add_argument_group("tasks")
     tasks.add_argument("--pairs", nargs="+", metavar="FILE", help="minimal pairs: BLiMP's JSON lines, or two columns")
     tasks.add_argument("--nbest", metavar="FILE", help="n-best lists: Moses, JSON lines or Kaldi's text")
@@ -73,8 +77,12 @@ def _parser() -> ArgumentParser:
     tasks.add_argument("--weight", type=number(), default=0.5, metavar="W", help="weight of the language model (0.5)")
     tasks.add_argument("--length-penalty", type=number(), default=0.0, metavar="P", help="added for each word (0)")
     tasks.add_argument("--tune", metavar="FILE", help="references (KEY WORDS per line): find weight and length penalty")
-    tasks.add_argument("--keep-below", type=number(above=0), metavar="PPL", help="write the texts up to this perplexity")
-    tasks.add_argument("--keep-share", type=number(above=0, most=1), metavar="X", help="write this share, the lowest perplexities")
+    tasks.add_argument(
+        "--keep-below", type=number(above=0), metavar="PPL", help="write the texts up to this perplexity"
+    )
+    tasks.add_argument(
+        "--keep-share", type=number(above=0, most=1), metavar="X", help="write this share, the lowest perplexities"
+    )
     parser.add_argument(
         "--output-dir", type=path, default=Path("outputs"), metavar="DIR", help="where the newest run is looked for"
     )

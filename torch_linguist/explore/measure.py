@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import Corpus, Document, InMemoryCorpus, Tokenizer, TokenizerTrainer, WordTokenizerTrainer
 from torch_linguist.data.corpora.corpus import split_lines
+from torch_linguist.data.suitability import small_split_notes, word_notes
 from torch_linguist.errors import DataError
 from torch_linguist.explore.columns import Column, describe_columns
 from torch_linguist.explore.counting import EncodedDocuments, encode_documents
@@ -77,6 +78,18 @@ class Measurements:
         return {split: np.bincount(encoded.words, minlength=size) for split, encoded in self.words.items()}
 
     @cached_property
+    def notes(self) -> list[str]:
+        """Notes on splits too small to judge by, and on words that white space does not separate."""
+        sizes = {split: int(encoded.document_tokens.sum()) for split, encoded in self.tokens.items()}
+        notes = small_split_notes(sizes)
+        counts = self.word_counts["train"]
+        if not self.tokenizer.joins_words or not counts.sum():
+            return notes
+        rare = {split: self.oov[split] / max(size, 1) for split, size in sizes.items()}
+        rare["train"] = max(rare["train"], float((counts == 1).sum() / counts.sum()))
+        return notes + word_notes(float(counts @ self.word_lengths / counts.sum()), rare)
+
+    @cached_property
     def word_lengths(self) -> Ints:
         """Characters of each word, int64 [V]."""
         return np.array([len(token) for token in self.word_tokenizer.tokens], np.int64)
@@ -107,11 +120,14 @@ def measure(
     for split in corpus.splits():
         samples[split] = read_split(corpus, split, characters, scanned, seed)
         report(f"read {split}: {len(samples[split].documents):,} documents")
+    for note in corpus.notes():
+        report(f"note: {note}")
     train = samples["train"].documents
     tokenizer = tokenizer_trainer.train(_in_memory(corpus, train))
     everything = [document for sample in samples.values() for document in sample.documents]
     word_tokenizer = _every_word(tokenizer_trainer, tokenizer).train(_in_memory(corpus, everything))
-    report(f"tokenizer: {tokenizer.vocab_size:,} types")
+    cut = f", words end at {tokenizer.word_boundaries}" if tokenizer.joins_words else ""
+    report(f"tokenizer: {tokenizer.vocab_size:,} types{cut}")
     words: dict[str, EncodedDocuments] = {}
     for split, sample in samples.items():
         words[split] = encode_documents(sample.documents, word_tokenizer, corpus.blank_lines)
@@ -125,7 +141,7 @@ def measure(
         }
     report(f"tokenized: {sum(len(encoded.ids) for encoded in tokens.values()):,} tokens")
     frame, names = documents_table(samples, words, tokens, corpus.blank_lines, word_tokenizer.vocab_size)
-    return Measurements(
+    measured = Measurements(
         name=corpus.name,
         samples=samples,
         tokenizer=tokenizer,
@@ -136,6 +152,9 @@ def measure(
         columns=describe_columns(frame, names),
         oov=_out_of_vocabulary(tokenizer, word_tokenizer, tokens),
     )
+    for note in measured.notes:
+        report(f"note: {note}")
+    return measured
 
 
 def _in_memory(corpus: Corpus, documents: list[Document]) -> InMemoryCorpus:

@@ -32,7 +32,7 @@ EXCERPT_CHARACTERS = 600
 def overview(measured: Measurements) -> Section:
     """The counts of each split, and what was read."""
     table = totals(measured)
-    text = [coverage_note(measured)]
+    text = [coverage_note(measured), *(f"Note: {note}." for note in measured.notes)]
     empty = int(table["empty documents"].iloc[-1])
     if empty:
         text.append(f"{empty:,} documents hold no word at all.")

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from torch_linguist.data import prepare
+from torch_linguist.data.suitability import corpus_notes
 from torch_linguist.distributed import processes
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.errors import LinguistError
@@ -82,6 +83,7 @@ class Run:
             self.summary["artifacts"],
             self.folder,
             self.results.verdict,
+            self.notes,
         )
         return self.summary
 
@@ -140,6 +142,9 @@ class Run:
             "processes": processes.world_size(),
         }
         self.callbacks.header(header_facts(plan, corpus, model, settings))
+        self.notes = corpus_notes(corpus)
+        for note in self.notes:
+            self.callbacks.noted(note)
         if plan.changes:
             self.callbacks.noted(f"continues with {', '.join(plan.changes)}")
         training = TrainingContext(

@@ -74,6 +74,7 @@ def header_facts(
         **({"source": dict(plan.corpus.sources())} if plan.corpus.sources() else {}),
         "tokenizer": {
             "name": plan.names.get("tokenizer", type(plan.tokenizer_trainer).__name__),
+            **({"words end at": corpus.tokenizer.word_boundaries} if corpus.tokenizer.word_boundaries else {}),
             "types": corpus.tokenizer.vocab_size,
             "out of vocabulary": f"{corpus.valid.oov_rate:.2%} of valid, {corpus.test.oov_rate:.2%} of test",
         },

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from torch_linguist.data.suitability import small_split_notes
 from torch_linguist.evaluation.run_evaluation import ScoredModel
 from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.uncertainty import RESAMPLES, Difference, paired_difference
@@ -88,7 +89,8 @@ def policy_lines(entries: Sequence[ScoredModel]) -> list[str]:
             if line.partition(" of which")[0] not in {said.partition(" of which")[0] for said in lines}:
                 lines.append(line)
     lines += [f"{model}: {how}" for model, how in {entry.model: entry.reading for entry in entries}.items()]
-    return lines + _oov_notes(entries)
+    sizes = {f"{entry.corpus} {entry.split}": entry.score.tokens for entry in entries}
+    return lines + [f"note: {note}" for note in small_split_notes(sizes)] + _oov_notes(entries)
 
 
 def _oov_notes(entries: Sequence[ScoredModel]) -> list[str]:

@@ -222,8 +222,9 @@ def closing_table(
     artifacts: Mapping[str, str],
     folder: Path,
     verdict: str | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Print the end of a run: scores, a verdict, and the commands to run next.
+    """Print the end of a run: scores, what qualifies them, a verdict, and the commands to run next.
 
     Args:
         console: where to print.
@@ -231,9 +232,12 @@ def closing_table(
         artifacts: relative paths by name.
         folder: run folder.
         verdict: sentence that compares the model with its baselines; None for none.
+        notes: sentences on the corpus without which the scores would mislead.
     """
     if scores:
         console.print(score_table(scores))
+        for note in notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=not console.is_terminal)
     if verdict:
         console.print(verdict, markup=False, soft_wrap=not console.is_terminal)
     console.print(f"\nrun folder: {folder}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import decoders, models
+from tokenizers import decoders, models, pre_tokenizers
 
 from torch_linguist.data.tokenizers.byte_signs import BYTE_OF_SIGN
 from torch_linguist.data.tokenizers.detokenization import spacing_code, word_text, write_words
@@ -148,6 +148,14 @@ class Tokenizer:
         if self.joins_words and detokenize:
             return "\n".join(write_words(self.word_texts, self.spacing, line) for line in lines)
         return "\n".join(self._backend.decode_batch(lines, skip_special_tokens=False))
+
+    @property
+    def word_boundaries(self) -> str | None:
+        """Return where a tokenizer of words cuts: `white space`, or `white space and punctuation`; else None."""
+        if not self.joins_words:
+            return None
+        whole = isinstance(self._backend.pre_tokenizer, pre_tokenizers.WhitespaceSplit)
+        return "white space" if whole else "white space and punctuation"
 
     @cached_property
     def word_texts(self) -> list[str]:

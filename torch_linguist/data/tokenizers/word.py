@@ -1,6 +1,6 @@
 """Word-level tokenizers: one token for each word of the training split."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,8 +79,9 @@ class WordTokenizerTrainer:
         words = [word for word in sorted(ranks, key=ranks.__getitem__) if word not in (EOS, UNK)]
         if not words:
             raise DataError(
-                f"{corpus.name}: the training split has no word that occurs {min_frequency} times or more; "
-                "give more text, or set tokenizer.min_frequency=1"
+                f"{corpus.name}: the training split has no word that occurs {min_frequency} times or more; give more "
+                "text, set tokenizer.min_frequency=1, or choose tokenizer=bpe or tokenizer=char where spaces do not "
+                "separate words"
             )
         ordered = [EOS, UNK, *words][: self.max_size]
         backend.model = models.WordLevel({word: index for index, word in enumerate(ordered)}, unk_token=UNK)
@@ -89,7 +90,7 @@ class WordTokenizerTrainer:
     def fingerprint(self) -> str:
         """Digest of the options and of the library's version."""
         options = [self.min_frequency, self.max_size, self.transforms, self.split, WORD_PATTERN]
-        return digest("word", options, tokenizers.__version__)
+        return digest("word", options, "looks_tokenized 2", tokenizers.__version__)
 
     def _pre_tokenizer(self, corpus: Corpus, sample: str) -> Any:
         split = self.split
@@ -101,8 +102,43 @@ class WordTokenizerTrainer:
         return pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
 
 
+TOKENIZED_SIGNS = frozenset(
+    f"{UNK} <s> </s> @-@ @,@ @.@ -lrb- -rrb- -LRB- -RRB- `` '' &apos;s "
+    "n't 's 're 've 'll 'd 'm n’t ’s ’re ’ve ’ll ’d ’m".split()
+)
+"""Tokens that only a tokenizer separates from their neighbors, or writes."""
+
+TOKENIZED_SHARE = 0.8
+"""Share of signs of a tokenizer from which a text counts as tokenized."""
+
+
+FULL_WIDTH = frozenset("，。、！？；：「」『』")
+"""Marks of scripts without spaces, which stand within what white space leaves together."""
+
+
 def looks_tokenized(text: str) -> bool:
-    """Whether blanks already separate the punctuation from the words; text without punctuation counts as tokenized."""
-    marks = len(re.findall(r"[,.;:!?]+(?=\s|$)", text))
-    free = len(re.findall(r"(?<!\S)[,.;:!?]+(?=\s|$)", text))
-    return free >= 0.8 * marks
+    """Return whether white space already separates the punctuation of a text from its words.
+
+    Marks that stand alone, split contractions (`n't`) and `<unk>` are signs of a tokenizer; marks attached to words
+    are signs against one. Full stops within a line count for neither side: tokenized text keeps them in `mr.` and
+    `inc.`. Marks are those of any script. A text without any sign (verse, or a script without spaces) is not
+    tokenized.
+    """
+    separated = attached = 0
+    for line in text.split("\n"):
+        words = line.split()
+        attached += bool(words) and words[-1][-1] == "." and words[-1].strip(".") != ""
+        for word in words:
+            if word in TOKENIZED_SIGNS:
+                separated += 1
+            elif not any(map(str.isalnum, word)):
+                separated += word == "." or any(map(_is_mark, word))
+            else:
+                attached += _is_mark(word[0]) or _is_mark(word[-1]) or not FULL_WIDTH.isdisjoint(word)
+    return separated > 0 and separated >= TOKENIZED_SHARE * (separated + attached)
+
+
+def _is_mark(sign: str) -> bool:
+    # Apostrophes and full stops belong to words such as 'tis and mr. as well; dashes stand alone in any text.
+    category = unicodedata.category(sign)
+    return category[0] == "P" and category not in ("Pd", "Pc") and sign not in "'’.…•&@#%*/\\"

@@ -98,7 +98,7 @@ def reference(model: LanguageModel) -> LanguageModel:
 def run_page(browser: str, page: Path, expression: str) -> object:
     """The value of a JavaScript expression over `page`, once its models are unpacked."""
     probe = (
-        f"<script>ready.then((page) => {{ document.body.textContent = JSON.stringify({expression}); }})"
+        f"<script>ready.then(async (page) => {{ document.body.textContent = JSON.stringify(await {expression}); }})"
         ".catch((error) => { document.body.textContent = JSON.stringify('failed: ' + error.stack); });</script></body>"
     )
     probed = page.with_name("probed.html")
@@ -161,9 +161,10 @@ def test_a_seed_repeats_a_generation_and_the_tabs_open(
     expected = float(shares[0] / shares.sum())
     assert one.count(int(ids[0])) / 400 == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 400))
     opened = (
-        "['generate', 'inside', 'compare', 'about'].map((name) => { document.getElementById('tab-' + name).click();"
-        " return [...document.querySelectorAll('[role=tabpanel]')].filter((panel) => !panel.hidden).length +"
-        " document.querySelectorAll('#inside-area table, #compare-area section').length; })"
+        "(async () => { const counts = []; for (const name of ['generate', 'inside', 'compare', 'about']) {"
+        " document.getElementById('tab-' + name).click(); await page.settled;"
+        " counts.push([...document.querySelectorAll('[role=tabpanel]')].filter((panel) => !panel.hidden).length +"
+        " document.querySelectorAll('#inside-area table, #compare-area section').length); } return counts; })()"
     )
     assert run_page(browser, tmp_path / "page.html", opened) == [1, 4, 6, 6]
 

@@ -84,6 +84,11 @@ class ContinuationWriter:
         self._result = Continuation(tokenizer.shown_prompt(prompt))
         self._announced = 0
 
+    @property
+    def text(self) -> str:
+        """Generated text so far."""
+        return self._result.new_text
+
     def add(self, token: int, log_probabilities: Tensor, alternatives: int = 0) -> None:
         """Append a token.
 

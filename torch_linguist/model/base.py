@@ -171,6 +171,22 @@ class LanguageModel(nn.Module, ABC):
         """
         raise self._lacks("hidden vectors")
 
+    def forward_padded(self, tokens: Tensor, state: list[Tensor], padding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Predict the token after one more token of texts of different lengths.
+
+        Args:
+            tokens: ids [B, 1].
+            state: a key/value cache whose first positions are empty in some rows.
+            padding: number of empty positions of each row [B].
+
+        Returns:
+            See `forward`.
+
+        Raises:
+            LinguistError: the model has no cache that grows (`export_specification().cache_axis` is None).
+        """
+        raise self._lacks("key/value cache")
+
     def attention_weights(self, tokens: Tensor) -> Tensor | None:
         """Return how much each token attends to each earlier one, in every layer and head.
 

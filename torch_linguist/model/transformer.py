@@ -131,6 +131,10 @@ class Transformer(NeuralLanguageModel):
         encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, min(count, tokens.shape[1]))
         return self.dropout(encoded), new_state
 
+    def forward_padded(self, tokens: Tensor, state: list[Tensor], padding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, 0, padding)
+        return self.output(self.dropout(encoded)), new_state
+
     @torch.inference_mode()
     def attention_weights(self, tokens: Tensor) -> Tensor | None:
         if not 1 <= len(tokens) <= self.context_length:
@@ -154,7 +158,9 @@ class Transformer(NeuralLanguageModel):
     def export_specification(self) -> ExportSpecification:
         return ExportSpecification(traceable=True, cache_axis=3)
 
-    def _encode(self, embedded: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
+    def _encode(
+        self, embedded: Tensor, state: list[Tensor], count: int, padding: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return the hidden vectors of the last `count` tokens, or of all for 0, and the new state."""
         past = state[0].shape[3]
         new = embedded.shape[1]
@@ -162,6 +168,8 @@ class Transformer(NeuralLanguageModel):
         angles = torch.outer(positions, self.frequencies)
         cosine, sine = torch.cos(angles), torch.sin(angles)
         mask = self._mask(past, new, embedded.device)
+        if padding is not None:
+            mask = torch.arange(past + new, device=embedded.device) >= padding[:, None, None, None]
         keep = past + new - (self.context_length - 1)
         # An exported graph must hold for every length; with Python's max, torch.export would specialize on one side.
         if torch.jit.is_scripting():  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from torch_linguist.export.html.packing import Blob, pack
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import write_text
 
-SCRIPTS = ("tensors.js", "tokenizer.js", "networks.js", "ngram.js", "session.js", "app.js", "inside.js")
+SCRIPTS = ("tensors.js", "tokenizer.js", "networks.js", "ngram.js", "session.js", "served.js", "app.js", "inside.js")
 
 FACTS = ("model", "data", "tokenizer", "vocab_size", "parameters", "seed", "lr", "weight_decay")
 """What of a run's summary the page shows."""
@@ -47,7 +47,7 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
 
     Args:
         models: at least one; two or more are compared on the same text.
-        path: of the file.
+        path: path of the file.
         prompt: text that the page begins with.
 
     Returns:
@@ -56,6 +56,21 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
     Raises:
         LinguistError: there is no model, or one that a page has no code for.
     """
+    write_text(path, render_html(models, prompt))
+    return path.stat().st_size
+
+
+def render_html(models: Sequence[PageModel], prompt: str = "", *, served: bool = False) -> str:
+    """Return a page in which models run, or one that takes its probabilities from `tl-serve`.
+
+    Args:
+        models: see `write_html`.
+        prompt: see `write_html`.
+        served: whether the page asks the server that it comes from and holds no weights.
+
+    Raises:
+        LinguistError: see `write_html`.
+    """
     if not models:
         raise LinguistError("--html: needs at least one model")
     assets = files("torch_linguist.export.html") / "assets"
@@ -63,10 +78,11 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
     shown: list[dict[str, Any]] = []
     for index, one in enumerate(models):
         blob, weights_id = Blob(), f"weights-{index}"
-        description = pack(one.model, blob, [other.model for other in models[:index]])
-        packed = base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode()
-        tokenizer = tokenizer_description(one.tokenizer)
-        data.append({"label": one.label, "model": description, "tokenizer": tokenizer, "weights": weights_id})
+        run = {"label": one.label, "tokenizer": tokenizer_description(one.tokenizer)}
+        if not served:
+            run["model"] = pack(one.model, blob, [other.model for other in models[:index]])
+            run["weights"] = weights_id
+        data.append(run)
         shown.append(
             {
                 "label": one.label,
@@ -74,20 +90,19 @@ def write_html(models: Sequence[PageModel], path: Path, prompt: str = "") -> int
                 "facts": [(name, one.summary[name]) for name in FACTS if one.summary.get(name) is not None],
                 "curves": _picture(one.curves),
                 "weights_id": weights_id,
-                "weights": packed,
+                "weights": base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode(),
             }
         )
     template = Environment(autoescape=True).from_string((assets / "page.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    return template.render(
         title=" and ".join(one.label for one in models),
         style=(assets / "style.css").read_text(encoding="utf-8"),
         script="\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS),
         data=_script_json({"runs": data}),
         prompt=prompt,
         runs=shown,
+        served=served,
     )
-    write_text(path, page)
-    return path.stat().st_size
 
 
 def _script_json(value: Any) -> str:

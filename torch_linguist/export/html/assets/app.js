@@ -19,7 +19,7 @@ const visible = (text) => text.replace(/\n/g, "⏎").replace(/^ | $/g, "␣") ||
 class Page {
   constructor(runs) {
     this.runs = runs;
-    this.sessions = runs.map((run) => new Session(run));
+    this.sessions = runs.map((run) => (run.model ? new Session(run) : new ServedSession(run)));
     this.text = byId("text");
     this.random = randomOf(1);
     this.running = false;
@@ -45,6 +45,7 @@ class Page {
     });
     byId("run-choice").hidden = this.runs.length < 2;
     byId("tab-compare").hidden = this.runs.length < 2;
+    byId("tab-inside").hidden = this.runs.some((run) => !run.model);
   }
 
   tabs() {
@@ -57,7 +58,7 @@ class Page {
         byId(other.getAttribute("aria-controls")).hidden = !chosen;
       }
       this.shown = tab.id;
-      if (this.sessions) this.refresh();
+      this.typed();
     };
     tabs.forEach((tab) => {
       tab.addEventListener("click", () => open(tab));
@@ -82,11 +83,23 @@ class Page {
   }
 
   typed() {
-    this.encoded = this.session.tokenizer.encode(this.session.tokenizer.normalized(this.text.value));
-    this.refresh();
+    this.settled = this.refresh();
+    return this.settled;
   }
 
-  refresh() {
+  async refresh() {
+    const {session} = this, encoded = encodedBy(session, this.text.value);
+    const shown = this.shown === "tab-compare" ? this.sessions : [session];
+    try {
+      const current = await Promise.all(shown.map((one) => one.prepare(encodedBy(one, this.text.value).map((piece) => piece.id))));
+      if (!current.every(Boolean)) return;
+      byId("failed").hidden = true;
+    } catch (error) {
+      byId("failed").textContent = `The server does not answer: ${error.message}`;
+      byId("failed").hidden = false;
+      return;
+    }
+    this.encoded = encoded;
     this.suggest();
     this.colored();
     if (this.shown === "tab-inside") this.inside();
@@ -163,17 +176,17 @@ class Page {
       temperature: Math.max(0, Number(byId("temperature").value)), topK: Number(byId("top-k").value), topP: Number(byId("top-p").value),
     };
     for (let n = 0; n < length && this.running; n++) {
-      const {tokenizer} = this.session;
-      this.session.read(this.encoded.map((piece) => piece.id));
+      const {tokenizer} = this.session, ids = this.encoded.map((piece) => piece.id);
+      if (!await this.session.prepare(ids)) break;
+      this.session.read(ids);
       const id = drawn(this.session.last().logs, options, this.random, tokenizer.unk);
       this.text.value += tokenizer.appended(id, this.text.value);
-      this.encoded = tokenizer.encode(tokenizer.normalized(this.text.value));
-      this.colored();
+      await this.typed();
+      if (!byId("failed").hidden) break;
       await new Promise((resolve) => setTimeout(resolve));
     }
     this.running = false;
     byId("generate").textContent = "Generate";
-    this.typed();
   }
 
   inside() {
@@ -185,7 +198,7 @@ class Page {
 
   compare() {
     const rows = this.sessions.map((session) => {
-      const encoded = session.tokenizer.encode(session.tokenizer.normalized(this.text.value));
+      const encoded = encodedBy(session, this.text.value);
       return {session, encoded, bits: session.surprisals(encoded.map((piece) => piece.id))};
     });
     byId("compare-area").replaceChildren(...rows.map((row, index) => {
@@ -200,6 +213,8 @@ class Page {
     }));
   }
 }
+
+const encodedBy = (session, text) => session.tokenizer.encode(session.tokenizer.normalized(text));
 
 // The bits that a model needs for a stretch of characters; a token that reaches over an end counts by its share.
 function bitsOver(row, begin, end) {

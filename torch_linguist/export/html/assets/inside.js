@@ -88,11 +88,13 @@ const ready = (async () => {
   const data = JSON.parse(byId("data").textContent);
   const runs = [];
   for (const run of data.runs) {
+    if (!run.model) { runs.push({label: run.label, tokenizer: new Tokenizer(run.tokenizer)}); continue; }
     const buffer = await unpacked(byId(run.weights).textContent);
     byId(run.weights).remove();
     runs.push({label: run.label, model: modelOf(run.model, buffer, runs), tokenizer: new Tokenizer(run.tokenizer)});
   }
   page = new Page(runs);
+  await page.settled;
   byId("loading").hidden = true;
   byId("app").hidden = false;
   return page;

@@ -6,20 +6,36 @@ class Session {
     this.run = run;
     this.model = run.model;
     this.tokenizer = run.tokenizer;
-    this.ids = [];
-    // steps[n] holds the prediction after the first n tokens, <eos> before them.
+    // all[n] holds the prediction after the first n tokens of `known`, <eos> before them.
+    this.known = [];
+    this.all = [];
     this.steps = [];
   }
 
-  // Reads the ids of a text; what an earlier text began with is not read again.
+  // Resolves to true once `read` can answer; here the model is in the page.
+  async prepare() { return true; }
+
+  // The predictions within a text; what an earlier text began with is not computed again.
   read(ids) {
-    let same = 0;
-    while (same < ids.length && same < this.ids.length && ids[same] === this.ids[same]) same++;
-    this.steps.length = Math.min(this.steps.length, same + 1);
-    if (!this.steps.length) this.steps.push(this.model.step(this.model.start(), this.tokenizer.eos));
-    for (let n = this.steps.length - 1; n < ids.length; n++) this.steps.push(this.model.step(this.steps[n].state, ids[n]));
-    this.ids = [...ids];
+    const same = this.keep(ids);
+    if (same < ids.length || !this.all.length) {
+      if (!this.all.length) this.all.push(this.model.step(this.model.start(), this.tokenizer.eos));
+      for (let n = same; n < ids.length; n++) this.all.push(this.model.step(this.all[n].state, ids[n]));
+      this.known = [...ids];
+    }
+    this.steps = this.all.slice(0, ids.length + 1);
     return this.steps;
+  }
+
+  // Drops what does not belong to a text or its continuations; returns how many of its tokens are known.
+  keep(ids) {
+    let same = 0;
+    while (same < ids.length && same < this.known.length && ids[same] === this.known[same]) same++;
+    if (same < ids.length) {
+      this.known.length = same;
+      this.all.length = Math.min(this.all.length, same + 1);
+    }
+    return same;
   }
 
   // Surprisal of each token in bits, given those before it.

@@ -73,6 +73,22 @@ def say(text: str = "", *, end: str = "\n", to_stderr: bool = False) -> None:
     print(visible(text), end=end, file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
 
+class ProgressLine:
+    """Shows how far a long computation has come: one line that is rewritten, on a terminal's standard error only."""
+
+    def __init__(self) -> None:
+        self._shown = ("", -1)
+
+    def __call__(self, what: str, fraction: float) -> None:
+        """Show a description and a fraction from 0 to 1; the line disappears at 1."""
+        now = (what, int(100 * fraction))
+        if now == self._shown or not sys.stderr.isatty():
+            return
+        self._shown = now
+        line = "" if fraction >= 1 else f"{visible(what)}: {now[1]}%"
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
 def make_console() -> "SafeConsole":
     """Return a console on standard output; in a pipe or file, it is wide enough for the tables."""
     from torch_linguist.report.console import SafeConsole

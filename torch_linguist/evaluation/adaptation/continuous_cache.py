@@ -9,8 +9,9 @@ Shape legend: T time, H hidden, N tokens of the stream, S cached tokens, K value
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,20 @@ CHUNK = 256
 """Tokens whose weights over the cache are computed at once."""
 
 
+class HiddenPart(NamedTuple):
+    """Consecutive tokens of a stream.
+
+    Attributes:
+        nll: nll of the tokens [T].
+        hidden: hidden vector before each token [T, H].
+        targets: the tokens, int64 [T].
+    """
+
+    nll: Tensor
+    hidden: Tensor
+    targets: Tensor
+
+
 @dataclass(frozen=True)
 class CacheSettings:
     """Settings of a continuous cache.
@@ -43,84 +58,111 @@ class CacheSettings:
     share: float
 
 
-def cached_nll(
-    model: LanguageModel, stream: TokenStream, settings: CacheSettings, *, stride: int | None = None
-) -> NDArray[np.float64]:
+@dataclass(frozen=True, eq=False)
+class CacheComponents:
+    """What a cache is mixed from.
+
+    Attributes:
+        nll: nll of every token under the model, float64 [N].
+        found: probability of every token under the cache for each theta, float64 [K, N]; NaN where the cache is empty.
+    """
+
+    nll: Tensor
+    found: Tensor
+
+    def mixed(self, share: float, row: int = 0) -> Tensor:
+        """Return the nll [N] of the mixture of the model and the cache with the theta of a row."""
+        if share == 0:
+            return self.nll
+        mixed = -torch.logaddexp(math.log1p(-share) - self.nll, math.log(share) + self.found[row].log())
+        return torch.where(self.found[row].isnan(), self.nll, mixed)
+
+
+def cached_nll(parts: Iterable[HiddenPart], settings: CacheSettings) -> NDArray[np.float64]:
     """Return the nll [N] of every token of a stream under a model with a continuous cache.
 
-    Raises:
-        LinguistError: the model has no hidden vectors; or see `score`.
+    Args:
+        parts: consecutive parts of the stream, from `hidden_parts` or `dynamic_parts`.
+        settings: settings of the cache.
     """
-    nll, found = _components(model, stream, settings.size, [settings.theta], None, stride)
-    return _mixed(nll, found[0], settings.share).numpy()
+    return cache_components(parts, settings.size, [settings.theta]).mixed(settings.share).numpy()
 
 
 def tune_cache(
-    model: LanguageModel,
-    valid: TokenStream,
+    parts: Iterable[HiddenPart],
     *,
     size: int = 2000,
-    max_tokens: int | None = None,
-    stride: int | None = None,
     thetas: Sequence[float] = THETAS,
     shares: Sequence[float] = SHARES,
 ) -> tuple[CacheSettings, list[tuple[CacheSettings, float]]]:
-    """Try all pairs of theta and share on the validation split.
+    """Try all pairs of theta and share on (the start of) the validation split.
 
     Args:
-        model: a model with hidden vectors.
-        valid: the validation split.
+        parts: consecutive parts of the split, from `hidden_parts` or `dynamic_parts`.
         size: number of tokens in the cache.
-        max_tokens: number of tokens to use from the start of the split; None for all.
-        stride: see `score`.
         thetas: values of theta to try.
         shares: shares to try.
 
     Returns:
         The settings with the lowest loss, and all settings with their loss in nats per token.
     """
-    nll, found = _components(model, valid, size, list(thetas), max_tokens, stride)
+    components = cache_components(parts, size, thetas)
     tried = [
-        (CacheSettings(size, theta, share), float(_mixed(nll, found[row], share).mean()))
+        (CacheSettings(size, theta, share), float(components.mixed(share, row).mean()))
         for (row, theta), share in itertools.product(enumerate(thetas), shares)
     ]
     return min(tried, key=lambda pair: pair[1])[0], tried
 
 
-def _components(
-    model: LanguageModel,
-    stream: TokenStream,
-    size: int,
-    thetas: Sequence[float],
-    max_tokens: int | None,
-    stride: int | None,
-) -> tuple[Tensor, Tensor]:
-    """Return the nll of the model [N], and the probability of each token under the cache [K, N], both float64."""
+def hidden_parts(
+    model: LanguageModel, stream: TokenStream, max_tokens: int | None = None, *, stride: int | None = None
+) -> Iterator[HiddenPart]:
+    """Read a stream as `score` does and yield each part with its hidden vectors.
+
+    Args:
+        model: a model with hidden vectors.
+        stream: one split.
+        max_tokens: number of tokens to read from the start; None for all.
+        stride: see `score`.
+
+    Raises:
+        LinguistError: the model has no hidden vectors; or see `score`.
+    """
     if not model.has_hidden:
         raise LinguistError(
             f"--cache: a {type(model).__name__} has no hidden vectors to keep; it takes rnn, lstm, gru or transformer"
         )
-    if size < 1:
-        raise LinguistError(f"--cache={size}: must hold at least 1 token")
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         hidden, new_state = model.hidden(tokens, state)
         return (model.hidden_nll(hidden, targets), hidden, targets), new_state
 
+    for nll, hidden, targets in stream_measures(model, stream, measure, max_tokens, stride=stride):
+        yield HiddenPart(nll, hidden, targets)
+
+
+def cache_components(parts: Iterable[HiddenPart], size: int, thetas: Sequence[float]) -> CacheComponents:
+    """Return the nll of the model, and the probability of each token under the cache for K values of theta.
+
+    Raises:
+        LinguistError: the size is below 1.
+    """
+    if size < 1:
+        raise LinguistError(f"--cache={size}: must hold at least 1 token")
     kept: Tensor | None = None
     words = torch.empty(0, dtype=torch.int64)
     losses: list[Tensor] = []
     found: list[Tensor] = []
-    for part in stream_measures(model, stream, measure, max_tokens, stride=stride):
-        nll, hidden, targets = part[0].double().cpu(), part[1].float().cpu(), part[2].cpu()
-        losses.append(nll)
+    for part in parts:
+        losses.append(part.nll.double().cpu())
+        hidden, targets = part.hidden.float().cpu(), part.targets.cpu()
         for begin in range(0, len(targets), CHUNK):
             chunk, following = hidden[begin : begin + CHUNK], targets[begin : begin + CHUNK]
             kept = chunk if kept is None else torch.cat([kept, chunk])
             words = torch.cat([words, following])
             found.append(_probabilities(chunk, following, kept, words, size, thetas))
             kept, words = kept[-size:], words[-size:]
-    return torch.cat(losses), torch.cat(found, dim=1)
+    return CacheComponents(torch.cat(losses), torch.cat(found, dim=1))
 
 
 def _probabilities(
@@ -142,12 +184,5 @@ def _probabilities(
     visible = (place < own) & (place >= own - size)
     products = (hidden @ kept.T).masked_fill(~visible, -torch.inf)
     same = words[None, :] == targets[:, None]
-    # For the first token the cache is empty: softmax returns NaN, and `_mixed` uses the model alone.
+    # For the first token the cache is empty: softmax returns NaN, and `mixed` uses the model alone.
     return torch.stack([(torch.softmax(theta * products, dim=1) * same).sum(dim=1).double() for theta in thetas])
-
-
-def _mixed(nll: Tensor, found: Tensor, share: float) -> Tensor:
-    if share == 0:
-        return nll
-    mixed = -torch.logaddexp(math.log1p(-share) - nll, math.log(share) + found.log())
-    return torch.where(found.isnan(), nll, mixed)

@@ -14,8 +14,7 @@ Shape legend: T time, N tokens of the stream.
 """
 
 import copy
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.adaptation.continuous_cache import HiddenPart
 from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 
@@ -65,13 +65,11 @@ def gradient_scale(
     """
     learner = _Learner(model, segment)
     squares = [torch.zeros_like(parameter) for parameter in learner.parameters]
-
-    def collect(gradients: Sequence[Tensor]) -> None:
+    count = 0
+    for _, gradients in learner.read(train, max_tokens):
         torch._foreach_addcmul_(squares, list(gradients), list(gradients))
-
-    nll = learner.read(train, max_tokens, collect)
-    steps = -(-len(nll) // learner.segment)
-    return [(square / steps).sqrt() for square in squares]
+        count += 1
+    return [(square / count).sqrt() for square in squares]
 
 
 def dynamic_nll(
@@ -82,7 +80,20 @@ def dynamic_nll(
     *,
     max_tokens: int | None = None,
 ) -> NDArray[np.float64]:
-    """Return the nll [N] of every token of a stream under a model that keeps learning.
+    """Return the nll [N] of every token of a stream under a model that keeps learning; see `dynamic_parts`."""
+    parts = [part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens)]
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def dynamic_parts(
+    model: LanguageModel,
+    stream: TokenStream,
+    settings: DynamicSettings,
+    scale: Sequence[Tensor],
+    *,
+    max_tokens: int | None = None,
+) -> Iterator[HiddenPart]:
+    """Read a stream with a model that keeps learning, and yield each segment as it was scored.
 
     Args:
         model: a model with trainable weights. A copy learns; the model itself is not changed.
@@ -103,14 +114,11 @@ def dynamic_nll(
         steps = [-settings.learning_rate / (rms + rms.mean()).clamp(min=1e-12) for rms in scale]
         # At most 1: never past the trained value.
         pulls = [(settings.decay * rms / max(typical, 1e-12)).clamp(max=1.0) for rms in scale]
-
-    @torch.no_grad()
-    def learn(gradients: Sequence[Tensor]) -> None:
-        away = torch._foreach_sub(trained, learner.parameters)
-        torch._foreach_addcmul_(learner.parameters, list(gradients), steps)
-        torch._foreach_addcmul_(learner.parameters, away, pulls)
-
-    return learner.read(stream, max_tokens, learn)
+    for part, gradients in learner.read(stream, max_tokens):
+        with torch.no_grad():
+            torch._foreach_lerp_(learner.parameters, trained, pulls)
+            torch._foreach_addcmul_(learner.parameters, list(gradients), steps)
+        yield part
 
 
 def tune_dynamic(
@@ -122,8 +130,9 @@ def tune_dynamic(
     max_tokens: int | None = None,
     learning_rates: Sequence[float] = LEARNING_RATES,
     decays: Sequence[float] = DECAYS,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[DynamicSettings, list[tuple[DynamicSettings, float]]]:
-    """Try all pairs of learning rate and decay on the validation split.
+    """Choose the learning rate with the first decay, then the decay with that learning rate, on the validation split.
 
     Args:
         model: see `dynamic_nll`.
@@ -133,19 +142,28 @@ def tune_dynamic(
         max_tokens: number of tokens to use from the start of the split; None for all.
         learning_rates: learning rates to try.
         decays: decays to try.
+        progress: called with the fraction of the trials that is done.
 
     Returns:
-        The settings with the lowest loss, and all settings with their loss in nats per token.
+        The settings with the lowest loss, and all settings tried with their loss in nats per token.
     """
-    tried = []
-    for rate, decay in itertools.product(learning_rates, decays):
+    tried: dict[DynamicSettings, float] = {}
+
+    def measure(rate: float, decay: float) -> None:
         settings = DynamicSettings(rate, decay, segment)
-        tried.append((settings, float(dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens).mean())))
-    return min(tried, key=lambda pair: pair[1])[0], tried
+        tried[settings] = float(dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens).mean())
+        progress(len(tried) / (len(learning_rates) + len(decays) - 1))
+
+    for rate in learning_rates:
+        measure(rate, decays[0])
+    best_rate = min(tried, key=tried.__getitem__).learning_rate
+    for decay in decays[1:]:
+        measure(best_rate, decay)
+    return min(tried, key=tried.__getitem__), list(tried.items())
 
 
 class _Learner:
-    """A copy of a model that reads a stream segment by segment and passes on the gradient of each segment."""
+    """A copy of a model that reads a stream segment by segment and returns the gradient of each segment."""
 
     def __init__(self, model: LanguageModel, segment: int) -> None:
         if segment < 1:
@@ -156,33 +174,37 @@ class _Learner:
             raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights to train")
         self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
 
-    def read(
-        self, stream: TokenStream, max_tokens: int | None, use: Callable[[Sequence[Tensor]], None]
-    ) -> NDArray[np.float64]:
-        """Return the nll [N] of a stream; `use` is called with the gradients after each segment."""
+    def read(self, stream: TokenStream, max_tokens: int | None) -> Iterator[tuple[HiddenPart, Sequence[Tensor]]]:
+        """Yield each segment of a stream with its gradients; the caller may change the weights in between."""
         if len(stream) == 0:
             raise LinguistError(f"{stream.split}: the split is empty; there is nothing to score")
         length = len(stream) if max_tokens is None else min(max_tokens, len(stream))
-        parts: list[Tensor] = []
         state = self.model.initial_state(1)
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            for start in range(0, length, self.segment):
-                nll, state = self._segment_nll(stream, start, min(start + self.segment, length), state)
-                gradients = torch.autograd.grad(nll.mean(), self.parameters, allow_unused=True)
-                parts.append(nll.detach())
-                use([
-                    torch.zeros_like(weight) if gradient is None else gradient
-                    for weight, gradient in zip(self.parameters, gradients, strict=True)
-                ])  # fmt: skip
-        return torch.cat(parts).double().cpu().numpy()
+        for start in range(0, length, self.segment):
+            part, gradients, state = self._segment(stream, start, min(start + self.segment, length), state)
+            yield part, gradients
 
-    def _segment_nll(self, stream: TokenStream, start: int, end: int, state: State) -> tuple[Tensor, State]:
-        """Return the nll of tokens start..end [T], from the carried state or from the window that ends there."""
-        device = device_of(self.model)
-        window = self.model.context_length
+    @torch.enable_grad()
+    def _segment(
+        self, stream: TokenStream, start: int, end: int, state: State
+    ) -> tuple[HiddenPart, Sequence[Tensor], State]:
+        """Return the tokens start..end, their gradients, and the new state.
+
+        They are read from the carried state, or in the window that ends with them.
+        """
+        device, window = device_of(self.model), self.model.context_length
         begin = max(0, end - window) if window else start
-        tokens, targets = shifted(stream, begin, end)
+        tokens, targets = (ids[None].to(device) for ids in shifted(stream, begin, end))
         if window:
             state = self.model.initial_state(1)
-        nll, new_state = self.model.nll(tokens[None].to(device), targets[None].to(device), state)
-        return nll[0, start - begin :], state if window else detach_state(new_state)
+        with torch.backends.cudnn.flags(enabled=False):
+            if self.model.has_hidden:
+                hidden, new_state = self.model.hidden(tokens, state)
+                nll = self.model.hidden_nll(hidden, targets)
+            else:
+                nll, new_state = self.model.nll(tokens, targets, state)
+                hidden = nll.new_empty(*nll.shape, 0)
+            nll = nll[0, start - begin :]
+            gradients = torch.autograd.grad(nll.mean(), self.parameters, allow_unused=True, materialize_grads=True)
+        part = HiddenPart(nll.detach(), hidden[0, start - begin :].detach(), targets[0, start - begin :])
+        return part, gradients, state if window else detach_state(new_state)

@@ -12,7 +12,7 @@ from torch_linguist.data import TokenizedCorpus, TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.evaluation.adaptation import continuous_cache
-from torch_linguist.evaluation.adaptation.continuous_cache import CacheSettings, cached_nll, tune_cache
+from torch_linguist.evaluation.adaptation.continuous_cache import CacheSettings, cached_nll, hidden_parts, tune_cache
 from torch_linguist.evaluation.adaptation.dynamic_evaluation import (
     DynamicSettings,
     dynamic_nll,
@@ -53,7 +53,7 @@ def test_the_cache_equals_the_definition(
             matching = sum(weight for weight, one in zip(weights, kept, strict=True) if ids[one + 1] == word)
             probability = 0.7 * probability + 0.3 * matching / sum(weights)
         expected.append(-math.log(probability))
-    np.testing.assert_allclose(cached_nll(model, stream, settings), expected, atol=1e-5)
+    np.testing.assert_allclose(cached_nll(hidden_parts(model, stream), settings), expected, atol=1e-5)
 
 
 def test_the_cache_is_tuned_to_the_least_loss(build_model: ModelBuilder) -> None:
@@ -61,13 +61,13 @@ def test_the_cache_is_tuned_to_the_least_loss(build_model: ModelBuilder) -> None
     period = np.tile(np.random.default_rng(1).integers(0, V, 11), 12)[:120].astype(np.uint16)
     edges = np.array([0, 120], np.int64)
     stream = TokenStream("valid", period, 0, 1, 1, 0, edges, edges)
-    best, tried = tune_cache(model, stream, size=50)
-    losses = {settings: cached_nll(model, stream, settings).mean() for settings, _ in tried}
+    best, tried = tune_cache(hidden_parts(model, stream), size=50)
+    losses = {settings: cached_nll(hidden_parts(model, stream), settings).mean() for settings, _ in tried}
     assert dict(tried) == pytest.approx(losses)
     assert losses[best] == min(losses.values())
     assert best.share > 0  # What repeats is worth remembering.
     plain = np.concatenate(list(stream_nll(model, stream)))
-    np.testing.assert_allclose(cached_nll(model, stream, CacheSettings(50, 1.0, 0.0)), plain, atol=1e-6)
+    np.testing.assert_allclose(cached_nll(hidden_parts(model, stream), CacheSettings(50, 1.0, 0.0)), plain, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
@@ -131,8 +131,8 @@ def test_learning_from_a_text_that_repeats_pays(build_model: ModelBuilder, tiny_
 
 def test_what_cannot_adapt_is_named(build_model: ModelBuilder) -> None:
     with pytest.raises(LinguistError, match="--cache: a NGramModel has no hidden vectors"):
-        cached_nll(NGramModel(V, 2), random_stream(5), CacheSettings(5, 1.0, 0.1))
+        cached_nll(hidden_parts(NGramModel(V, 2), random_stream(5)), CacheSettings(5, 1.0, 0.1))
     with pytest.raises(LinguistError, match="--dynamic: a NGramModel has no weights"):
         gradient_scale(NGramModel(V, 2), random_stream(5))
     with pytest.raises(LinguistError, match="must hold at least 1"):
-        cached_nll(build_model("gru", V), random_stream(5), CacheSettings(0, 1.0, 0.1))
+        cached_nll(hidden_parts(build_model("gru", V), random_stream(5)), CacheSettings(0, 1.0, 0.1))

@@ -1,6 +1,7 @@
 """Runs with every adaptation they support, mixed by EM on valid."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch_linguist.evaluation.run_evaluation import EvaluationSettings, RunOnCo
 from torch_linguist.model import LanguageModel, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]
-SETTINGS = {"cache_size": 30, "dynamic": True, "segment": 16, "tune_tokens": 200}
+SETTINGS: dict[str, Any] = {"cache_size": 30, "dynamic": True, "segment": 16, "tune_tokens": 200}
 
 
 @pytest.fixture
@@ -62,6 +63,10 @@ def test_a_cache_on_a_learning_model_keeps_its_hidden_vectors(runs: list[RunOnCo
 
 
 def test_an_adaptation_that_no_run_supports_is_refused_before_scoring(runs: list[RunOnCorpus]) -> None:
-    for settings, message in (({"cache_size": 9}, "--cache: no run"), ({"dynamic": True}, "--dynamic: no run")):
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"cache_size": 9}, "--cache: no run"),
+        ({"dynamic": True}, "--dynamic: no run"),
+    )
+    for settings, message in refused:
         with pytest.raises(ConfigError, match=message):
             evaluate_runs(runs[1:], EvaluationSettings(**settings))

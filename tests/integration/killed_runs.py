@@ -40,7 +40,7 @@ from torch_linguist.pipeline.stages import Check, ExportStage, FitStage, Grid, L
 from torch_linguist.pipeline.stages import export as export_module
 from torch_linguist.pipeline.stages import fit as fit_module
 from torch_linguist.report import plots
-from torch_linguist.report.tensorboard import event_folder
+from torch_linguist.report.loggers.tensorboard import event_folder
 from torch_linguist.runs.csv_table import Table
 from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer import (

@@ -95,6 +95,24 @@ def test_several_callbacks_keep_their_state_over_a_resumption(package: Path) -> 
     assert Path("one.txt").read_text() == Path("two.txt").read_text() == "9"
 
 
+def test_loggers_are_chosen_and_joined_by_name(package: Path) -> None:
+    package.write_text(
+        "from torch_linguist.report.loggers import Logger\n\n\n"
+        "class Lines(Logger):\n"
+        "    def __init__(self, path: str) -> None:\n        self.path = path\n\n"
+        "    def start(self, run):\n"
+        "        with open(self.path, 'a') as file:\n"
+        "            print(run.name, run.resumed_at, run.parameters['trainer.max_steps'], file=file)\n"
+    )
+    add("logger/lines.yaml", "_target_: my_package.Lines", "path: lines.txt")
+    line = ["--config-dir", "DIR", "logger=lines", "name=run", "stages=[fit]", *SMALL]
+    assert main([*line, "trainer.max_steps=7"]) == 0
+    assert main([*line, "resume=outputs/run", "trainer.max_steps=9"]) == 0
+    assert Path("lines.txt").read_text() == "run None 7\nrun 7 9\n"
+    assert Path("outputs/run/metrics.csv").is_file()
+    assert not Path("outputs/run/tensorboard").exists()
+
+
 def test_a_run_folder_brings_no_callback_of_its_own(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     package.write_text(COUNTING_CALLBACK)
     add("callbacks/one.yaml", "_target_: my_package.CountUpdates", "path: one.txt")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.cli.entry import ArgumentParser
 from torch_linguist.cli.option_types import path
-from torch_linguist.config.catalog import GROUPS, Choice, find_groups
+from torch_linguist.config.catalog import GROUPS, SIDE_BY_SIDE, Choice, find_groups
 from torch_linguist.config.checking.signatures import INTERPRETED, show
 from torch_linguist.config.composition import Composition, compose_config
 
@@ -157,7 +157,12 @@ def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
         if not isinstance(node, DictConfig):
             continue
         names = [name for name in map(str, node) if name not in INTERPRETED and f"{group}.{name}" not in KEYS]
-        values = [f"{group}.{name}={_value(composition.config, f'{group}.{name}')}" for name in names]
+        keys = [f"{group}.{name}" for name in names]
+        if group in SIDE_BY_SIDE:
+            keys = [
+                f"{key}.{name}" for key, at in zip(keys, names, strict=True) for name in node[at] if name != "_target_"
+            ]
+        values = [f"{key}={_value(composition.config, key)}" for key in keys]
         if values:
             title = f"Further keys of {group}={composition.choices.get(group, '')}"
             parts.append(f"{title}\n{textwrap.indent(_filled(values), '  ')}")

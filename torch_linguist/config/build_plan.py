@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.checking.node_checks import OWN, check_types
 from torch_linguist.config.instantiation import instantiate, partial
-from torch_linguist.config.plain import to_yaml
+from torch_linguist.config.plain import to_plain, to_yaml
 from torch_linguist.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         LinguistError: a key or a type is wrong, or a class refuses its arguments.
     """
     from torch_linguist.pipeline import Plan
+    from torch_linguist.report.loggers import Logger
+    from torch_linguist.trainer import Callback
 
     config = check_types(config)
     optim = config.optim
@@ -62,7 +64,9 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         make_model=make_model,
         make_optimizer=make_optimizer,
         stages=_make_stages(config),
-        callbacks=_make_callbacks(config.get("callbacks")),
+        callbacks=_make_callbacks(config, "callbacks", Callback),
+        loggers=_make_callbacks(config, "logger", Logger),
+        parameters=_parameters(config),
         lr=lr,
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
@@ -98,20 +102,29 @@ def _make_stages(config: DictConfig) -> "list[Stage]":
     return stages
 
 
-def _make_callbacks(node: DictConfig | None) -> "list[Callback]":
-    """Build the callbacks: those of a node for each name, or that of the node itself."""
-    from torch_linguist.trainer import Callback
-
-    nodes = node or DictConfig({})
-    places = (
-        {"callbacks": nodes} if "_target_" in nodes else {f"callbacks.{name}": nodes[name] for name in map(str, nodes)}
-    )
+def _make_callbacks(config: DictConfig, group: str, kind: "type[Callback]") -> list[Any]:
+    """Build the callbacks of a group: those of its node for each name, or that of the node itself."""
+    nodes = config.get(group) or DictConfig({})
+    places = {group: nodes} if "_target_" in nodes else {f"{group}.{name}": nodes[name] for name in map(str, nodes)}
     callbacks = []
     for key, place in places.items():
-        callbacks.append(instantiate(place, key))
-        if not isinstance(callbacks[-1], Callback):
-            raise ConfigError(f"{key}._target_={place._target_}: is not a Callback")
+        callback = instantiate(place, key)
+        if not isinstance(callback, kind):
+            raise ConfigError(f"{key}._target_={place._target_}: is not a {kind.__name__}")
+        callbacks.append(callback)
     return callbacks
+
+
+def _parameters(config: DictConfig) -> dict[str, str | int | float]:
+    """Return the values of the configuration by key, those of the loggers themselves left out."""
+    found: dict[str, str | int | float] = {}
+    nodes: list[tuple[str, Any]] = [(str(key), value) for key, value in to_plain(config).items() if key != "logger"]
+    for key, value in nodes:
+        if isinstance(value, dict):
+            nodes += [(f"{key}.{name}", inner) for name, inner in value.items() if name != "_target_"]
+        elif value is not None:
+            found[key] = value if isinstance(value, str | int | float) else str(value)
+    return found
 
 
 def _with_limit(trainer: DictConfig) -> DictConfig:

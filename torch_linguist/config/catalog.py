@@ -4,15 +4,21 @@ Uses plain files and the standard library only, so that `--help` does not import
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER
 
-GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "stage", "callbacks", "experiment")
+GROUPS = ("data", "tokenizer", "model", "optim", "schedule", "trainer", "stage", "callbacks", "logger", "experiment")
 """Configuration groups, in the order of the help page."""
+
+SIDE_BY_SIDE: Mapping[str, tuple[str, ...]] = {"callbacks": ("none",), "logger": ("tensorboard",)}
+"""Groups of which several choices stand side by side, each at a key of its own, with the default choices."""
+
+EMPTY = ("none", "csv")
+"""Choices of these groups that add nothing."""
 
 
 @dataclass(frozen=True)

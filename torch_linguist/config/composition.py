@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from torch_linguist.config.catalog import config_root, find_groups
+from torch_linguist.config.catalog import EMPTY, SIDE_BY_SIDE, config_root, find_groups
 from torch_linguist.config.checking.node_checks import AUTO, check_auto
 from torch_linguist.config.overrides import check_choice, checked_line, choice_names, parse_overrides, quoted
 from torch_linguist.config.plain import exists, one_line
@@ -64,14 +64,14 @@ def compose_config(
         check_choice(override, groups)
     search_path = ",".join(quoted(f"file://{directory}") for directory in directories)
     choosing = [f"hydra.searchpath=[{search_path}]"] if directories else []
-    own_callbacks: list[str] = []
+    side_by_side = dict(SIDE_BY_SIDE) if config_name == "train" else {}
     for override in parsed:
-        if override.key_or_group == "callbacks":
-            own_callbacks = [name for name in choice_names(override) if name != "none"]
+        if override.key_or_group in side_by_side:
+            side_by_side[override.key_or_group] = tuple(choice_names(override))
         elif override.key_or_group in groups:
             choosing.append(str(override.input_line))
-    # Several choices of this group stand side by side, each at a key of its own.
-    choosing += [f"+callbacks@callbacks.{name}={name}" for name in own_callbacks]
+    for group, names in side_by_side.items():
+        choosing += [f"+{group}@{group}.{name}={name}" for name in names if name not in EMPTY]
     setting = [override for override in parsed if override.key_or_group not in groups]
     store_schema(list(groups["stage"]))
     with _initialized():
@@ -82,8 +82,7 @@ def compose_config(
     with open_dict(config):
         del config["hydra"]
     choices = {group: str(choice) for group, choice in chosen.items() if group in groups and choice is not None}
-    if own_callbacks:
-        choices["callbacks"] = ",".join(own_callbacks)
+    choices |= {group: ",".join(names) for group, names in side_by_side.items()}
     for key in ("output_dir", "resume"):
         if isinstance(value := config.get(key), str):
             config[key] = os.path.expanduser(value)  # noqa: PTH111 - a run called `.` or `a/` keeps its name

@@ -36,6 +36,7 @@ class RootConfig:
     schedule: Any = None
     trainer: Any = None
     callbacks: Any = None
+    logger: Any = None
     checkpoint: Any = None
     score: Any = None
     sample: Any = None

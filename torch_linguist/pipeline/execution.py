@@ -105,8 +105,9 @@ class Run:
 
     def _close(self, failed: bool) -> None:
         """Record in the folder how the run ended."""
-        self.callbacks.close()
         self.summary["artifacts"] = artifacts(self.folder, self.plan.stages)
+        self.callbacks.run_ended(self.folder, self.summary["artifacts"])
+        self.callbacks.close()
         try:
             write_json(self.folder / "summary.json", self.summary)
         except OSError as error:

@@ -14,7 +14,9 @@ from torch_linguist.generation.sample_settings import SampleSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import Schedule
 from torch_linguist.pipeline.stages import Stage, arrange, default_stages
+from torch_linguist.report.loggers import Logger
 from torch_linguist.trainer import Callback, CheckpointSettings, TrainerSettings
+from torch_linguist.trainer.callback import Fact
 from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
 
 
@@ -32,6 +34,8 @@ class Plan:
         trainer: settings of the training loop.
         stages: stages to run, with their settings, in any order.
         callbacks: further callbacks, called with everything that happens in the run.
+        loggers: loggers of the training.
+        parameters: values of the configuration by key, for the loggers.
         lr: peak learning rate; None lets `lr_find` choose.
         fallback_lr: peak learning rate if `lr` is None and no stage chooses one.
         weight_decay: weight decay of the weight matrices; None lets `grid` choose.
@@ -58,6 +62,8 @@ class Plan:
     trainer: TrainerSettings
     stages: Sequence[Stage] = field(default_factory=default_stages)
     callbacks: Sequence[Callback] = ()
+    loggers: Sequence[Logger] = ()
+    parameters: Mapping[str, Fact] = field(default_factory=dict)
     lr: float | None = None
     fallback_lr: float = 3e-3
     weight_decay: float | None = None

@@ -5,11 +5,11 @@ wait for.
 """
 
 from torch_linguist.report.environment import new_summary
-from torch_linguist.report.tensorboard import TensorBoardObserver
+from torch_linguist.report.loggers import TensorBoardLogger
 from torch_linguist.report.terminal import TerminalObserver, closing_table, score_table
 
 __all__ = [
-    "TensorBoardObserver",
+    "TensorBoardLogger",
     "TerminalObserver",
     "closing_table",
     "new_summary",

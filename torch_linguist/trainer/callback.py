@@ -76,6 +76,9 @@ class Callback:
     ) -> None:
         """The best model was scored."""
 
+    def run_ended(self, folder: Path, artifacts: Mapping[str, str]) -> None:
+        """The run has ended, whatever its status; `artifacts` are the files that it left, relative to the folder."""
+
     def noted(self, message: str) -> None:
         """A message for the user, in one line."""
 

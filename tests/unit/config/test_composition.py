@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.build_plan import make_plan
-from torch_linguist.config.catalog import GROUPS, config_root, find_groups
+from torch_linguist.config.catalog import GROUPS, SIDE_BY_SIDE, config_root, find_groups
 from torch_linguist.config.checking.node_checks import AUTO, INJECTED, OWN, SETTINGS_NODES, check_node, check_types
 from torch_linguist.config.checking.signatures import INTERPRETED, parameters_of
 from torch_linguist.config.checking.targets import check_targets, locate
@@ -104,6 +104,7 @@ def test_every_node_lists_every_key_of_its_class_with_its_default(file: str, key
     made = {one.name: one.default_factory() for one in fields if callable(one.default_factory)}
     name = choice if place == "stage" else place
     composed = check_node(name, to_plain(compose_config(chosen, config_name=root).config)[name])
+    composed = composed[choice] if name in SIDE_BY_SIDE else composed
     for parameter in keys - set(DIFFERENT.get(file, ())):
         default = made.get(parameter, parameters[parameter].default)
         if default is not inspect.Parameter.empty:

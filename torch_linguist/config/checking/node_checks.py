@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.catalog import GROUPS, SIDE_BY_SIDE
 from torch_linguist.config.checking.signatures import INTERPRETED, MismatchError, check_arguments, convert, show
 from torch_linguist.config.checking.targets import is_stage, locate
 from torch_linguist.config.plain import to_plain
@@ -15,7 +15,7 @@ from torch_linguist.config.schema import ExploreConfig, RootConfig, root_schema
 from torch_linguist.errors import ConfigError
 from torch_linguist.pipeline.stages.order import ORDER, in_order
 
-GROUP_NODES = tuple(group for group in GROUPS if group not in ("stage", "callbacks", "experiment"))
+GROUP_NODES = tuple(group for group in GROUPS if group not in ("stage", *SIDE_BY_SIDE, "experiment"))
 SETTINGS_NODES = ("checkpoint", "score", "sample", *ORDER)
 """Root nodes; each names a class, those of `GROUP_NODES` through a choice of their group."""
 

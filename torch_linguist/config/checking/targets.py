@@ -26,6 +26,7 @@ BASES: Mapping[str, str] = {
 
 STAGE = "torch_linguist.pipeline.stages.Stage"
 CALLBACK = "torch_linguist.trainer.Callback"
+LOGGER = "torch_linguist.report.loggers.Logger"
 
 
 def locate(key: str, target: str) -> Callable[..., Any]:
@@ -99,6 +100,8 @@ def _belongs(key: str, found: type, callback: bool) -> bool:
         return all(callable(getattr(found, name, None)) for name in ("train", "fingerprint"))
     if callback:
         return _descends(found, CALLBACK)
+    if key.startswith("logger."):
+        return _descends(found, LOGGER)
     return "." not in key and _descends(found, BASES.get(key, STAGE))
 
 

@@ -13,16 +13,12 @@ from torch_linguist.evaluation.scoring import as_dicts
 from torch_linguist.pipeline.final_scores import final_comparison, hyperparameters
 from torch_linguist.pipeline.run_summary import counting_facts, training_facts
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
-from torch_linguist.report import TensorBoardObserver
-from torch_linguist.report.tensorboard import event_folder
+from torch_linguist.report.loggers import LoggedRun
 from torch_linguist.trainer import Fit, FitResult
 from torch_linguist.trainer.callbacks.checkpointing import newest_state
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline.run_context import RunContext
-
-PLOTS = ("overfit", "lr_finder", "grid", "curves")
-"""Plots of the run folder that TensorBoard shows."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +90,10 @@ class FitStage(Stage):
     def _train(self, context: "RunContext") -> FitResult:
         corpus, results, main = context.training.corpus, context.results, processes.is_main_process()
         if main:
-            step = results.steps if results.checkpoint else None
-            plots = [context.folder / f"{name}.png" for name in PLOTS]
-            context.callbacks.add(TensorBoardObserver(event_folder(context.folder), step, plots))
+            run = LoggedRun(context.folder, results.steps if results.checkpoint else None, context.plan.parameters)
+            for logger in context.plan.loggers:
+                logger.start(run)
+                context.callbacks.add(logger)
         if results.checkpoint is None:
             context.callbacks.model_ready(context.model, corpus.tokenizer.tokens)
         sample = context.plan.sample

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel, device_of
-from torch_linguist.trainer.callback import Callback, Fact
+from torch_linguist.report.loggers.logger import LoggedRun, Logger, samples_text
+from torch_linguist.trainer.callback import Fact
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -57,23 +58,23 @@ def event_folder(run_folder: Path) -> Path:
     return folder if any(folder.glob("events.*")) else folder / run_folder.resolve().name
 
 
-class TensorBoardObserver(Callback):
+class TensorBoardLogger(Logger):
     """Writes event files. They are created with the first event.
 
     Args:
-        folder: folder of the event files.
-        resumed_at: update that a resumed run continues from; later events are hidden. None for a new run, which removes
-            event files of an earlier one.
-        plots: PNG files to show under Images, if they exist.
+        histograms: whether to write a histogram of each parameter at every validation.
     """
 
-    def __init__(self, folder: Path, resumed_at: int | None = None, plots: Sequence[Path] = ()) -> None:
-        self._folder, self._plots = folder, plots
-        self._purge = None if resumed_at is None else resumed_at + 1
+    def __init__(self, histograms: bool = False) -> None:
+        self._histograms = histograms
         self._writer: SummaryWriter | None = None
         self._undrawn: LanguageModel | None = None
+
+    def start(self, run: LoggedRun) -> None:
+        self._folder, self._plots = event_folder(run.folder), run.plots
+        self._purge = None if run.resumed_at is None else run.resumed_at + 1
         # Events of an abandoned training, or final scores that were not final, must not appear beside new ones.
-        for path in folder.glob("events.*" if resumed_at is None else f"events.*{FINAL}"):
+        for path in self._folder.glob("events.*" if run.resumed_at is None else f"events.*{FINAL}"):
             path.unlink()
 
     @property
@@ -121,8 +122,12 @@ class TensorBoardObserver(Callback):
                 self.writer.add_scalar(NAMES[key], value, step)
 
     def sampled(self, samples: Sequence[tuple[str, str]], step: int) -> None:
-        text = "\n\n".join(f"**{prompt or '(start of a line)'}** … {text}" for prompt, text in samples)
-        self.writer.add_text("samples", text, step)
+        self.writer.add_text("samples", samples_text(samples), step)
+
+    def validated(self, training: "Fit", loss: float) -> None:
+        if self._histograms:
+            for name, parameter in training.model.named_parameters():
+                self.writer.add_histogram(f"weights/{name}", parameter.detach().float().cpu(), training.state.step)
 
     def profiled(self, table: Path, step: int) -> None:
         from torch_linguist.report.plots import plot_profile

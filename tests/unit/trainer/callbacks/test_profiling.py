@@ -11,7 +11,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from torch_linguist.model import LanguageModel
-from torch_linguist.report import TensorBoardObserver
+from torch_linguist.report.loggers import LoggedRun, TensorBoardLogger
+from torch_linguist.report.loggers.tensorboard import event_folder
 from torch_linguist.trainer import Fit, TrainingContext
 from torch_linguist.trainer.callbacks.profiling import COLUMNS
 
@@ -33,7 +34,8 @@ def test_a_profile_names_the_matrix_products(
     build_model: ModelBuilder, make_context: ContextBuilder, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"max_steps": 20, "eval_every": 20, "eval_tokens": 40}
-    observer, profiled = TensorBoardObserver(tmp_path / "tb"), build_model("transformer", 50, dropout=0.1)
+    observer, profiled = TensorBoardLogger(), build_model("transformer", 50, dropout=0.1)
+    observer.start(LoggedRun(tmp_path / "tb"))
     Fit(profiled, make_context(profile=True, **settings), 0.01, 0.0, tmp_path, [observer]).run()
     observer.close()
     assert updates_in(tmp_path) == 5
@@ -45,7 +47,7 @@ def test_a_profile_names_the_matrix_products(
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1)
     whole = float(names["update"]["total_ms"])
     assert sum(float(row["self_ms"]) for row in rows) == pytest.approx(whole, rel=0.05)
-    events = EventAccumulator(str(tmp_path / "tb"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    events = EventAccumulator(str(event_folder(tmp_path / "tb")), size_guidance={"tensors": 0, "images": 0}).Reload()
     text = events.Tensors("profile/operations/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "aten::mm" in text
     (picture,) = events.Images("profile/operations")

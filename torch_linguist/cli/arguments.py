@@ -159,9 +159,7 @@ def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
         names = [name for name in map(str, node) if name not in INTERPRETED and f"{group}.{name}" not in KEYS]
         keys = [f"{group}.{name}" for name in names]
         if group in SIDE_BY_SIDE:
-            keys = [
-                f"{key}.{name}" for key, at in zip(keys, names, strict=True) for name in node[at] if name != "_target_"
-            ]
+            keys = [f"{group}.{name}.{key}" for name in names for key in node[name] if key not in INTERPRETED]
         values = [f"{key}={_value(composition.config, key)}" for key in keys]
         if values:
             title = f"Further keys of {group}={composition.choices.get(group, '')}"

@@ -164,7 +164,7 @@ class Tracker(Logger):
         try:
             action(*arguments)
         # A tracker may raise anything, network errors and exits included, and the training is worth more.
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self._active = False
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             LOG.warning("logger=%s: stopped, the run goes on (%s)", self.extra, reason)

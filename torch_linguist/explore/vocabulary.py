@@ -26,6 +26,7 @@ from torch_linguist.explore.curves import (
 )
 from torch_linguist.explore.drawing import draw_bars, draw_distributions, draw_grouped_bars
 from torch_linguist.explore.fits import (
+    PowerLaw,
     fit_heaps,
     fit_zipf,
     jensen_shannon,
@@ -112,7 +113,7 @@ def _word_frequencies(measured: Measurements) -> dict[str, int]:
 
 
 def vocabulary(measured: Measurements, settings: ExploreSettings) -> Section:
-    """Zipf, Heaps, the spectrum, coverage and out-of-vocabulary rates."""
+    """Make the section on Zipf's and Heaps' laws, the spectrum, coverage and out-of-vocabulary rates."""
     counts = measured.word_counts
     train = np.sort(counts["train"][counts["train"] > 0])[::-1]
     zipf = fit_zipf(train)
@@ -124,44 +125,14 @@ def vocabulary(measured: Measurements, settings: ExploreSettings) -> Section:
     fits = [("Zipf", -zipf.exponent, zipf.scale, zipf.r_squared)] if zipf else []
     fits += [("Heaps", heaps.exponent, heaps.scale, heaps.r_squared)] if heaps else []
     spectrum = frequency_spectrum(counts["train"])
-    figures = []
-    if len(train):
-        figures = [
-            PageFigure(
-                "zipf",
-                "Rank and frequency",
-                "Zipf's law, by least squares on logarithms at ranks evenly spaced on the logarithmic axis, so that "
-                "each decade of ranks weighs alike.",
-                lambda path: draw_zipf(path, train, zipf),
-            ),
-            PageFigure(
-                "heaps",
-                "Growth of the vocabulary",
-                "Heaps' law, types = K · wordsᵝ, by least squares on logarithms from 100 words on.",
-                lambda path: draw_heaps(path, tokens, types, heaps),
-            ),
-            PageFigure(
-                "spectrum",
-                "Words seen once, twice, …",
-                "How many different words occur exactly so often in train.",
-                lambda path: draw_spectrum(path, train),
-            ),
-            PageFigure(
-                "coverage",
-                "Coverage by size of the vocabulary",
-                "The share of the running words of each split that the most frequent words of train make up.",
-                lambda path: draw_coverage(path, covered),
-            ),
-        ]
-    figures.append(
-        PageFigure(
-            "oov",
-            "Out of vocabulary by min_frequency",
-            "Were words that occur less often in train left out: tokens outside the vocabulary, of all tokens with "
-            "<eos>, and the size of the vocabulary. A literal <unk> of the text counts as known.",
-            lambda path: draw_oov(path, rates),
-        )
+    oov = PageFigure(
+        "oov",
+        "Out of vocabulary by min_frequency",
+        "If words that occur less often in train were left out: tokens outside the vocabulary, as a share of all "
+        "tokens with <eos>, and the size of the vocabulary. A literal <unk> of the text counts as known.",
+        lambda path: draw_oov(path, rates),
     )
+    figures = [*_train_figures(train, zipf, tokens, types, heaps, covered), oov] if len(train) else [oov]
     splits = tuple(measured.splits)
     tables = [
         PageTable("fits", "Fits", pd.DataFrame(fits, columns=["law", "exponent", "scale", "r_squared"])),
@@ -173,6 +144,43 @@ def vocabulary(measured: Measurements, settings: ExploreSettings) -> Section:
         PageTable("growth", "Growth of the vocabulary", pd.DataFrame({"words": tokens, "types": types}), rows=0),
     ]
     return Section("vocabulary", "Vocabulary", [], figures, tables)
+
+
+def _train_figures(
+    counts: NDArray[np.int64],
+    zipf: PowerLaw | None,
+    tokens: NDArray[np.int64],
+    types: NDArray[np.int64],
+    heaps: PowerLaw | None,
+    covered: pd.DataFrame,
+) -> list[PageFigure]:
+    return [
+        PageFigure(
+            "zipf",
+            "Rank and frequency",
+            "Zipf's law, by least squares on logarithms at ranks evenly spaced on the logarithmic axis, so that "
+            "each decade of ranks has the same weight.",
+            lambda path: draw_zipf(path, counts, zipf),
+        ),
+        PageFigure(
+            "heaps",
+            "Growth of the vocabulary",
+            "Heaps' law, types = K · wordsᵝ, by least squares on logarithms from 100 words on.",
+            lambda path: draw_heaps(path, tokens, types, heaps),
+        ),
+        PageFigure(
+            "spectrum",
+            "Words seen once, twice, …",
+            "Number of different words with each number of occurrences in train.",
+            lambda path: draw_spectrum(path, counts),
+        ),
+        PageFigure(
+            "coverage",
+            "Coverage by size of the vocabulary",
+            "Share of the running words of each split that the most frequent words of train make up.",
+            lambda path: draw_coverage(path, covered),
+        ),
+    ]
 
 
 def words(measured: Measurements) -> Section:

@@ -187,6 +187,10 @@ class LanguageModel(nn.Module, ABC):
         """
         raise self._lacks("key/value cache")
 
+    def mixture(self) -> "list[tuple[LanguageModel, float]]":
+        """Return the components of a linear mixture with their weights; empty for any other model."""
+        return []
+
     def attention_weights(self, tokens: Tensor) -> Tensor | None:
         """Return how much each token attends to each earlier one, in every layer and head.
 

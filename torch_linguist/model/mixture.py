@@ -67,6 +67,9 @@ class Mixture(LanguageModel):
         """Weight of each component."""
         return [float(weight) for weight in self.log_weights.exp()]
 
+    def mixture(self) -> list[tuple[LanguageModel, float]]:
+        return list(zip(self.components, self.weights, strict=True))
+
     def initial_state(self, batch_size: int) -> list[Tensor]:
         state: list[Tensor] = []
         for component in self.components:

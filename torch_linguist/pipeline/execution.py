@@ -56,7 +56,7 @@ class Run:
         self.plan, self.folder = plan, plan.folder
         self.terminal = TerminalObserver(console)
         self.callbacks = CallbackList([self.terminal, *plan.callbacks])
-        self.results = RunResults(learning_rate=plan.lr, weight_decay=plan.weight_decay)
+        self.results = RunResults.given(plan)
         self.summary = new_summary(plan.names, plan.seed)
         if plan.config_text:
             self.summary["command"] = shlex.join(["tl-train", "--config-dir", str(plan.folder)])

@@ -125,35 +125,29 @@ def range_test(
 ) -> RangeTest:
     """Raise the learning rate from `start` to `end` by a constant factor per update and record the loss.
 
-    The loss at a point is that of its batch (of all `accumulate` batches) before the update, less what the untrained
-    model loses on it beyond its loss on the first one. A skipped update is not a point. The test ends early where the
-    smoothed loss exceeds its lowest value by the factor `diverged`, or is not finite. Data shorter than the test is
-    repeated.
+    The loss at a point is that of its batches before the update, less what the untrained model loses on them beyond its
+    loss on the first ones. A skipped update is not a point. The test ends early where the smoothed loss exceeds its
+    lowest value by the factor `diverged`, or is not finite. Data shorter than the test is repeated.
 
     Args:
         model: untrained model, left unchanged.
         training: corpus and settings.
-        start: first learning rate.
+        start: first learning rate; this and the next four are the settings of `LRFind`.
         end: last learning rate.
         steps: number of updates.
         smoothing: weight of the past in the moving average.
         diverged: factor above the lowest smoothed loss at which the test stops.
         table: path of the CSV file, one row per update; None for no file.
         progressed: called with the share of the steps done and the loss.
-
-    Returns:
-        The curve, without a suggestion.
     """
     rows = Table(table, ["step", "lr", "batch_loss", "loss", "smoothed"]) if table else None
-    rates: list[float] = []
-    losses: list[float] = []
-    averages: list[float] = []
+    curve: list[tuple[float, float, float]] = []
     average, best, skipped, level = 0.0, math.inf, 0, math.nan
     with own_randomness(training.seed):
         loop = training.prepare_training(untrained_copy(model), start, 0.0)
         untrained = UntrainedModel(loop.model, training.settings.precision)
-        while len(rates) < steps and skipped < MOST_SKIPPED:
-            step = len(rates)
+        while len(curve) < steps and skipped < MOST_SKIPPED:
+            step = len(curve)
             lr = start * (end / start) ** (step / (steps - 1))
             set_learning_rate(loop.optimizer, lr)
             batch_loss = float(loop.update())
@@ -169,16 +163,15 @@ def range_test(
                 break
             average = smoothing * average + (1 - smoothing) * loss
             corrected = average / (1 - smoothing ** (step + 1))
-            rates.append(lr)
-            losses.append(loss)
-            averages.append(corrected)
+            curve.append((lr, loss, corrected))
             if rows:
                 rows.add({"step": step + 1, "lr": lr, "batch_loss": batch_loss, "loss": loss, "smoothed": corrected})
             progressed((step + 1) / steps, loss)
             best = min(best, corrected)
             if step > steps // 10 and corrected > diverged * best:
                 break
-    return RangeTest(np.array(rates), np.array(losses), np.array(averages), level, steps, smoothing)
+    rates, losses, averages = np.array(curve).reshape(-1, 3).T
+    return RangeTest(rates, losses, averages, level, steps, smoothing)
 
 
 class UntrainedModel:

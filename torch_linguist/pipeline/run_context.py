@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch_linguist.checkpoint import load_model
 from torch_linguist.checkpoint.storage import TRUSTED
@@ -38,6 +38,11 @@ class RunResults:
     steps: int = 0
     scores: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
     verdict: str | None = None
+
+    @classmethod
+    def given(cls, plan: "Plan") -> Self:
+        """Return the results before the first stage: what the plan gives."""
+        return cls(learning_rate=plan.lr, weight_decay=plan.weight_decay)
 
 
 @dataclass(frozen=True)

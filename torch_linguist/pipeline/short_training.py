@@ -100,17 +100,9 @@ def run_trial(
             status = "finished" if math.isfinite(valid_loss) else "diverged"
             error = "" if status == "finished" else f"the validation loss is {valid_loss}"
     recent = losses[-max(1, steps // 10) :]
-    return Trial(
-        lr=lr,
-        weight_decay=weight_decay,
-        steps=len(losses),
-        train_loss=sum(recent) / len(recent),
-        valid_loss=math.inf if status == "diverged" else valid_loss,
-        seconds=time.perf_counter() - begin,
-        status=status,
-        error=error,
-        rungs=tuple(looks),
-    )
+    train_loss, seconds = sum(recent) / len(recent), time.perf_counter() - begin
+    valid_loss = math.inf if status == "diverged" else valid_loss
+    return Trial(lr, weight_decay, len(losses), train_loss, valid_loss, seconds, status, error, tuple(looks))
 
 
 def tied_with_best(trials: Iterable[Trial]) -> list[Trial]:

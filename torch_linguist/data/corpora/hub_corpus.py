@@ -1,5 +1,6 @@
 """A corpus of the Hugging Face hub with one column of texts: One Billion Word, text8, C4, or any other."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,18 @@ class Part(NamedTuple):
         before = self.end is not None and self.end <= other.begin
         after = other.end is not None and other.end <= self.begin
         return self.split == other.split and not before and not after
+
+
+def _disjoint_parts(**texts: str) -> dict[str, Part]:
+    """Return the part of each split; raise DataError if two share rows."""
+    parts = {split: Part.parse(split, text) for split, text in texts.items()}
+    for first, second in itertools.combinations(parts, 2):
+        if parts[first].overlaps(parts[second]):
+            raise DataError(
+                f"data.{first} and data.{second}: share rows of the split {parts[first].split}; give them parts of "
+                "their own, such as train[10000:]"
+            )
+    return parts
 
 
 class HubCorpus(Corpus):
@@ -93,15 +106,7 @@ class HubCorpus(Corpus):
             raise DataError(
                 f"data.path={path}: no such folder{below_here(folder)}; give the folder with the files of {hub_id}"
             )
-        self.parts = {
-            split: Part.parse(split, text) for split, text in (("train", train), ("valid", valid), ("test", test))
-        }
-        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            if self.parts[first].overlaps(self.parts[second]):
-                raise DataError(
-                    f"data.{first} and data.{second}: share rows of the split {self.parts[first].split}; "
-                    "give them parts of their own, such as train[10000:]"
-                )
+        self.parts = _disjoint_parts(train=train, valid=valid, test=test)
         self.name = name
         self.source = hub_id if folder is None else str(folder)
         self.own_copy = path is not None

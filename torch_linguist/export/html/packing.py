@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import LanguageModel, Mixture
+from torch_linguist.model import LanguageModel
 from torch_linguist.model.ngram.estimation import BackoffModel
 from torch_linguist.model.ngram.pruning import prune_entropy
 
@@ -99,12 +99,12 @@ def pack(model: LanguageModel, blob: Blob, earlier: Sequence[LanguageModel] = ()
     Raises:
         LinguistError: the page has no code for this model.
     """
-    if isinstance(model, Mixture):
+    if parts := model.mixture():
         components = [
             {"family": "earlier", "run": earlier.index(component)} if component in earlier else pack(component, blob)
-            for component in model.components
+            for component, _ in parts
         ]
-        return {"family": "mixture", "components": components, "weights": model.weights}
+        return {"family": "mixture", "components": components, "weights": [weight for _, weight in parts]}
     if model.is_counted:
         return _pack_ngrams(model, blob)
     weights = model.state_dict()

@@ -1,7 +1,6 @@
 """Analysis of one run or two: a folder with the page, its figures and its tables."""
 
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from torch_linguist.analysis.embedding_section import embeddings
 from torch_linguist.analysis.sensitivity_section import sensitivity
 from torch_linguist.analysis.slice_sections import overview, slices
 from torch_linguist.analysis.surprisal_section import surprisal
-from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.report.page import tables_by_file_name, write_page
+from torch_linguist.errors import ConfigError
+from torch_linguist.report.page import new_page_folder, tables_by_file_name, write_page
 from torch_linguist.report.page_parts import Page, Section
-from torch_linguist.runs.folders import create_run_folder
 
 Report = Callable[[str], None]
 
@@ -73,17 +71,8 @@ def analyze(
     settings = settings or AnalysisSettings()
     start = time.monotonic()
     sections = make_sections(runs, settings, report)
-    folder = create_run_folder(Path(output_dir), name, f"analyze-{Path(runs[0].label).name}")
-    try:
+    with new_page_folder(Path(output_dir), name, f"analyze-{Path(runs[0].label).name}") as folder:
         page = write_page(folder, _page(runs, sections))
-    except BaseException as error:
-        # Without its page, the new folder would look like a complete analysis.
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise LinguistError(
-                f"{folder}: cannot be written ({error.strerror or error}); free some space, or choose --output-dir DIR"
-            ) from error
-        raise
     findings = [finding for section in sections for finding in section.findings]
     return Analysis(folder, page, tables_by_file_name(sections), findings, time.monotonic() - start)
 

@@ -31,31 +31,17 @@ class MixtureScore:
     single: list[Score]
 
 
-def score_mixture(
-    models: Sequence[LanguageModel],
-    valid: TokenStream,
-    stream: TokenStream,
-    *,
-    chunk_length: int = 4096,
-    stride: int | None = None,
-) -> MixtureScore:
+def score_mixture(models: Sequence[LanguageModel], valid: TokenStream, stream: TokenStream) -> MixtureScore:
     """Fit the weights on one stream and score another. Each model reads as it would alone.
 
     Args:
         models: models with the same vocabulary.
         valid: stream to fit the weights on.
         stream: stream to score; may be `valid` itself.
-        chunk_length: see `score`.
-        stride: see `score`.
-
-    Returns:
-        The weights and the scores.
     """
 
     def all_nll(part: TokenStream) -> list[NDArray[np.float64]]:
-        return [
-            np.concatenate(list(stream_nll(model, part, chunk_length=chunk_length, stride=stride))) for model in models
-        ]
+        return [np.concatenate(list(stream_nll(model, part))) for model in models]
 
     fitted_on = all_nll(valid)
     weights = fitted_weights(fitted_on)

@@ -1,4 +1,4 @@
-"""What kind of thing each metadata column is, its groups, cross tables, and counts by year."""
+"""Metadata columns: their kinds, groups, cross tables, and counts by year."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,13 @@ import pandas as pd
 
 MISSING = "(none)"
 MOST_GROUPS = 20
-"""Groups that a figure tells apart; the rest is one group more."""
+"""Maximum number of groups in a figure, besides one for the rest."""
+
+MOST_TABLES = 10
+"""Maximum number of cross tables."""
 
 CROSS_GROUPS = 12
-"""Values that a column of a cross table may have."""
+"""Maximum number of values of a column in a cross table."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class Column:
     """A metadata column.
 
     Attributes:
-        name: of the column.
-        kind: `category`, `number`, `identifier` (nearly every document has a value of its own) or `constant`.
-        values: how many different ones there are.
-        missing: documents without a value.
+        name: name of the column.
+        kind: `category`, `number`, `identifier` (nearly every document has its own value) or `constant`.
+        values: number of different values.
+        missing: number of documents without a value.
     """
 
     name: str
@@ -32,12 +35,12 @@ class Column:
 
     @property
     def is_grouping(self) -> bool:
-        """Whether its groups say something about the documents."""
+        """Whether the column groups the documents."""
         return self.kind in ("category", "number")
 
 
 def describe_columns(frame: pd.DataFrame, names: Iterable[str]) -> list[Column]:
-    """Tells the kind of each column."""
+    """Describe metadata columns of a table with one row per document."""
     described = []
     for name in names:
         present = frame[name].dropna()
@@ -56,12 +59,12 @@ def _kind(present: pd.Series, values: int) -> str:
 
 
 def groups(frame: pd.DataFrame, column: Column, most: int = MOST_GROUPS) -> pd.Series:
-    """The group of each document, an ordered category: its value, or the interval that a number falls into.
+    """Return the group of each document, an ordered category: its value, or the interval of a number.
 
     Args:
-        frame: a row a document.
-        column: a grouping one.
-        most: groups; of more categories, the rarest become one.
+        frame: table with one row per document.
+        column: a grouping column.
+        most: maximum number of groups; the rarest categories become one.
     """
     values = frame[column.name]
     if column.kind == "number":
@@ -87,7 +90,7 @@ def _name(value: object) -> str:
 
 
 def _intervals(values: pd.Series, most: int) -> pd.Series:
-    """Intervals of a round width; a few documents far out share the outermost ones."""
+    """Return intervals of a round width; a few outlying documents share the outermost ones."""
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
     finite = numbers[np.isfinite(numbers)]
     low, high = (float(edge) for edge in np.quantile(finite, [0.01, 0.99]))
@@ -112,7 +115,7 @@ def _interval_name(begin: float, width: float, whole: bool) -> str:
 
 
 def round_width(width: float, whole: bool = False) -> float:
-    """The next larger of 1, 2, 5, 10, 20, 50, ... (or their tenths, hundredths, ... where numbers are not whole)."""
+    """Return the next larger of 1, 2, 5, 10, 20, 50, ..., or of their tenths, hundredths, ... for fractions."""
     if not width > 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(width))
@@ -120,16 +123,10 @@ def round_width(width: float, whole: bool = False) -> float:
     return float(max(1.0, wide) if whole else wide)
 
 
-def cross_tables(frame: pd.DataFrame, columns: Sequence[Column], most_tables: int = 10) -> list[pd.DataFrame]:
-    """Documents by each pair of columns, and by split and each column.
+def cross_tables(frame: pd.DataFrame, columns: Sequence[Column]) -> list[pd.DataFrame]:
+    """Count the documents by each pair of columns with few values, and by split and each such column.
 
-    Args:
-        frame: a row a document.
-        columns: the metadata columns; those with few values take part.
-        most_tables: tables at most.
-
-    Returns:
-        Counts; the names of index and columns say which columns they cross.
+    The names of index and columns of a table are the crossed columns.
     """
     small = [column for column in columns if column.kind == "category" and column.values <= CROSS_GROUPS]
     grouped = {column.name: groups(frame, column) for column in small}
@@ -142,14 +139,13 @@ def cross_tables(frame: pd.DataFrame, columns: Sequence[Column], most_tables: in
     for name, values in grouped.items():
         splits = pd.Series(pd.Categorical(frame["split"], categories=frame["split"].unique()), index=frame.index)
         tables.append(pd.crosstab(values.rename(name), splits.rename("split")))
-    return tables[:most_tables]
+    return tables[:MOST_TABLES]
 
 
 def find_years(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
-    """The year of each document: from a column `year`, else the first four digits of a column `date` and the like.
+    """Return the year of each document, `<NA>` if missing: a column `year`, or four digits of a date column.
 
-    Returns:
-        Whole numbers, missing ones as `<NA>`; None where no column tells of years.
+    Returns None if no column has years.
     """
     by_name = {name.lower(): name for name in reversed(names)}
     for candidate in ("year", "date", "published", "timestamp", "created"):
@@ -162,12 +158,7 @@ def find_years(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
 
 
 def counts_by_year(frame: pd.DataFrame, years: pd.Series) -> pd.DataFrame:
-    """Documents, words and tokens of each split by year.
-
-    Args:
-        frame: a row a document, with `split`, `words` and `tokens`.
-        years: of each document.
-    """
+    """Count documents, words and tokens of each split by year."""
     known = frame.assign(year=years)[years.notna()]
     table = known.groupby(["year", "split"], sort=True).agg(
         documents=("split", "size"), words=("words", "sum"), tokens=("tokens", "sum")
@@ -176,7 +167,7 @@ def counts_by_year(frame: pd.DataFrame, years: pd.Series) -> pd.DataFrame:
 
 
 def by_group(frame: pd.DataFrame, grouped: pd.Series, measure: str) -> dict[str, np.ndarray]:
-    """The values of a measure in each group that has any, in the order of the groups."""
+    """Return the values of a measure in each group that has any, in the order of the groups."""
     found: Mapping[str, np.ndarray] = {
         str(name): frame.loc[grouped == name, measure].to_numpy() for name in grouped.cat.categories
     }

@@ -203,8 +203,3 @@ def oov_by_frequency(
         rates = [float(values[~known].sum() / (values.sum() + line_ends[split])) for split, values in counts.items()]
         rows.append((least, vocabulary, *rates))
     return pd.DataFrame(rows, columns=["min_frequency", "vocabulary", *counts])
-
-
-def weighted_counts(lengths: Ints, weights: Ints) -> Ints:
-    """How often each length occurs, int64 [largest length + 1]."""
-    return np.bincount(lengths, weights=weights).astype(np.int64) if len(lengths) else np.zeros(1, np.int64)

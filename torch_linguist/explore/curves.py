@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch_linguist.explore.columns import round_width
 from torch_linguist.explore.fits import PowerLaw
 from torch_linguist.report.figure_style import TRAIN, VALID, color, log_axis, new_figure, percent, short_number
+from torch_linguist.report.fonts import font_file_for
 from torch_linguist.runs.files import whole_file
 
 Ints = NDArray[np.int64]
@@ -191,8 +192,15 @@ def draw_word_cloud(path: Path, frequencies: Mapping[str, int], seed: int) -> No
     """The words as a cloud, each as large as it is frequent; needs the library `wordcloud`."""
     import wordcloud
 
+    font = font_file_for(" ".join(frequencies))
     cloud = wordcloud.WordCloud(
-        width=960, height=600, background_color="white", random_state=seed, max_words=150, colormap="viridis"
+        width=960,
+        height=600,
+        background_color="white",
+        random_state=seed,
+        max_words=150,
+        colormap="viridis",
+        font_path=None if font is None else str(font),
     )
     image = cloud.generate_from_frequencies(dict(frequencies)).to_image()
     with whole_file(path) as temporary:

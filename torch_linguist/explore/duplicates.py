@@ -13,6 +13,8 @@ from torch_linguist.explore.sampling import text_digest
 
 Digests = NDArray[np.uint64]
 
+LEAST_WORDS = 5
+
 
 def duplicate_counts(digests: Mapping[str, Digests]) -> pd.DataFrame:
     """How many texts of each split occur elsewhere.
@@ -33,10 +35,10 @@ def duplicate_counts(digests: Mapping[str, Digests]) -> pd.DataFrame:
     return frame
 
 
-def line_digests(documents: Sequence[Document], least_words: int = 5) -> Digests:
-    """Hashes of the lines with at least so many words: shorter ones (headings, empty lines) recur by their nature."""
+def line_digests(documents: Sequence[Document]) -> Digests:
+    """Return hashes of the lines with at least `LEAST_WORDS` words; shorter ones, such as headings, recur anyway."""
     lines = (line for document in documents for line in split_lines(document.text))
-    return np.array([text_digest(line) for line in lines if len(line.split()) >= least_words], np.uint64)
+    return np.array([text_digest(line) for line in lines if len(line.split()) >= LEAST_WORDS], np.uint64)
 
 
 def find_duplicates(

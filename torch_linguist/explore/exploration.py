@@ -1,6 +1,5 @@
-"""From a corpus to a folder with the page, its figures and its tables."""
+"""Exploration of a corpus: a folder with the page, its figures and its tables."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,29 +8,27 @@ from pathlib import Path
 import pandas as pd
 
 from torch_linguist.data import Corpus, TokenizerTrainer
-from torch_linguist.errors import LinguistError
 from torch_linguist.explore import texts, vocabulary
 from torch_linguist.explore.findings import findings
 from torch_linguist.explore.measure import Measurements, measure
 from torch_linguist.explore.settings import ExploreSettings
-from torch_linguist.report.page import PAGE, tables_by_file_name, write_page
+from torch_linguist.report.page import new_page_folder, tables_by_file_name, write_page
 from torch_linguist.report.page_parts import Page, Section
 from torch_linguist.runs.files import write_text
-from torch_linguist.runs.folders import create_run_folder
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """What an exploration found, and where it lies.
+    """Results of an exploration.
 
     Attributes:
-        folder: with `index.html`, `figures/` and `tables/`, in it `splits.csv`: a row for each document.
-        page: the page.
-        tables: every table by name, as in `tables/`.
-        is_whole: whether all of the corpus was explored, not a sample.
-        seconds: taken.
+        folder: folder with `index.html`, `figures/` and `tables/`; `tables/splits.csv` has a row per document.
+        page: path of the page.
+        tables: all tables, by the name of their file in `tables/`.
+        is_whole: whether the whole corpus was explored, not a sample.
+        seconds: duration.
     """
 
     folder: Path
@@ -52,45 +49,43 @@ def explore(
     config_text: str | None = None,
     commands: Sequence[tuple[str, str]] = (),
 ) -> Exploration:
-    """Looks at a corpus and writes what there is to see into a new folder.
+    """Explore a corpus and write the results to a new folder.
 
     Args:
-        corpus: the text.
-        tokenizer_trainer: how it is tokenized.
-        output_dir: where the folder is made.
-        name: of the folder; None for `explore-`, the corpus and the time.
-        settings: how much is read and shown.
-        seed: of the samples and permutations.
+        corpus: source of the documents.
+        tokenizer_trainer: builds the tokenizer.
+        output_dir: parent of the new folder.
+        name: name of the folder; None for `explore-`, the corpus and the time.
+        settings: how much to read and show; None for the defaults.
+        seed: random seed of samples and permutations.
         report: called with each progress message, one line at a time.
         config_text: configuration to keep in the folder as `explore.yaml`; None for none.
         commands: commands to suggest at the end of the page, as (command, purpose).
 
     Returns:
-        The tables, and where the page is.
+        The tables and the path of the page.
 
     Raises:
-        LinguistError: the corpus cannot be read, or the folder cannot be written; nothing is left behind then.
+        LinguistError: the corpus cannot be read, or the folder cannot be written. Nothing is left behind.
     """
     settings = settings or ExploreSettings()
     start = time.monotonic()
     measured = measure(corpus, tokenizer_trainer, settings, seed, report)
     sections = make_sections(measured, settings, seed)
-    folder = create_run_folder(Path(output_dir), name, f"explore-{corpus.name}")
-    try:
-        tables = _write(folder, measured, sections, report, config_text, commands)
-    except BaseException as error:
-        # The folder is new and ours: without its page it would pass for a whole exploration.
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise LinguistError(
-                f"{folder}: cannot be written ({error.strerror or error}); make room, or choose output_dir=FOLDER"
-            ) from error
-        raise
-    return Exploration(folder, folder / PAGE, tables, measured.is_whole, time.monotonic() - start)
+    subtitle = f"{len(measured.documents):,} documents, {int(measured.documents['tokens'].sum()):,} tokens"
+    if not measured.is_whole:
+        subtitle += ", a sample of the corpus"
+    with new_page_folder(Path(output_dir), name, f"explore-{corpus.name}") as folder:
+        if config_text is not None:
+            write_text(folder / "explore.yaml", config_text)
+        page = write_page(folder, Page(f"The corpus {measured.name}", subtitle, sections, commands=commands))
+    tables = tables_by_file_name(sections)
+    report(f"drawn: {sum(len(section.figures) for section in sections)} figures, {len(tables)} tables")
+    return Exploration(folder, page, tables, measured.is_whole, time.monotonic() - start)
 
 
 def make_sections(measured: Measurements, settings: ExploreSettings, seed: int) -> list[Section]:
-    """The parts of the page, their figures not yet drawn."""
+    """Return the parts of the page, with figures not drawn yet."""
     sections = [
         texts.overview(measured),
         texts.samples(measured, settings.samples, seed),
@@ -107,23 +102,3 @@ def make_sections(measured: Measurements, settings: ExploreSettings, seed: int) 
         if section is not None:
             section.findings.extend(found.get(section.name, []))
     return [section for section in sections if section is not None]
-
-
-def _write(
-    folder: Path,
-    measured: Measurements,
-    sections: list[Section],
-    report: Report,
-    config_text: str | None,
-    commands: Sequence[tuple[str, str]],
-) -> dict[str, pd.DataFrame]:
-    if config_text is not None:
-        write_text(folder / "explore.yaml", config_text)
-    subtitle = f"{len(measured.documents):,} documents, {int(measured.documents['tokens'].sum()):,} tokens"
-    if not measured.is_whole:
-        subtitle += ", a sample of the corpus"
-    page = Page(f"The corpus {measured.name}", subtitle, sections, commands=commands)
-    write_page(folder, page)
-    tables = tables_by_file_name(sections)
-    report(f"drawn: {sum(len(section.figures) for section in sections)} figures, {len(tables)} tables")
-    return tables

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+GROWTH_POINTS = 200
+"""Points on the curve of the vocabulary's growth."""
+
 
 class PowerLaw(NamedTuple):
     """y = scale * x ** exponent, fitted on logarithms.
@@ -42,9 +45,9 @@ def fit_power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw | None:
     return PowerLaw(float(np.exp(intercept)), float(slope), 1.0 - left / spread if spread > 0 else 1.0)
 
 
-def spaced_ranks(count: int, per_decade: int = 20) -> NDArray[np.int64]:
+def spaced_ranks(count: int) -> NDArray[np.int64]:
     """Whole numbers from 1 to `count`, evenly spaced on a logarithmic axis."""
-    points = max(2, round(per_decade * math.log10(max(count, 2))))
+    points = max(2, round(20 * math.log10(max(count, 2))))
     return np.unique(np.geomspace(1, max(count, 1), points).round().astype(np.int64))
 
 
@@ -64,31 +67,23 @@ def fit_zipf(counts: ArrayLike) -> PowerLaw | None:
     return fit_power_law(ranks, frequencies[ranks - 1])
 
 
-def vocabulary_growth(ids: ArrayLike, points: int = 200) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Types met so far against tokens read.
-
-    Args:
-        ids: the tokens in their order.
-        points: on the curve, evenly spaced on a logarithmic axis.
-
-    Returns:
-        Tokens and types, both int64 [points or fewer].
-    """
+def vocabulary_growth(ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return numbers of tokens read, evenly spaced on a logarithmic axis, and of types met so far."""
     ids = np.asarray(ids)
     if not len(ids):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     _, first = np.unique(ids, return_index=True)
-    tokens = np.unique(np.geomspace(1, len(ids), points).round().astype(np.int64))
+    tokens = np.unique(np.geomspace(1, len(ids), GROWTH_POINTS).round().astype(np.int64))
     return tokens, np.searchsorted(np.sort(first), tokens).astype(np.int64)
 
 
-def fit_heaps(tokens: ArrayLike, types: ArrayLike, least: int = 100) -> PowerLaw | None:
-    """Heaps' law: types = K * tokens ** beta (Heaps 1978, "Information Retrieval"), from `least` tokens on.
+def fit_heaps(tokens: ArrayLike, types: ArrayLike) -> PowerLaw | None:
+    """Heaps' law: types = K * tokens ** beta (Heaps 1978, "Information Retrieval"), from 100 tokens on.
 
     The first words of a text are nearly all new, which is no part of the law.
     """
     tokens, types = np.asarray(tokens), np.asarray(types)
-    chosen = tokens >= min(least, int(tokens.max(initial=0)) // 10)
+    chosen = tokens >= min(100, int(tokens.max(initial=0)) // 10)
     return fit_power_law(tokens[chosen], types[chosen])
 
 

@@ -91,8 +91,9 @@ def samples(measured: Measurements, count: int, seed: int) -> Section:
     return Section("samples", "Random samples", [], tables=tables, excerpts=excerpts)
 
 
-def excerpt(text: str, generator: np.random.Generator, characters: int = EXCERPT_CHARACTERS) -> str:
-    """Some lines from a random place on, empty ones left out."""
+def excerpt(text: str, generator: np.random.Generator) -> str:
+    """Return some lines from a random place on, empty ones left out."""
+    characters = EXCERPT_CHARACTERS
     begin = int(generator.integers(0, max(1, len(text) - characters)))
     if begin:
         line = text.find("\n", begin, begin + 4 * characters)

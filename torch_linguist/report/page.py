@@ -2,19 +2,23 @@
 
 import base64
 import math
+import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from torch_linguist.errors import LinguistError
 from torch_linguist.report.colored_text import colored_pieces, draw_colored
 from torch_linguist.report.file_names import unique_file_names
 from torch_linguist.report.fonts import missing_glyph_note
 from torch_linguist.report.page_parts import ColoredText, Page, PageFigure, PageTable, Section
 from torch_linguist.report.rendering import render
 from torch_linguist.runs.files import whole_file, write_text
+from torch_linguist.runs.folders import create_run_folder
 
 PAGE = "index.html"
 
@@ -54,6 +58,25 @@ def write_page(folder: Path, page: Page) -> Path:
     )
     write_text(folder / PAGE, _storable(text))
     return folder / PAGE
+
+
+@contextmanager
+def new_page_folder(output_dir: Path, name: str | None, default: str) -> Iterator[Path]:
+    """Create a folder for a page; it is removed if the block fails, since without its page it would look complete.
+
+    Raises:
+        LinguistError: the folder cannot be created or written.
+    """
+    folder = create_run_folder(output_dir, name, default)
+    try:
+        yield folder
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise LinguistError(
+                f"{folder}: cannot be written ({error.strerror or error}); free some space, or choose another folder"
+            ) from error
+        raise
 
 
 def tables_by_file_name(sections: Iterable[Section]) -> dict[str, pd.DataFrame]:

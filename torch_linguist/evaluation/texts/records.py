@@ -16,8 +16,6 @@ from torch_linguist.errors import DataError
 ERRORS = ("strict", "replace", "skip")
 """Handling of rows that cannot be read: raise an error, replace the wrong bytes, or leave the row out and count it."""
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-
 STANDARD_INPUT = "-"
 
 

@@ -11,7 +11,17 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from torch_linguist.report.figure_style import MUTED, color, log_axis, new_figure, percent, printable, short_number
+from torch_linguist.report.figure_style import (
+    MUTED,
+    color,
+    label_cells,
+    log_axis,
+    new_figure,
+    percent,
+    printable,
+    short_number,
+    turns_labels,
+)
 
 Floats = NDArray[np.float64]
 
@@ -61,21 +71,11 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, limits: tuple[float
         limits: smallest and largest number of the color scale.
     """
     values = table.to_numpy(np.float64)
-    rows, columns = values.shape
-    turned = columns > 5 or any(len(str(name)) > 9 for name in table.columns)
-    with new_figure(path, 1.5 + 0.32 * rows + (0.8 if turned else 0.0)) as figure:
+    with new_figure(path, 1.5 + 0.32 * len(table) + (0.8 if turns_labels(table) else 0.0)) as figure:
         axes = figure.subplots()
         axes.set_facecolor("#eef0f3")
         image = axes.imshow(np.ma.masked_invalid(values), cmap="YlOrBr", aspect="auto", vmin=limits[0], vmax=limits[1])
-        axes.set_xticks(range(columns), [printable(name, 20) for name in table.columns])
-        axes.set_yticks(range(rows), [printable(name, 24) for name in table.index])
-        axes.tick_params(axis="both", length=0, labelsize=9)
-        if turned:
-            axes.tick_params(axis="x", rotation=40)
-            for tick in axes.get_xticklabels():
-                tick.set(ha="right", rotation_mode="anchor")
-        axes.set(xlabel=str(table.columns.name), ylabel=str(table.index.name))
-        axes.grid(visible=False)
+        label_cells(axes, table)
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 red, green, blue, _ = image.cmap(image.norm(value))

@@ -1,17 +1,11 @@
 """`tl-analyze`: what a run has learned, as a page; or two runs side by side."""
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import LARGEST_SEED, whole_number
 from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
-
-if TYPE_CHECKING:
-    from torch_linguist.analysis import AnalyzedRun
 
 SPLITS = ("train", "valid", "test")
 
@@ -90,6 +84,7 @@ def _analyze(argv: list[str]) -> int:
     folders = find_runs(arguments)
 
     from torch_linguist.analysis import AnalysisSettings, analyze
+    from torch_linguist.config.named_corpus import analyzed_runs
 
     settings = AnalysisSettings(
         parts=tuple(arguments.parts),
@@ -100,42 +95,14 @@ def _analyze(argv: list[str]) -> int:
         predictions=arguments.predictions,
         text=arguments.text,
     )
-    found = analyze(
-        _analyzed_runs(folders, arguments),
-        arguments.output_dir,
-        arguments.name,
-        settings,
-        report=say,
+    runs = analyzed_runs(
+        folders, arguments.split, arguments.data, stride=arguments.stride, trusted=arguments.trust_data
     )
+    found = analyze(runs, arguments.output_dir, arguments.name, settings, report=say)
     for finding in found.findings:
         say(f"- {finding}")
     say(f"{found.page} ({found.seconds:.0f} s)")
     return SUCCESS
-
-
-def _analyzed_runs(folders: Sequence[Path], arguments: Namespace) -> "list[AnalyzedRun]":
-    """Return the runs with the corpus in their tokens; without --data, both use the corpus of the first run."""
-    from torch_linguist.analysis import AnalyzedRun, short_labels
-    from torch_linguist.checkpoint.loaded_run import load_run
-    from torch_linguist.config.named_corpus import find_corpus
-    from torch_linguist.data import prepare
-
-    own = folders[0] if arguments.data is None else None
-    source = find_corpus(arguments.data, folders[0], trusted=arguments.trust_data)
-    loaded = [load_run(folder) for folder in folders]
-    labels = short_labels(folders, [run.model for run in loaded])
-    return [
-        AnalyzedRun(
-            label,
-            run.model,
-            run.tokenizer,
-            run.own_corpus(source) if own == folder else prepare(source, None, tokenizer=run.tokenizer),
-            arguments.split,
-            arguments.stride,
-            folder,
-        )
-        for folder, label, run in zip(folders, labels, loaded, strict=True)
-    ]
 
 
 if __name__ == "__main__":

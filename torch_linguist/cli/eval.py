@@ -3,18 +3,17 @@
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, ProgressLine, make_console, run_command, say
 from torch_linguist.cli.option_types import path, whole_number
 from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
-from torch_linguist.runs.folders import create_run_folder, run_labels
+from torch_linguist.runs.folders import create_run_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from torch_linguist.evaluation.run_evaluation import RunOnCorpus, ScoredModel
+    from torch_linguist.evaluation.run_evaluation import ScoredModel
 
 SPLITS = ("valid", "test", "all")
 
@@ -98,9 +97,24 @@ def _eval(argv: list[str]) -> int:
         parser.error("--split all: takes --data, since a run's own corpus holds the text that it was trained on")
     if arguments.mix and len(folders) < 2:
         parser.error("--mix: takes two runs or more")
-    entries = _scores(folders, arguments)
 
+    from torch_linguist.config.named_corpus import evaluate_folders
+    from torch_linguist.evaluation.run_evaluation import EvaluationSettings
     from torch_linguist.report import score_tables
+
+    settings = EvaluationSettings(
+        splits=arguments.split,
+        mix=arguments.mix,
+        stride=arguments.stride,
+        precision=arguments.precision,
+        cache_size=arguments.cache,
+        dynamic=arguments.dynamic,
+        segment=arguments.segment,
+        tune_tokens=arguments.tune_tokens,
+    )
+    entries = evaluate_folders(
+        folders, settings, arguments.data, trusted=arguments.trust_data, note=say, progress=ProgressLine()
+    )
 
     comparisons = score_tables.compare_entries(entries)
     console = make_console()
@@ -116,50 +130,6 @@ def _eval(argv: list[str]) -> int:
         console.print(score_tables.comparison_table(comparisons))
     _write(console, entries, arguments)
     return SUCCESS
-
-
-def _scores(folders: Sequence[Path], arguments: Namespace) -> "list[ScoredModel]":
-    from torch_linguist.checkpoint.loaded_run import load_run
-    from torch_linguist.config.named_corpus import corpus_label, find_corpus
-    from torch_linguist.evaluation.run_evaluation import (
-        EvaluationSettings,
-        RunOnCorpus,
-        check_same_tokenizer,
-        evaluate_runs,
-    )
-
-    settings = EvaluationSettings(
-        splits=arguments.split,
-        mix=arguments.mix,
-        stride=arguments.stride,
-        precision=arguments.precision,
-        cache_size=arguments.cache,
-        dynamic=arguments.dynamic,
-        segment=arguments.segment,
-        tune_tokens=arguments.tune_tokens,
-    )
-    runs = [load_run(folder) for folder in folders]
-    if arguments.mix:
-        check_same_tokenizer(runs)
-    entries = []
-    for spec in dict.fromkeys(arguments.data):
-        name = None if spec is None else corpus_label(spec)
-        prepared = [
-            RunOnCorpus.prepare(
-                label, run, find_corpus(spec, run.folder, trusted=arguments.trust_data), name, own=spec is None
-            )
-            for label, run in zip(run_labels(folders), runs, strict=True)
-        ]
-        if spec is not None and arguments.split == ["test"]:
-            _say_share(prepared[0])
-        entries += evaluate_runs(prepared, settings, say, ProgressLine())
-    return entries
-
-
-def _say_share(run: "RunOnCorpus") -> None:
-    """Say how much of another corpus its test split is."""
-    total = sum(stream.words for stream in run.corpus.streams.values())
-    say(f"{run.corpus_name}: test is {run.corpus.test.words:,} of {total:,} words; --split all scores all of them")
 
 
 def _write(console: "Console", entries: "list[ScoredModel]", arguments: Namespace) -> None:

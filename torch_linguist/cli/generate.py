@@ -30,9 +30,6 @@ A single continuation is shown token by token. The model never generates <unk>."
 LARGEST_SHOWN = 1_000
 """Largest number of beams, or of probable tokens shown."""
 
-SHOWN_UNKNOWN = 8
-"""Number of unknown words that a note lists."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tl-generate`."""
@@ -121,7 +118,7 @@ def _generate(argv: list[str]) -> int:
         return SUCCESS
 
     from torch_linguist.generation import Sampling
-    from torch_linguist.generation.prompts import unknown_words
+    from torch_linguist.generation.prompts import unknown_note
 
     sampling = Sampling(
         arguments.temperature,
@@ -135,11 +132,8 @@ def _generate(argv: list[str]) -> int:
     for index, prompt in enumerate(prompts):
         if index:
             say()
-        unknown = unknown_words(found.tokenizer, prompt)
-        if unknown:
-            more = f" and {len(unknown) - SHOWN_UNKNOWN} more" if len(unknown) > SHOWN_UNKNOWN else ""
-            listed = ", ".join(unknown[:SHOWN_UNKNOWN])
-            say(f"note: not in the vocabulary, read as <unk>: {listed}{more}", to_stderr=True)
+        if note := unknown_note(found.tokenizer, prompt):
+            say(note, to_stderr=True)
         if arguments.beams:
             _show_beams(found, prompt, arguments)
         else:

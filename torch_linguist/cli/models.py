@@ -28,14 +28,7 @@ class FoundModel:
 
 
 def find_model(arguments: Namespace) -> FoundModel:
-    """Load the model of the named run or `.jit` file, or of the newest run.
-
-    Args:
-        arguments: parsed arguments with `runs` (a path or None) and `output_dir`.
-
-    Raises:
-        LinguistError: there is no such run or file, or it is damaged.
-    """
+    """Load the model of the run or `.jit` file that `arguments.runs` names, or of the newest run."""
     named = arguments.runs
     if named is not None and named.is_file():
         from torch_linguist.export import load_jit

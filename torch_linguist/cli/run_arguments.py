@@ -30,15 +30,7 @@ def add_runs(parser: ArgumentParser, *, most: int | None = None, also: str = "")
 
 
 def find_runs(arguments: Namespace, *, to_stderr: bool = False) -> list[Path]:
-    """Return the named run folders, or the newest one, and say which that is.
-
-    Args:
-        arguments: parsed arguments with `runs` and `output_dir`.
-        to_stderr: whether to keep the message out of the command's output.
-
-    Raises:
-        LinguistError: there is no such run.
-    """
+    """Return the run folders that `arguments.runs` names, or the newest one, and say which that is."""
     named = arguments.runs if isinstance(arguments.runs, list) else [arguments.runs] if arguments.runs else []
     if named:
         return [find_run(one, arguments.output_dir) for one in named]

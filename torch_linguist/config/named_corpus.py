@@ -1,5 +1,6 @@
-"""The corpus that `--data` names, or a run's own."""
+"""The corpus that `--data` names, or a run's own, and runs on it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,9 +9,12 @@ from torch_linguist.config.data_trust import check_data_trusted
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.overrides import quoted
 from torch_linguist.config.stored_config import read_run_config
+from torch_linguist.runs.folders import run_labels
 
 if TYPE_CHECKING:
+    from torch_linguist.analysis import AnalyzedRun
     from torch_linguist.data import Corpus
+    from torch_linguist.evaluation.run_evaluation import EvaluationSettings, ScoredModel
 
 
 def find_corpus(spec: str | None, run: Path, *, trusted: bool = False) -> "Corpus":
@@ -46,3 +50,68 @@ def _parsed(spec: str) -> tuple[str, str]:
     if not colon and ("/" in spec or Path(spec).exists()) and Path(spec).name:
         return "text", spec
     return name, path
+
+
+def evaluate_folders(
+    folders: Sequence[Path],
+    settings: "EvaluationSettings",
+    specs: Sequence[str | None] = (None,),
+    *,
+    trusted: bool = False,
+    note: Callable[[str], None] = lambda line: None,
+    progress: Callable[[str, float], None] = lambda what, fraction: None,
+) -> "list[ScoredModel]":
+    """Score the best models of runs on their own corpus or on others.
+
+    Args:
+        folders: run folders.
+        settings: what to score.
+        specs: corpora to score on; see `find_corpus`.
+        trusted: see `find_corpus`.
+        note: called with notes for the user; see `evaluate_runs`.
+        progress: see `evaluate_runs`.
+
+    Raises:
+        LinguistError: a run or a corpus cannot be read, or runs to mix have different tokenizers.
+    """
+    from torch_linguist.checkpoint.loaded_run import load_run
+    from torch_linguist.evaluation.run_evaluation import RunOnCorpus, check_same_tokenizer, evaluate_runs
+
+    runs = [load_run(folder) for folder in folders]
+    if settings.mix:
+        check_same_tokenizer(runs)
+    entries = []
+    for spec in dict.fromkeys(specs):
+        name = None if spec is None else corpus_label(spec)
+        prepared = [
+            RunOnCorpus.prepare(label, run, find_corpus(spec, run.folder, trusted=trusted), name, own=spec is None)
+            for label, run in zip(run_labels(folders), runs, strict=True)
+        ]
+        if spec is not None and list(settings.splits) == ["test"]:
+            streams = prepared[0].corpus.streams
+            total = sum(stream.words for stream in streams.values())
+            share = f"test is {streams['test'].words:,} of {total:,} words"
+            note(f"{prepared[0].corpus_name}: {share}; --split all scores all of them")
+        entries += evaluate_runs(prepared, settings, note, progress)
+    return entries
+
+
+def analyzed_runs(
+    folders: Sequence[Path], split: str, spec: str | None = None, *, stride: int | None = None, trusted: bool = False
+) -> "list[AnalyzedRun]":
+    """Return runs on a split of the corpus of the first one, or of another corpus; see `find_corpus`."""
+    from torch_linguist.analysis import AnalyzedRun, short_labels
+    from torch_linguist.checkpoint.loaded_run import load_run
+    from torch_linguist.data import prepare
+
+    source = find_corpus(spec, folders[0], trusted=trusted)
+    runs = [load_run(folder) for folder in folders]
+    labels = short_labels(folders, [run.model for run in runs])
+    own = folders[0] if spec is None else None
+    corpora = [
+        run.own_corpus(source) if run.folder == own else prepare(source, None, tokenizer=run.tokenizer) for run in runs
+    ]
+    return [
+        AnalyzedRun(label, run.model, run.tokenizer, corpus, split, stride, run.folder)
+        for label, run, corpus in zip(labels, runs, corpora, strict=True)
+    ]

@@ -25,10 +25,10 @@ class EncodedDocuments:
     """Documents as token ids.
 
     Attributes:
-        ids: each line closed by ``<eos>``, int32 [N].
-        line_lengths: tokens of each line, ``<eos>`` included, int64 [lines].
+        ids: token ids, each line closed by `<eos>`, int32 [N].
+        line_lengths: tokens of each line, `<eos>` included, int64 [lines].
         document_lines: lines of each document, int64 [documents].
-        oov: tokens that stand for a word outside the vocabulary.
+        oov: number of tokens that stand for a word outside the vocabulary.
     """
 
     ids: NDArray[np.int32]
@@ -38,29 +38,23 @@ class EncodedDocuments:
 
     @property
     def line_ends(self) -> Ints:
-        """Where the ``<eos>`` of each line stands, int64 [lines]."""
+        """Position of the `<eos>` of each line, int64 [lines]."""
         return np.cumsum(self.line_lengths) - 1
 
     @property
     def document_tokens(self) -> Ints:
-        """Tokens of each document, ``<eos>`` included, int64 [documents]."""
+        """Tokens of each document, `<eos>` included, int64 [documents]."""
         ends = np.concatenate([[0], np.cumsum(self.line_lengths)])[np.cumsum(self.document_lines)]
         return np.diff(ends, prepend=0).astype(np.int64)
 
     @property
     def words(self) -> NDArray[np.int32]:
-        """The ids without the ``<eos>`` of the lines."""
+        """Token ids without the `<eos>` of the lines."""
         return np.delete(self.ids, self.line_ends)
 
 
 def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer, blank_lines: str) -> EncodedDocuments:
-    """Encodes documents, chunk by chunk.
-
-    Args:
-        documents: the text.
-        tokenizer: makes the ids.
-        blank_lines: `keep` or `drop`, as the corpus has it.
-    """
+    """Encode documents in chunks; `blank_lines` is that of the corpus, `keep` or `drop`."""
     ids: list[NDArray[np.int32]] = []
     lengths: list[Ints] = []
     oov = characters = 0
@@ -88,11 +82,10 @@ def encode_documents(documents: Sequence[Document], tokenizer: Tokenizer, blank_
 
 
 def top_ngrams(encoded: EncodedDocuments, tokens: Sequence[str], order: int, top: int) -> pd.DataFrame:
-    """The most frequent n-grams; none runs over the end of a line.
+    """Return the most frequent n-grams within lines, ties in alphabetical order.
 
-    Returns:
-        Columns `rank`, `ngram`, `count`, `share` (of all n-grams of this order) and `words_only` (each of its words
-        has a letter); ties are in alphabetical order.
+    The columns are `rank`, `ngram`, `count`, `share` of all n-grams of this order, and `words_only`: whether each of
+    its words has a letter.
     """
     starts, codes = ngram_codes(encoded, order, len(tokens))
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
@@ -114,11 +107,7 @@ def top_ngrams(encoded: EncodedDocuments, tokens: Sequence[str], order: int, top
 
 
 def ngram_codes(encoded: EncodedDocuments, order: int, vocab_size: int) -> tuple[Ints, Ints]:
-    """A number for each n-gram, equal for equal n-grams.
-
-    Returns:
-        Where each n-gram begins, and its number; both int64 [n-grams].
-    """
+    """Return the start of each n-gram and a number that equal n-grams share, both int64 [n-grams]."""
     ids = encoded.ids.astype(np.int64)
     # Words that still follow in the line, the one at the place itself included; 0 at the <eos>.
     ends = np.repeat(encoded.line_ends, encoded.line_lengths)
@@ -131,16 +120,16 @@ def ngram_codes(encoded: EncodedDocuments, order: int, vocab_size: int) -> tuple
 
 
 def has_letter(word: str) -> bool:
-    """Whether a token is a word rather than a number, a mark or a place-holder such as ``<unk>``."""
+    """Return whether a token is a word rather than a number, a mark or a placeholder such as `<unk>`."""
     return any(character.isalpha() for character in word) and not (word.startswith("<") and word.endswith(">"))
 
 
 def frequency_spectrum(counts: Ints, rows: int = 20) -> pd.DataFrame:
-    """Types that occur once, twice, ...
+    """Count the types that occur once, twice, ...
 
     Args:
-        counts: how often each type occurs, int64 [V].
-        rows: frequencies that are told apart; one row more is for all that is more frequent.
+        counts: occurrences of each type, int64 [V].
+        rows: number of frequencies; one more row counts all higher ones.
 
     Returns:
         Columns `occurrences`, `types`, `share_of_types`, `share_of_tokens`.
@@ -159,13 +148,10 @@ def frequency_spectrum(counts: Ints, rows: int = 20) -> pd.DataFrame:
 
 
 def coverage(counts: Mapping[str, Ints]) -> pd.DataFrame:
-    """Share of the words of each split that the most frequent words of the training split make up.
+    """Return the share of the words of each split that the most frequent words of train make up.
 
-    Args:
-        counts: how often each type occurs, int64 [V], by split.
-
-    Returns:
-        Column `vocabulary` (types taken, by their rank in training) and one for each split.
+    `counts` holds the occurrences of each type [V] by split. The columns are `vocabulary`, a number of types, and one
+    for each split.
     """
     train = counts["train"]
     order = np.argsort(-train, kind="stable")[: int((train > 0).sum())]
@@ -179,19 +165,18 @@ def coverage(counts: Mapping[str, Ints]) -> pd.DataFrame:
 def oov_by_frequency(
     counts: Mapping[str, Ints], line_ends: Mapping[str, int], unk_id: int, highest: int
 ) -> pd.DataFrame:
-    """Out-of-vocabulary rate of each split, were the vocabulary cut at each `min_frequency`.
+    """Return the out-of-vocabulary rate of each split if the vocabulary were cut at each `min_frequency`.
 
-    The rate is over all tokens, ``<eos>`` included, as everywhere in the package; a literal ``<unk>`` of the text
-    counts as known.
+    The rate is over all tokens, `<eos>` included; a literal `<unk>` of the text counts as known.
 
     Args:
-        counts: how often each type occurs, int64 [V], by split.
-        line_ends: tokens ``<eos>`` by split.
-        unk_id: id of ``<unk>``.
-        highest: the largest `min_frequency`.
+        counts: occurrences of each type, int64 [V], by split.
+        line_ends: number of `<eos>` by split.
+        unk_id: id of `<unk>`.
+        highest: largest `min_frequency`.
 
     Returns:
-        Columns `min_frequency`, `vocabulary` (``<eos>`` and ``<unk>`` included) and one for each split.
+        Columns `min_frequency`, `vocabulary` (`<eos>` and `<unk>` included) and one for each split.
     """
     train = counts["train"]
     rows = []

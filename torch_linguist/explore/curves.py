@@ -1,4 +1,4 @@
-"""The figures of word frequencies: Zipf, Heaps, spectrum, coverage, out-of-vocabulary rates, years, the word cloud."""
+"""Figures of word frequencies: Zipf, Heaps, spectrum, coverage, out-of-vocabulary rates, years, and the word cloud."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 
 
 def draw_zipf(path: Path, counts: Ints, law: PowerLaw | None) -> None:
-    """Frequency against rank, with the law."""
+    """Draw frequency against rank, with the fitted law."""
     ranks = np.arange(1, len(counts) + 1)
     with new_figure(path, 3.8) as figure:
         axes = figure.subplots()
@@ -35,7 +35,7 @@ def draw_zipf(path: Path, counts: Ints, law: PowerLaw | None) -> None:
 
 
 def draw_heaps(path: Path, tokens: Ints, types: Ints, law: PowerLaw | None) -> None:
-    """Vocabulary against text read, with the law."""
+    """Draw the size of the vocabulary against the words read, with the fitted law."""
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
         axes.plot(tokens, types, color=TRAIN, linewidth=2, label="train, in its order")
@@ -49,7 +49,7 @@ def draw_heaps(path: Path, tokens: Ints, types: Ints, law: PowerLaw | None) -> N
 
 
 def draw_spectrum(path: Path, counts: Ints) -> None:
-    """How many types occur exactly n times, on two logarithmic axes."""
+    """Draw how many types occur exactly n times, on logarithmic axes."""
     occurrences, types = np.unique(counts, return_counts=True)
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
@@ -72,7 +72,7 @@ def draw_spectrum(path: Path, counts: Ints) -> None:
 
 
 def draw_coverage(path: Path, frame: pd.DataFrame) -> None:
-    """Share of the text that the most frequent words make up."""
+    """Draw the share of the text that the most frequent words make up; the table is that of `coverage`."""
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         splits = [str(name) for name in frame.columns if name != "vocabulary"]
@@ -85,12 +85,7 @@ def draw_coverage(path: Path, frame: pd.DataFrame) -> None:
 
 
 def draw_oov(path: Path, frame: pd.DataFrame) -> None:
-    """Out-of-vocabulary rates and the size of the vocabulary against `min_frequency`.
-
-    Args:
-        path: of the PNG.
-        frame: `min_frequency`, `vocabulary` and a column for each split.
-    """
+    """Draw the table of `oov_by_frequency`: rates and size of the vocabulary against `min_frequency`."""
     with new_figure(path, 5.0) as figure:
         rates, sizes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         splits = [str(name) for name in frame.columns if name not in ("min_frequency", "vocabulary")]
@@ -111,12 +106,7 @@ def draw_oov(path: Path, frame: pd.DataFrame) -> None:
 
 
 def draw_word_lengths(path: Path, frame: pd.DataFrame) -> None:
-    """Lengths of the words of each split, as they occur and each counted once.
-
-    Args:
-        path: of the PNG.
-        frame: `characters` and, for each split, `<split>` and `<split> types`: shares.
-    """
+    """Draw shares of word lengths by split: columns `characters`, and `<split>` and `<split> types` for each split."""
     shown = frame[frame["characters"].between(1, 24)]
     with new_figure(path, 4.8) as figure:
         running, once = figure.subplots(2, 1, sharex=True)
@@ -134,7 +124,7 @@ def draw_word_lengths(path: Path, frame: pd.DataFrame) -> None:
 
 
 def draw_years(path: Path, frame: pd.DataFrame, splits: Sequence[str]) -> None:
-    """Documents and tokens by year (or by several years together), the splits stacked."""
+    """Draw documents and tokens by year, or by several years together, the splits stacked."""
     years = frame["year"].to_numpy(np.int64)
     width = int(round_width((int(years.max()) - int(years.min()) + 1) / 60, whole=True))
     first = int(years.min()) // width * width
@@ -163,12 +153,7 @@ def draw_years(path: Path, frame: pd.DataFrame, splits: Sequence[str]) -> None:
 
 
 def draw_tokens_per_word(path: Path, frame: pd.DataFrame) -> None:
-    """Into how many tokens the words are cut.
-
-    Args:
-        path: of the PNG.
-        frame: `tokens` and a column of shares for each split.
-    """
+    """Draw the shares of words by their number of tokens: column `tokens`, and one for each split."""
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         splits = [str(name) for name in frame.columns if name != "tokens"]
@@ -184,12 +169,12 @@ def draw_tokens_per_word(path: Path, frame: pd.DataFrame) -> None:
 
 
 def has_word_cloud() -> bool:
-    """Whether the library `wordcloud` is installed."""
+    """Return whether the library `wordcloud` is installed."""
     return importlib.util.find_spec("wordcloud") is not None
 
 
 def draw_word_cloud(path: Path, frequencies: Mapping[str, int], seed: int) -> None:
-    """The words as a cloud, each as large as it is frequent; needs the library `wordcloud`."""
+    """Draw words as a cloud, each as large as it is frequent; needs the library `wordcloud`."""
     import wordcloud
 
     font = font_file_for(" ".join(frequencies))
@@ -208,7 +193,7 @@ def draw_word_cloud(path: Path, frequencies: Mapping[str, int], seed: int) -> No
 
 
 def cloud_words(words: Mapping[str, int]) -> dict[str, int]:
-    """The words without those that the library counts as function words; needs the library `wordcloud`."""
+    """Return the words that the library `wordcloud` does not count as function words."""
     import wordcloud
 
     return {

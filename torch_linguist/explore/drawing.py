@@ -1,4 +1,4 @@
-"""The kinds of figures of an exploration."""
+"""Kinds of figures of an exploration. Each function writes a PNG file."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,13 @@ from torch_linguist.report.figure_style import (
     MUTED,
     TRAIN,
     color,
+    label_cells,
     log_axis,
     new_figure,
     percent,
     printable,
     short_number,
+    turns_labels,
 )
 
 VIOLIN_POINTS = 4000
@@ -27,13 +29,13 @@ VIOLIN_POINTS = 4000
 
 
 def is_skewed(values: ArrayLike) -> bool:
-    """Whether lengths are better shown on a logarithmic axis: the largest are far above the middle."""
+    """Return whether lengths need a logarithmic axis: the largest are far above the median."""
     values = np.asarray(values)
     return bool(len(values)) and float(values.max()) > 5 * max(float(np.median(values)), 1.0)
 
 
 def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, ylabel: str) -> None:
-    """Histograms over one another, each as shares of its own sample."""
+    """Draw overlaid histograms of positive values, each as shares of its sample."""
     values = {name: np.asarray(sample, np.float64) for name, sample in samples.items() if len(np.asarray(sample))}
     everything = np.concatenate(list(values.values()))
     low, high = max(float(everything.min()), 1.0), max(float(everything.max()), 1.0)
@@ -60,7 +62,7 @@ def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, yl
 
 
 def _edges(low: float, high: float, skewed: bool, bins: int, whole: bool) -> NDArray[Any]:
-    """Edges of bins; half-way between whole values, or some bins would hold more of these than others."""
+    """Return the edges of bins; between whole numbers they lie half-way, so that all bins hold equally many."""
     if skewed:
         edges = np.geomspace(low, high + 1, bins + 1)
         return np.unique(np.concatenate([[low - 0.5], np.floor(edges[1:]) + 0.5])) if whole else edges
@@ -72,14 +74,7 @@ def _edges(low: float, high: float, skewed: bool, bins: int, whole: bool) -> NDA
 
 
 def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colors: Sequence[str] = ()) -> None:
-    """Box plot and violin plot of the same samples, a row each.
-
-    Args:
-        path: of the PNG.
-        samples: positive values by name.
-        xlabel: what they are.
-        colors: of the samples; none for one color.
-    """
+    """Draw box plots and violin plots of positive values, one row per sample, in one color or one for each sample."""
     names = list(samples)[::-1]
     values = [np.asarray(samples[name], np.float64) for name in names]
     paint = list(colors)[::-1] or [TRAIN] * len(names)
@@ -117,7 +112,7 @@ def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colors
 def _violins(
     axes: Axes, values: Sequence[NDArray[np.float64]], rows: NDArray[np.int64], paint: Sequence[str], skewed: bool
 ) -> None:
-    """Densities of the values, or of their logarithms where the axis is logarithmic, with the median."""
+    """Draw densities of the values, or of their logarithms on a logarithmic axis, with the median."""
     generator = np.random.default_rng(0)
     for sample, row, own in zip(values, rows, paint, strict=True):
         axes.plot(np.median(sample), row, "o", color="black", markersize=3, zorder=3)
@@ -135,7 +130,7 @@ def _violins(
 
 
 def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian kernel density, its width by Silverman's rule (1986, "Density Estimation", 3.31)."""
+    """Return a Gaussian kernel density, with the width of Silverman's rule (1986, "Density Estimation", 3.31)."""
     quartiles = np.quantile(values, [0.25, 0.75])
     spread = min(float(values.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34 or math.inf)
     width = max(0.9 * spread * len(values) ** -0.2, 1e-3 * float(grid[-1] - grid[0]))
@@ -143,7 +138,7 @@ def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[
 
 
 def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, positive: bool = True) -> None:
-    """Empirical distribution functions over one another."""
+    """Draw overlaid empirical distribution functions; with `positive`, the axis may be logarithmic."""
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         everything = np.concatenate([np.asarray(sample, np.float64) for sample in samples.values()])
@@ -169,7 +164,7 @@ def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str
 
 
 def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: str) -> None:
-    """Horizontal bars, the first on top, the count beside each."""
+    """Draw horizontal bars, the first on top, with the count beside each."""
     values = np.asarray(counts, np.float64)
     with new_figure(path, 1.0 + 0.21 * len(values)) as figure:
         axes = figure.subplots()
@@ -187,7 +182,7 @@ def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: s
 
 
 def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
-    """Shares side by side: a row for each index value, a bar for each column."""
+    """Draw shares as bars side by side: one row per index value, one bar per column."""
     names = list(frame.columns)
     height = 0.8 / len(names)
     with new_figure(path, 1.3 + (0.14 * len(names) + 0.12) * len(frame)) as figure:
@@ -204,28 +199,13 @@ def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
 
 
 def draw_table_heatmap(path: Path, table: pd.DataFrame) -> None:
-    """Counts of a cross table, written into its cells.
-
-    Args:
-        path: of the PNG.
-        table: counts; the names of index and columns become labels.
-    """
+    """Draw the counts of a cross table in its cells; the names of index and columns become axis labels."""
     values = table.to_numpy(np.float64)
-    rows, columns = values.shape
-    turned = columns > 5 or any(len(str(name)) > 10 for name in table.columns)
-    with new_figure(path, 1.4 + 0.34 * rows + (0.9 if turned else 0.0)) as figure:
+    with new_figure(path, 1.4 + 0.34 * len(table) + (0.9 if turns_labels(table) else 0.0)) as figure:
         axes = figure.subplots()
         # The square root: one large cell must not make all others look empty.
         axes.imshow(np.sqrt(values), cmap="Blues", aspect="auto", vmin=0, vmax=math.sqrt(max(values.max(), 1)) * 1.15)
-        axes.set_xticks(range(columns), [printable(name, 22) for name in table.columns])
-        axes.tick_params(axis="both", length=0, labelsize=9)
-        if turned:
-            axes.tick_params(axis="x", rotation=40)
-            for tick in axes.get_xticklabels():
-                tick.set(ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(rows), [printable(name) for name in table.index])
-        axes.set(xlabel=str(table.columns.name), ylabel=str(table.index.name))
-        axes.grid(visible=False)
+        label_cells(axes, table)
         for (row, column), value in np.ndenumerate(values):
             dark = value > 0.4 * values.max()
             axes.text(

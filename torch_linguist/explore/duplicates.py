@@ -17,11 +17,11 @@ LEAST_WORDS = 5
 
 
 def duplicate_counts(digests: Mapping[str, Digests]) -> pd.DataFrame:
-    """How many texts of each split occur elsewhere.
+    """Count the texts of each split that occur elsewhere, from the hashes of its texts.
 
     Returns:
-        A row for each split (`in` and `also in` the same: copies beyond the first) and for each ordered pair of
-        splits: `texts` of the one, how many of them are `duplicates` of a text of the other, and their `share`.
+        One row per split (`in` equals `also in`: copies beyond the first) and per ordered pair of splits: number of
+        `texts`, number of `duplicates` among them, and their `share`.
     """
     rows = []
     unique = {split: np.unique(values) for split, values in digests.items()}
@@ -44,15 +44,15 @@ def line_digests(documents: Sequence[Document]) -> Digests:
 def find_duplicates(
     documents: Mapping[str, Sequence[Document]], positions: Mapping[str, Sequence[int]], limit: int = 100
 ) -> pd.DataFrame:
-    """Documents that occur more than once, empty ones left out.
+    """Return documents that occur more than once, empty ones left out.
 
     Args:
-        documents: of each split.
-        positions: the place of each document in its split.
-        limit: groups of equal documents that are listed at most.
+        documents: documents of each split.
+        positions: position of each document in its split.
+        limit: maximum number of groups of equal documents.
 
     Returns:
-        A row a document: `group`, `split`, `position`, `characters` and how it `begins`.
+        One row per document: `group`, `split`, `position`, `characters`, and `begins`, its first words.
     """
     groups: dict[int, list[tuple[str, int, str]]] = {}
     for split, entries in documents.items():

@@ -1,4 +1,4 @@
-"""Laws of word frequencies, fitted, and statistics that compare two samples."""
+"""Fitted laws of word frequencies, and statistics that compare two samples."""
 
 import math
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class PowerLaw(NamedTuple):
 
     Attributes:
         scale: y at x = 1.
-        exponent: the slope in a plot with two logarithmic axes.
+        exponent: slope on logarithmic axes.
         r_squared: share of the variance of log y that the line explains.
     """
 
@@ -26,16 +26,12 @@ class PowerLaw(NamedTuple):
     r_squared: float
 
     def __call__(self, x: ArrayLike) -> Floats:
-        """The law's value at x."""
+        """Return the value of the law at x."""
         return np.asarray(self.scale * np.asarray(x, np.float64) ** self.exponent)
 
 
 def fit_power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw | None:
-    """Least squares of log y on log x, each point alike.
-
-    Returns:
-        The law; None where there are fewer than three different x.
-    """
+    """Fit log y to log x by least squares; None for fewer than three different x."""
     log_x, log_y = np.log(np.asarray(x, np.float64)), np.log(np.asarray(y, np.float64))
     if len(np.unique(log_x)) < 3:
         return None
@@ -46,19 +42,16 @@ def fit_power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw | None:
 
 
 def spaced_ranks(count: int) -> NDArray[np.int64]:
-    """Whole numbers from 1 to `count`, evenly spaced on a logarithmic axis."""
+    """Return integers from 1 to `count`, evenly spaced on a logarithmic axis."""
     points = max(2, round(20 * math.log10(max(count, 2))))
     return np.unique(np.geomspace(1, max(count, 1), points).round().astype(np.int64))
 
 
 def fit_zipf(counts: ArrayLike) -> PowerLaw | None:
-    """Zipf's law: frequency against rank (Zipf 1949, "Human Behavior and the Principle of Least Effort").
+    """Fit Zipf's law, frequency against rank (Zipf 1949, "Human Behavior and the Principle of Least Effort").
 
-    Fitted at ranks that are evenly spaced on the logarithmic axis: over all ranks, the long tail of words that occur
-    once would be the fit. Zipf's exponent is the negative of the law's.
-
-    Args:
-        counts: how often each type occurs; zeros are left out.
+    The fit uses ranks evenly spaced on the logarithmic axis; otherwise the long tail of words that occur once would
+    dominate it. Zipf's exponent is the negative of the law's. Zeros among the counts are left out.
     """
     frequencies = np.sort(np.asarray(counts)[np.asarray(counts) > 0])[::-1]
     if len(frequencies) < 3:
@@ -78,9 +71,9 @@ def vocabulary_growth(ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def fit_heaps(tokens: ArrayLike, types: ArrayLike) -> PowerLaw | None:
-    """Heaps' law: types = K * tokens ** beta (Heaps 1978, "Information Retrieval"), from 100 tokens on.
+    """Fit Heaps' law, types = K * tokens ** beta (Heaps 1978, "Information Retrieval"), from 100 tokens on.
 
-    The first words of a text are nearly all new, which is no part of the law.
+    The first words of a text are nearly all new, which the law does not describe.
     """
     tokens, types = np.asarray(tokens), np.asarray(types)
     chosen = tokens >= min(100, int(tokens.max(initial=0)) // 10)
@@ -88,11 +81,11 @@ def fit_heaps(tokens: ArrayLike, types: ArrayLike) -> PowerLaw | None:
 
 
 class TwoSample(NamedTuple):
-    """How far two samples are apart.
+    """Distance of two samples.
 
     Attributes:
-        statistic: between 0 (alike) and 1.
-        p_value: chance of so large a statistic where both are drawn from one distribution.
+        statistic: from 0 (alike) to 1.
+        p_value: probability of so large a statistic if both samples are drawn from one distribution.
     """
 
     statistic: float
@@ -100,11 +93,10 @@ class TwoSample(NamedTuple):
 
 
 def kolmogorov_smirnov(first: ArrayLike, second: ArrayLike) -> TwoSample:
-    """The two-sample Kolmogorov-Smirnov statistic: the largest distance between two empirical distribution functions.
+    """Return the two-sample Kolmogorov-Smirnov statistic, the largest distance of the distribution functions.
 
     The p-value is that of Kolmogorov's limiting distribution at sqrt(nm / (n + m)) * D (Smirnov 1948, "Table for
-    estimating the goodness of fit of empirical distributions"); with equal values among the samples it is too large,
-    never too small.
+    estimating the goodness of fit of empirical distributions"). Equal values make it too large, never too small.
     """
     a, b = np.sort(np.asarray(first, np.float64)), np.sort(np.asarray(second, np.float64))
     values = np.concatenate([a, b])
@@ -114,7 +106,7 @@ def kolmogorov_smirnov(first: ArrayLike, second: ArrayLike) -> TwoSample:
 
 
 def _kolmogorov_tail(x: float) -> float:
-    """P(K > x) of Kolmogorov's distribution: two series, each where it converges fast."""
+    """Return P(K > x) of Kolmogorov's distribution, by the series that converges fast."""
     if x < 1e-3:
         return 1.0
     if x < 1.18:
@@ -124,7 +116,7 @@ def _kolmogorov_tail(x: float) -> float:
 
 
 def total_variation(first: ArrayLike, second: ArrayLike, seed: int = 1, draws: int = 2000) -> TwoSample:
-    """Half the summed difference of the shares of categories, with the p-value of a permutation test."""
+    """Return half the summed difference of the shares of categories, with the p-value of a permutation test."""
     a, b = np.asarray(first, np.int64), np.asarray(second, np.int64)
     observed = float(np.abs(a / a.sum() - b / b.sum()).sum() / 2)
     dealt = np.random.default_rng(seed).multivariate_hypergeometric(a + b, int(b.sum()), size=draws)
@@ -133,7 +125,7 @@ def total_variation(first: ArrayLike, second: ArrayLike, seed: int = 1, draws: i
 
 
 def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
-    """Jensen-Shannon divergence of two count vectors, in bits: 0 for equal shares, 1 where nothing is shared."""
+    """Return the Jensen-Shannon divergence of two count vectors in bits: 0 for equal shares, 1 for disjoint ones."""
     p, q = np.asarray(first, np.float64), np.asarray(second, np.float64)
     p, q = p / p.sum(), q / q.sum()
     middle = (p + q) / 2

@@ -1,4 +1,4 @@
-"""Everything that is counted of a corpus: one pass over its text, the rest on arrays.
+"""Counts of a corpus: one pass over its text, the rest on arrays.
 
 Shape legend: N tokens, V types.
 """
@@ -30,19 +30,19 @@ MEASURES = ("lines", "empty_lines", "words", "tokens", "types", "characters", "b
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """A corpus, counted.
+    """A counted corpus.
 
     Attributes:
-        name: of the corpus.
-        samples: what was read of each split.
-        tokenizer: the one that was asked for, trained on the training split's documents.
-        word_tokenizer: knows every word of all splits; the words are cut as `tokenizer` cuts them where it is one of
-            words, else as `tokenizer=word` does.
-        words: the documents of each split as ids of `word_tokenizer`.
-        tokens: the same as ids of `tokenizer` (for a tokenizer of words, with the ids of `word_tokenizer`).
-        documents: a row for each document: `split`, `position`, the metadata columns, `lines`, `empty_lines`, `words`
-            (separated by white space), `tokens` (``<eos>`` included), `types`, `characters`, `bytes`.
-        columns: the metadata columns.
+        name: name of the corpus.
+        samples: sample of each split.
+        tokenizer: the requested tokenizer, trained on the documents of train.
+        word_tokenizer: tokenizer that knows every word of all splits; it cuts words as `tokenizer` does if that is a
+            word tokenizer, else as `tokenizer=word`.
+        words: documents of each split as ids of `word_tokenizer`.
+        tokens: the same as ids of `tokenizer`; for a word tokenizer, as those of `word_tokenizer`.
+        documents: one row per document: `split`, `position`, the metadata columns, `lines`, `empty_lines`, `words`
+            (separated by whitespace), `tokens` (`<eos>` included), `types`, `characters`, `bytes`.
+        columns: metadata columns.
         oov: tokens outside the vocabulary of `tokenizer`, by split.
     """
 
@@ -73,7 +73,7 @@ class Measurements:
 
     @cached_property
     def word_counts(self) -> dict[str, Ints]:
-        """How often each word occurs in each split, without the ``<eos>`` of the lines, int64 [V]."""
+        """Occurrences of each word by split, without the `<eos>` of the lines, int64 [V]."""
         size = self.word_tokenizer.vocab_size
         return {split: np.bincount(encoded.words, minlength=size) for split, encoded in self.words.items()}
 
@@ -102,14 +102,14 @@ def measure(
     seed: int = 1,
     report: Report = lambda line: None,
 ) -> Measurements:
-    """Reads and counts a corpus.
+    """Read and count a corpus.
 
     Args:
-        corpus: the text.
-        tokenizer_trainer: makes the tokenizer.
-        settings: how much is read.
-        seed: of the samples.
-        report: called with each progress message, one line at a time.
+        corpus: source of the documents.
+        tokenizer_trainer: builds the tokenizer.
+        settings: how much to read.
+        seed: random seed of the samples.
+        report: called with each progress message, in one line.
 
     Raises:
         DataError: the corpus cannot be read, or a split is empty.
@@ -163,7 +163,7 @@ def _in_memory(corpus: Corpus, documents: list[Document]) -> InMemoryCorpus:
 
 
 def _every_word(tokenizer_trainer: TokenizerTrainer, tokenizer: Tokenizer) -> TokenizerTrainer:
-    """A trainer that cuts words as the given one does and leaves none out."""
+    """Return a trainer that cuts words as the given one does and leaves none out."""
     if tokenizer.joins_words and isinstance(tokenizer_trainer, WordTokenizerTrainer):
         whole = copy.copy(tokenizer_trainer)
         whole.min_frequency, whole.max_size = 1, None
@@ -188,11 +188,7 @@ def documents_table(
     blank_lines: str,
     vocab_size: int,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each document, with its metadata and counts.
-
-    Returns:
-        The table, and the names of its metadata columns.
-    """
+    """Return a table with one row per document, its metadata and counts, and the names of the metadata columns."""
     names: dict[str, str] = {}
     frames = []
     for split, sample in samples.items():
@@ -220,7 +216,7 @@ def _text_sizes(document: Document, blank_lines: str) -> tuple[int, int, int, in
 
 
 def _types(encoded: EncodedDocuments, vocab_size: int) -> Ints:
-    """Different words of each document, int64 [documents]."""
+    """Return the number of different words of each document, int64 [documents]."""
     tokens = encoded.document_tokens
     document = np.repeat(np.arange(len(tokens)), tokens)
     pairs = np.delete(document * vocab_size + encoded.ids, encoded.line_ends)
@@ -228,7 +224,7 @@ def _types(encoded: EncodedDocuments, vocab_size: int) -> Ints:
 
 
 def totals(measured: Measurements) -> pd.DataFrame:
-    """A row for each split and one for all: documents, lines, words, tokens, types, characters, unknown words."""
+    """Return totals by split and over all: documents, lines, words, tokens, types, characters, unknown words."""
     rows = []
     everything = np.zeros(measured.word_tokenizer.vocab_size, np.int64)
     for split in measured.splits:

@@ -1,4 +1,4 @@
-"""The documents of a split in bounded memory: all of them, or a seeded sample."""
+"""Documents of a split in bounded memory: all of them, or a seeded sample."""
 
 import hashlib
 import heapq
@@ -16,16 +16,16 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class SplitSample:
-    """What was read of a split.
+    """Sample of a split.
 
     Attributes:
-        split: its name.
-        documents: those that are explored, in the order of the corpus.
-        positions: the place of each in the split, from 0, int64 [documents].
-        digests: 64 bits of a hash of every document that was read, the explored ones and the others, uint64.
-        characters: of all documents that were read.
+        split: name of the split.
+        documents: documents to explore, in the order of the corpus.
+        positions: position of each in the split (0-based), int64 [documents].
+        digests: hash of every document read, explored or not, uint64.
+        characters: characters of all documents read.
         complete: whether the split was read to its end.
-        cut: documents that were longer than the sample may be, of which only the beginning is explored.
+        cut: number of documents longer than the sample, of which only the beginning is explored.
     """
 
     split: str
@@ -38,29 +38,29 @@ class SplitSample:
 
     @property
     def scanned(self) -> int:
-        """Documents that were read."""
+        """Number of documents read."""
         return len(self.digests)
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything that the split holds is explored."""
+        """Whether the whole split is explored."""
         return self.complete and not self.cut and len(self.documents) == self.scanned
 
 
 def read_split(
     corpus: Corpus, split: str, sample_characters: int, scan_characters: int | None = None, seed: int = 1
 ) -> SplitSample:
-    """Reads a split once and keeps a sample of its documents of bounded size.
+    """Read a split once and keep a sample of its documents of bounded size.
 
-    Each document draws a number; those with the smallest numbers are kept, as many as the budget holds. Whether a
-    document is kept thus depends neither on its place nor, but for the last one, on its length.
+    Each document draws a number; those with the smallest numbers are kept, as many as fit. So neither its position nor,
+    except for the last one, its length decides whether a document is kept.
 
     Args:
-        corpus: where the documents come from.
-        split: its name.
-        sample_characters: how much text is kept at most.
-        scan_characters: how much text is read before the rest is left alone; None for all.
-        seed: of the draws.
+        corpus: source of the documents.
+        split: name of the split.
+        sample_characters: maximum size of the sample.
+        scan_characters: characters to read before the rest is skipped; None reads all.
+        seed: random seed of the draws.
 
     Raises:
         DataError: the split has no document, or cannot be read.
@@ -105,7 +105,7 @@ def read_split(
 
 
 def beginning(text: str, characters: int) -> str:
-    """The first characters of a text, up to the end of a line or at least of a word."""
+    """Return the first characters of a text, up to the end of a line or at least of a word."""
     for separator in ("\n", " "):
         end = text.rfind(separator, characters // 2, characters)
         if end >= 0:
@@ -114,5 +114,5 @@ def beginning(text: str, characters: int) -> str:
 
 
 def text_digest(text: str) -> int:
-    """64 bits of a hash of a text; two of ten million different texts agree with a chance of 3 in a million."""
+    """Return 64 bits of a hash of a text; any two of ten million texts collide with a chance of 3 in a million."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

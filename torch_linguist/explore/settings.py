@@ -1,4 +1,4 @@
-"""What a person can set of an exploration."""
+"""Settings of an exploration."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,16 @@ from torch_linguist.errors import ConfigError
 
 @dataclass(frozen=True)
 class ExploreSettings:
-    """How much of a corpus is looked at, and how much of it is shown.
+    """How much of a corpus to explore, and how much to show.
 
     Attributes:
-        sample_mebibytes: text (in characters) that is kept in memory of each split; of a longer split, a seeded sample
-            of its documents is explored.
-        scan_mebibytes: text that is read of each split, to draw that sample from; None reads all of it.
-        samples: excerpts shown of each split.
-        top: words and n-grams shown; ten times as many are in the tables.
-        max_order: longest n-grams that are counted.
-        max_min_frequency: largest `tokenizer.min_frequency` for which the out-of-vocabulary rate is shown.
-        word_cloud: draws one, where the library `wordcloud` is installed.
+        sample_mebibytes: text of each split to keep in memory, in MiB of characters; a longer split is sampled.
+        scan_mebibytes: text of each split to read for the sample; None reads all of it.
+        samples: excerpts of each split.
+        top: words and n-grams to show; the tables have ten times as many.
+        max_order: longest n-grams to count.
+        max_min_frequency: largest `tokenizer.min_frequency` whose out-of-vocabulary rate is shown.
+        word_cloud: whether to draw a word cloud if the library `wordcloud` is installed.
 
     Raises:
         ConfigError: a value is out of its range.

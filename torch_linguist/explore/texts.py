@@ -1,4 +1,4 @@
-"""The sections on the documents themselves: overview, samples, lengths, metadata, duplicates."""
+"""Sections on the documents: overview, samples, lengths, metadata, duplicates."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -30,7 +30,7 @@ EXCERPT_CHARACTERS = 600
 
 
 def overview(measured: Measurements) -> Section:
-    """The counts of each split, and what was read."""
+    """Make the section with the counts of each split and what was read."""
     table = totals(measured)
     text = [coverage_note(measured), *(f"Note: {note}." for note in measured.notes)]
     empty = int(table["empty documents"].iloc[-1])
@@ -59,7 +59,7 @@ def overview(measured: Measurements) -> Section:
 
 
 def coverage_note(measured: Measurements) -> str:
-    """Whether the page is of the whole corpus or of a sample, in a sentence."""
+    """Return a sentence that says whether the page describes the whole corpus or a sample."""
     if measured.is_whole:
         return "The whole corpus was read; every number below is of all of it."
     parts = []
@@ -76,7 +76,7 @@ def coverage_note(measured: Measurements) -> str:
 
 
 def samples(measured: Measurements, count: int, seed: int) -> Section:
-    """Random excerpts of each split."""
+    """Make the section with random excerpts of each split."""
     generator = np.random.default_rng(seed)
     excerpts = []
     for split, sample in measured.samples.items():
@@ -108,7 +108,7 @@ def _facts(document: Document) -> list[str]:
 
 
 def lengths(measured: Measurements) -> Section:
-    """Lengths of documents, lines and words, by split and by each metadata column."""
+    """Make the section on the lengths of documents, lines and words, by split and by metadata column."""
     frame = measured.documents
     by_split = {split: frame.loc[frame["split"] == split, "tokens"].to_numpy() for split in measured.splits}
     lines = {split: encoded.line_lengths for split, encoded in measured.tokens.items()}
@@ -147,7 +147,7 @@ def lengths(measured: Measurements) -> Section:
 
 
 def choose_columns(columns: list[Column]) -> tuple[list[Column], list[str]]:
-    """The metadata columns that get a figure, and a sentence on those that do not."""
+    """Return the metadata columns that get a figure, and a sentence on the others."""
     grouping = [column for column in columns if column.is_grouping]
     chosen, rest = grouping[:MOST_COLUMNS], grouping[MOST_COLUMNS:]
     left_out = [
@@ -184,7 +184,7 @@ def _length_table(documents: Mapping[str, NDArray[np.int64]], lines: Mapping[str
 
 
 def metadata(measured: Measurements) -> Section | None:
-    """Cross tables of the metadata columns and counts by year; None where there is nothing to show."""
+    """Make the section with cross tables of metadata and counts by year; None if there is nothing to show."""
     frame = measured.documents
     figures: list[PageFigure] = []
     tables: list[PageTable] = []
@@ -222,7 +222,7 @@ def metadata(measured: Measurements) -> Section | None:
 
 
 def duplicates(measured: Measurements) -> Section:
-    """Exact duplicates within and across splits."""
+    """Make the section on exact duplicates within and across splits."""
     documents = duplicate_counts({split: sample.digests for split, sample in measured.samples.items()})
     lines = duplicate_counts({split: line_digests(sample.documents) for split, sample in measured.samples.items()})
     crossing = documents[documents["in"] != documents["also in"]]

@@ -1,4 +1,4 @@
-"""The sections on words: frequencies, vocabulary, word lengths, and how the splits agree."""
+"""Sections on words: frequencies, vocabulary, word lengths, and agreement of the splits."""
 
 import numpy as np
 import pandas as pd
@@ -44,7 +44,7 @@ LONG_WORD = 6
 
 
 def frequencies(measured: Measurements, settings: ExploreSettings, seed: int) -> Section:
-    """The top words and n-grams of the training split, and the word cloud."""
+    """Make the section with the top words and n-grams of train, and the word cloud."""
     tokens = measured.word_tokenizer.tokens
     encoded = measured.words["train"]
     figures: list[PageFigure] = []
@@ -105,7 +105,7 @@ def _top_drawings(frame: pd.DataFrame, name: str, order: int, top: int) -> list[
 
 
 def _word_frequencies(measured: Measurements) -> dict[str, int]:
-    """The thousand most frequent words of train that have a letter."""
+    """Return the thousand most frequent words of train that have a letter."""
     counts, tokens = measured.word_counts["train"], measured.word_tokenizer.tokens
     order = np.argsort(-counts, kind="stable")[:3000]
     words = {tokens[index]: int(counts[index]) for index in order if counts[index] and has_letter(tokens[index])}
@@ -184,7 +184,7 @@ def _train_figures(
 
 
 def words(measured: Measurements) -> Section:
-    """Lengths of words, and tokens per word where tokens are parts of words."""
+    """Make the section on the lengths of words, and on tokens per word for subword tokenizers."""
     lengths = measured.word_lengths
     frame = pd.DataFrame({"characters": np.arange(int(lengths.max()) + 1)})
     means = []
@@ -220,7 +220,7 @@ def words(measured: Measurements) -> Section:
 
 
 def _tokens_per_word(measured: Measurements) -> tuple[PageFigure, list[PageTable]]:
-    """Into how many tokens words are cut: exactly over all the text, and word by word, each behind a blank."""
+    """Return the figure and tables of tokens per word, over the whole text and word by word after a blank."""
     vocabulary = [token if index > 1 else "" for index, token in enumerate(measured.word_tokenizer.tokens)]
     pieces: NDArray[np.int64] = measured.tokenizer.encode_lines([f" {token}" for token in vocabulary]).lengths - 1
     everywhere = sum(measured.word_counts.values())[2:]  # type: ignore[index]
@@ -251,7 +251,7 @@ def _tokens_per_word(measured: Measurements) -> tuple[PageFigure, list[PageTable
 
 
 def agreement(measured: Measurements, seed: int) -> Section:
-    """The distributions of the splits over one another, and how far they are apart."""
+    """Make the section on the distributions of the splits and the distances between them."""
     frame = measured.documents
     rows: list[tuple[str, str, str, float, float | None]] = []
     figures = []
@@ -312,7 +312,7 @@ def _by_split(measured: Measurements, values: pd.Series) -> dict[str, NDArray[np
 
 
 def _compare(samples: dict[str, NDArray[np.float64]]) -> list[tuple[str, float, float]]:
-    """Train against each other split."""
+    """Compare train with each other split."""
     compared = []
     for split, values in samples.items():
         if split != "train":
@@ -324,7 +324,7 @@ def _compare(samples: dict[str, NDArray[np.float64]]) -> list[tuple[str, float, 
 def _shares(
     measured: Measurements, column: Column, seed: int
 ) -> tuple[PageFigure, list[tuple[str, str, str, float, float | None]]]:
-    """Shares of the values of a column in each split, and their distance."""
+    """Return a figure with the shares of the values of a column in each split, and the distances between splits."""
     counts = pd.crosstab(groups(measured.documents, column, most=12), measured.documents["split"]).reindex(
         columns=measured.splits, fill_value=0
     )

@@ -1,4 +1,4 @@
-"""Prompts: reading them from a file, and what the model makes of their words.
+"""Prompts: reading them from a file, words outside the vocabulary, and the surprise of a line.
 
 Shape legend: T time.
 """
@@ -49,6 +49,15 @@ def read_prompts(path: Path) -> list[str]:
     if not any(prompts):
         raise ConfigError(f"{path}: holds no prompt; write one per line")
     return prompts
+
+
+def unknown_note(tokenizer: Tokenizer, prompt: str, most: int = 8) -> str | None:
+    """Return a note that lists the words of a prompt outside the vocabulary; None if there are none."""
+    unknown = unknown_words(tokenizer, prompt)
+    if not unknown:
+        return None
+    more = f" and {len(unknown) - most} more" if len(unknown) > most else ""
+    return f"note: not in the vocabulary, read as <unk>: {', '.join(unknown[:most])}{more}"
 
 
 def unknown_words(tokenizer: Tokenizer, prompt: str) -> list[str]:

@@ -4,15 +4,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from torch_linguist.report.fonts import font_families
 from torch_linguist.runs.files import whole_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH = 5.6
 """Width of figures on pages, in inches: on a phone, their text is still about 9 pixels high."""
@@ -86,6 +90,25 @@ def printable(word: object, most: int = 26) -> str:
     """Return a word as a label: invisible characters replaced, cut to `most` characters."""
     text = "".join(sign if sign.isprintable() else "␣" if sign.isspace() else "·" for sign in str(word))
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def label_cells(axes: Axes, table: "pd.DataFrame", longest: int = 24) -> None:
+    """Label the rows and columns of a heatmap of a table; the names of index and columns become axis labels."""
+    columns = [printable(name, longest) for name in table.columns]
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(table)), [printable(name, longest) for name in table.index])
+    axes.tick_params(axis="both", length=0, labelsize=9)
+    if turns_labels(table):
+        axes.tick_params(axis="x", rotation=40)
+        for tick in axes.get_xticklabels():
+            tick.set(ha="right", rotation_mode="anchor")
+    axes.set(xlabel=str(table.columns.name), ylabel=str(table.index.name))
+    axes.grid(visible=False)
+
+
+def turns_labels(table: "pd.DataFrame") -> bool:
+    """Return whether the columns of a heatmap are so many or so long that their labels are turned."""
+    return len(table.columns) > 5 or any(len(str(name)) > 9 for name in table.columns)
 
 
 def log_axis(axis: Axis, low: float, high: float) -> None:

@@ -113,18 +113,14 @@ def plot_grid(table: Path, path: Path) -> None:
         axes.set_xticks(range(values.shape[1]), [f"{lr:.2g}" for lr in grid.columns])
         axes.set_yticks(range(values.shape[0]), [f"{decay:g}" for decay in grid.index])
         axes.set(xlabel="learning rate", ylabel="weight decay", title="Valid loss after a short training")
-        if finite.any():
-            row, column = np.unravel_index(np.nanargmin(values), values.shape)
-            corner = (float(column) - 0.47, float(row) - 0.45)
-            axes.add_patch(mpl.patches.Rectangle(corner, 0.94, 0.9, fill=False, color=VALID, linewidth=2.5))
 
 
 def draw_heatmap(axes: Axes, values: np.ndarray, texts: np.ndarray, label: str) -> None:
-    """Draw numbers as colored cells with a text in each, and a color bar. Lower values are brighter.
+    """Draw numbers as colored cells with a text in each, a color bar, and a frame around the lowest number.
 
     Args:
         axes: empty axes.
-        values: numbers, NaN for an empty cell [rows, columns].
+        values: numbers, NaN for an empty cell [rows, columns]. Lower ones are brighter.
         texts: text of each cell [rows, columns].
         label: label of the color bar.
     """
@@ -134,10 +130,13 @@ def draw_heatmap(axes: Axes, values: np.ndarray, texts: np.ndarray, label: str) 
     middle = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
     for (row, column), value in np.ndenumerate(values):
         shade = "white" if np.isfinite(value) and value > middle else "black"
-        axes.text(column, row, str(texts[row, column]), ha="center", va="center", color=shade)
+        axes.text(column, row, str(texts[row, column]), ha="center", va="center", color=shade, fontsize=9)
     if len(finite):
         assert axes.figure is not None
         axes.figure.colorbar(image, ax=axes, label=label)
+        best_row, best_column = np.unravel_index(np.nanargmin(values), values.shape)
+        corner = (float(best_column) - 0.47, float(best_row) - 0.45)
+        axes.add_patch(mpl.patches.Rectangle(corner, 0.94, 0.9, fill=False, color=VALID, linewidth=2.5))
 
 
 def plot_curves(

@@ -10,38 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from torch_linguist.report.figure_style import ACCENT, MUTED, PALETTE, TRAIN, VALID, new_figure
+from torch_linguist.report.plots import draw_heatmap
 
 MOST_CURVES = 60
 NAMED_CURVES = 8
 COLOR_MAP = "viridis_r"
 
 
-def draw_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
-    """Draw the mean validation loss over two keys, the best cell framed."""
+def draw_key_heatmap(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:
+    """Draw the mean validation loss of the runs over two keys, the columns of `values`."""
     down, across = sorted(values.columns, key=lambda key: values[key].nunique())
     cells = values.assign(loss=losses).pivot_table(index=down, columns=across, values="loss", aggfunc="mean")
     grid = cells.to_numpy()
+    texts = np.vectorize(lambda value: f"{value:.3f}" if np.isfinite(value) and grid.shape[1] <= 8 else "")(grid)
     with new_figure(path, max(2.2, 1.2 + 0.42 * grid.shape[0])) as figure:
         axes = figure.subplots()
-        image = axes.imshow(np.ma.masked_invalid(grid), cmap=COLOR_MAP, aspect="auto")
-        axes.grid(visible=False)
+        draw_heatmap(axes, grid, texts, "valid loss")
         axes.set_xticks(range(grid.shape[1]), [_short(value) for value in cells.columns])
         axes.set_yticks(range(grid.shape[0]), [_short(value) for value in cells.index])
         axes.tick_params(axis="x", rotation=45 if grid.shape[1] > 6 else 0)
         axes.set(xlabel=str(across), ylabel=str(down))
-        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-        if grid.shape[1] <= 8:
-            for (row, column), value in np.ndenumerate(grid):
-                if np.isfinite(value):
-                    shade = "white" if value > middle else "black"
-                    axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=shade, fontsize=9)
-        row, column = np.unravel_index(np.nanargmin(grid), grid.shape)
-        axes.add_patch(
-            mpl.patches.Rectangle(
-                (float(column) - 0.48, float(row) - 0.46), 0.96, 0.92, fill=False, color=VALID, linewidth=2.5
-            )
-        )
-        figure.colorbar(image, ax=axes, label="valid loss")
 
 
 def draw_parallel(values: pd.DataFrame, losses: pd.Series, path: Path) -> None:

@@ -10,7 +10,13 @@ import pandas as pd
 from torch_linguist.report.page import write_page
 from torch_linguist.report.page_parts import Page, PageFigure, PageTable, Section
 from torch_linguist.sweep.outcomes import FINISHED, Outcome
-from torch_linguist.sweep.sweep_figures import draw_curves, draw_effect, draw_heatmap, draw_importance, draw_parallel
+from torch_linguist.sweep.sweep_figures import (
+    draw_curves,
+    draw_effect,
+    draw_importance,
+    draw_key_heatmap,
+    draw_parallel,
+)
 from torch_linguist.sweep.sweep_statistics import importance
 
 SHOWN_ROWS = 40
@@ -117,7 +123,7 @@ def _keys(finished: pd.DataFrame, keys: Sequence[str]) -> Section:
                 "heatmap",
                 f"{keys[0]} and {keys[1]}",
                 "Validation loss in nats per token, averaged where a cell has several runs. The best cell is framed.",
-                lambda path: draw_heatmap(values, losses, path),
+                lambda path: draw_key_heatmap(values, losses, path),
             )
         )
     elif len(keys) >= 2:

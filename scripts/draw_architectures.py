@@ -1,6 +1,6 @@
 """Draw the architectures of the model families for the guide: docs/guide/figures/*.svg.
 
-The pictures stand on a light ground of their own, so that they can be read on a light and on a dark page, and are narrow
+The pictures have a light ground of their own, to be readable on light and dark pages, and are narrow
 enough for a phone.
 """
 

@@ -17,6 +17,7 @@ examples:
   tl-export lstm --jit --onnx                several formats of outputs/lstm
   tl-export lstm --jit --output my-model.jit
   tl-export lstm --quantize int8             eight-bit weights: size, speed and perplexity before and after
+  tl-export gpt --hf my-model                a folder for transformers
   tl-export lstm ngram --jit                 the mixture of both, weights fitted on valid
   tl-export lstm ngram --html                a page in which both work side by side, without a network
 
@@ -36,8 +37,11 @@ def _parser() -> ArgumentParser:
     add_trust(parser)
     formats = export_formats()
     for one in formats:
-        if one.is_exact:
-            parser.add_argument(f"--{one.name}", action="store_true", help=f"{one.help} (RUN/{one.file_name})")
+        text = f"{one.help} (RUN/{one.file_name})"
+        if one.takes_path:
+            parser.add_argument(f"--{one.name}", nargs="?", const=True, default=False, metavar="PATH", help=text)
+        elif one.is_exact:
+            parser.add_argument(f"--{one.name}", action="store_true", help=text)
     inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
     parser.add_argument(
         "--html", action="store_true", help="a page in which the models of the runs work side by side (RUN/model.html)"
@@ -74,7 +78,8 @@ def _export(argv: list[str]) -> int:
     if arguments.output is not None and requested > 1:
         parser.error(f"--output={arguments.output}: names one file, but {requested} formats are requested")
     if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
-        parser.error("a mixture of runs is written by --jit alone")
+        takers = " and ".join(f"--{one.name}" for one in known if one.takes_mixtures)
+        parser.error(f"a mixture of runs is written by {takers} alone")
     if arguments.weights is not None and len(arguments.weights) != max(len(arguments.runs), 1):
         parser.error(f"--weights: {len(arguments.weights)} weights for {max(len(arguments.runs), 1)} runs")
     folders = find_runs(arguments)
@@ -102,6 +107,9 @@ def _export(argv: list[str]) -> int:
         formats,
         open_split=open_split,
         path=arguments.output,
+        paths={
+            one.name: Path(given) for one in formats if isinstance(given := getattr(arguments, one.name, None), str)
+        },
         weights=arguments.weights,
         check_tokens=arguments.check_tokens,
         command=shlex.join(["tl-export", *argv]),

@@ -51,6 +51,7 @@ class ExportFormat(ABC):
         description: how to load the file, for the model card.
         is_exact: whether the file computes what the model computes; otherwise the option is `--quantize NAME`.
         takes_mixtures: whether a mixture of models can be written.
+        takes_path: whether the option takes the path of the file or folder.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class ExportFormat(ABC):
     description: ClassVar[str]
     is_exact: ClassVar[bool] = True
     takes_mixtures: ClassVar[bool] = False
+    takes_path: ClassVar[bool] = False
 
     @abstractmethod
     def write(
@@ -78,6 +80,10 @@ class ExportFormat(ABC):
         Raises:
             LinguistError: the model has no such form, the file's outputs differ, or the file cannot be written.
         """
+
+    def take_card(self, path: Path, card: str) -> bool:
+        """Put the model card into what was written at a path; False leaves it to a file beside it."""
+        return False
 
 
 class CheckedFile(ExportFormat):
@@ -116,18 +122,27 @@ class CheckedFile(ExportFormat):
                 with whole_file(path) as temporary:
                     temporary.write_bytes(content)
                     loaded = self.load(temporary, network)
-                    difference = compare(network, loaded)
-                    if not difference <= self.tolerance:
-                        raise LinguistError(
-                            f"{path}: its log-probabilities differ from the model's by {difference:.2g} nats, more "
-                            f"than {self.tolerance}; the file was deleted, export in another format"
-                        )
+                    difference = check_difference(path, compare(network, loaded), self.tolerance)
             except OSError as error:
                 raise LinguistError(
                     f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
                 ) from error
         adapter = ExportAdapter(loaded, model.vocab_size, model.context_length).eval()
         return ExportReport(path, difference, len(content) / 2**20, adapter)
+
+
+def check_difference(path: Path, difference: float, tolerance: float = TOLERANCE) -> float:
+    """Return the difference of a log-probability between a file and its model.
+
+    Raises:
+        LinguistError: it exceeds the tolerance, or is no number.
+    """
+    if not difference <= tolerance:
+        raise LinguistError(
+            f"{path}: its log-probabilities differ from the model's by {difference:.2g} nats, more than {tolerance}; "
+            "the file was deleted, export in another format"
+        )
+    return difference
 
 
 def export_formats() -> list[ExportFormat]:

@@ -1,5 +1,6 @@
 """Exports a model and measures the result: equality on a text, size and speed."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def export_file(
         if not export_format.is_exact:
             facts.append(f"perplexity {eager:.2f} before, {other:.2f} after ({counted})")
         elif abs(other / eager - 1) > EQUAL_DIGITS:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise LinguistError(
                 f"{path}: its perplexity is {other:.6g}, the model's {eager:.6g}, {counted}; the file was deleted, "
                 "export in another format"

@@ -58,8 +58,9 @@ def _code(text: Any) -> str:
 def _what(summary: Mapping[str, Any]) -> str:
     parameters = summary.get("parameters")
     size = f" with {parameters:,} parameters" if isinstance(parameters, int) else ""
+    origin = f"from the weights of {_code(summary['init_from'])}" if summary.get("init_from") else "from scratch"
     return (
-        f"A language model ({_escaped(summary.get('model') or 'of unknown kind')}){size}, trained from scratch with "
+        f"A language model ({_escaped(summary.get('model') or 'of unknown kind')}){size}, trained {origin} with "
         "torch-linguist. It predicts the probability of the next token of a text."
     )
 

@@ -1,6 +1,6 @@
 """Export of the best model of a run, or of a mixture of runs, with its model card."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def export_runs(
     *,
     open_split: OpenSplit,
     path: Path | None = None,
+    paths: Mapping[str, Path] | None = None,
     weights: Sequence[float] | None = None,
     check_tokens: int = 5000,
     command: str = "export_runs",
@@ -41,6 +42,7 @@ def export_runs(
         open_split: returns a split of the first run's corpus; called for valid to fit a mixture, and for test to
             compare perplexities.
         path: path of the file; None for the default name in the folder of the first run.
+        paths: paths of single formats, by their names.
         weights: weights of a mixture; None fits them on valid by EM.
         check_tokens: number of tokens of test to compare perplexities on; 0 skips the comparison.
         command: command line that the model card shows.
@@ -62,15 +64,19 @@ def export_runs(
     folder = path.parent if path is not None else first.folder
     files = []
     for one in formats:
-        target = path or folder / ("mixture.jit" if len(runs) > 1 else one.file_name)
+        default = folder / (f"mixture{Path(one.file_name).suffix}" if len(runs) > 1 else one.file_name)
+        target = (paths or {}).get(one.name) or path or default
         file = export_file(one, model, first.tokenizer, target, settings, stream=stream, max_tokens=check_tokens)
         note(f"{target}: {file.report.mebibytes:.1f} MiB; {file.facts}")
         files.append(file)
     sample = generate(model, first.tokenizer, "", max_tokens=40, top_p=0.9, seed=1)[0]
     names = [run.folder.resolve().name for run in runs]
     title = names[0] if len(runs) == 1 else "Mixture of " + ", ".join(names)
-    write_text(folder / "MODEL_CARD.md", model_card(title, summary, command, files, sample))
-    note(f"{folder / 'MODEL_CARD.md'}: data, scores, command, limits")
+    card = model_card(title, summary, command, files, sample)
+    taken = [file.format.take_card(file.report.path, card) for file in files]
+    if not all(taken):
+        write_text(folder / "MODEL_CARD.md", card)
+        note(f"{folder / 'MODEL_CARD.md'}: data, scores, command, limits")
     return files
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.model.stock_architecture import StockArchitecture
 
 State = list[Tensor]
 """What a model carries from call to call. The batch is on axis 1 of each tensor."""
@@ -289,6 +290,14 @@ class LanguageModel(nn.Module, ABC):
     def export_specification(self) -> ExportSpecification:
         """Return what exporters need to know about the model."""
         return ExportSpecification()
+
+    def stock_architecture(self) -> StockArchitecture:
+        """Return the model as an architecture that other programs implement.
+
+        Raises:
+            LinguistError: the model has no such form; the message says why.
+        """
+        raise LinguistError(f"a {type(self).__name__} has no form as Llama or Mistral; use model=transformer")
 
     def quantized(self) -> nn.Module:
         """Return a copy with 8-bit weights that has `forward` and `initial_state` of the contract.

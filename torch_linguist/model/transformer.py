@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import ExportSpecification, device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
+from torch_linguist.model.stock_architecture import StockArchitecture, to_stock
 from torch_linguist.model.transformer_block import Block, exporting
 
 
@@ -157,6 +158,9 @@ class Transformer(NeuralLanguageModel):
 
     def export_specification(self) -> ExportSpecification:
         return ExportSpecification(traceable=True, cache_axis=3)
+
+    def stock_architecture(self) -> StockArchitecture:
+        return to_stock(self.arguments, self.state_dict(), self.context_length)
 
     def _encode(
         self, embedded: Tensor, state: list[Tensor], count: int, padding: Tensor | None = None

@@ -58,6 +58,8 @@ class Run:
         self.callbacks = CallbackList([self.terminal, *plan.callbacks])
         self.results = RunResults.given(plan)
         self.summary = new_summary(plan.names, plan.seed)
+        if plan.start is not None:
+            self.summary["init_from"] = plan.start.source
         if plan.config_text:
             self.summary["command"] = shlex.join(["tl-train", "--config-dir", str(plan.folder)])
 

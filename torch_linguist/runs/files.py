@@ -52,6 +52,29 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` at the end of the block, or is deleted if the block raises.
+
+    Raises:
+        WriteError: the folder cannot be written; the error names it.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned_folders(path.parent, f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{temporary_suffix()}")
+        earlier = path.with_name(f".{path.name}.{temporary_suffix()}")
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.exists():
+                path.rename(earlier)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(earlier, ignore_errors=True)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn every OSError of the block into one that names the file.
 

@@ -154,7 +154,8 @@ def _word_decoder() -> Any:
     import tokenizers
     from tokenizers import models
 
-    steps = [decoders.WordPiece(prefix=NEWLINE * 2, cleanup=True), decoders.Fuse()]
+    # The first word has a blank too: pipelines decode a continuation by itself and append it to the prompt.
+    steps: list[Any] = [decoders.Replace(Regex("^"), " "), decoders.Fuse()]
     steps += [decoders.Replace(Regex(pattern), replacement) for pattern, replacement in _SPACING]
     backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
     backend.decoder = decoders.Sequence(steps)

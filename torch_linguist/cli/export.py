@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import number, path, whole_number
@@ -39,7 +40,9 @@ def _parser() -> ArgumentParser:
     for one in formats:
         text = f"{one.help} (RUN/{one.file_name})"
         if one.takes_path:
-            parser.add_argument(f"--{one.name}", nargs="?", const=True, default=False, metavar="PATH", help=text)
+            parser.add_argument(
+                f"--{one.name}", nargs="?", const=True, default=False, type=path, metavar="PATH", help=text
+            )
         elif one.is_exact:
             parser.add_argument(f"--{one.name}", action="store_true", help=text)
     inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
@@ -102,14 +105,13 @@ def _export(argv: list[str]) -> int:
         corpus = find_corpus(None, folders[0], trusted=arguments.trust_data)
         return runs[0].own_corpus(corpus).streams[split]
 
+    names = [one.name for one in formats]
     export_runs(
         runs,
         formats,
         open_split=open_split,
         path=arguments.output,
-        paths={
-            one.name: Path(given) for one in formats if isinstance(given := getattr(arguments, one.name, None), str)
-        },
+        paths={name: given for name, given in vars(arguments).items() if isinstance(given, Path) and name in names},
         weights=arguments.weights,
         check_tokens=arguments.check_tokens,
         command=shlex.join(["tl-export", *argv]),

@@ -259,6 +259,10 @@ class LanguageModel(nn.Module, ABC):
         }
         return [parameter for parameter in self.parameters() if parameter.dim() < 2 or id(parameter) in embeddings]
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        """Return the weight matrices between embedding and output, each with the number of matrices stacked in it."""
+        return []
+
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         """Choose which weights have sparse gradients.
 

@@ -106,6 +106,10 @@ class NeuralLanguageModel(LanguageModel):
         counts = token_counts.double() + UNSEEN_COUNT
         return self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        outside = {id(weight) for part in (self.embedding, self.output) for weight in part.parameters()}
+        return [(weight, 1) for weight in self.parameters() if weight.dim() == 2 and id(weight) not in outside]
+
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         super().use_sparse_gradients(enabled)
         self.output.use_sparse_gradients(enabled)

@@ -99,6 +99,10 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
         return ExportSpecification(traceable=True, recurrent_kernel=kernel)
 
+    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
+        gates = {id(weight): len(weight) // self.hidden_size for layer in self.layers for weight in layer.parameters()}
+        return [(matrix, gates.get(id(matrix), count)) for matrix, count in super().hidden_matrices()]
+
     def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
         """Return the weights in the order of torch's kernels, with dropout applied to the recurrent one."""
         recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)

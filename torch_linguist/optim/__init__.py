@@ -1,6 +1,7 @@
 """Optimizers, learning-rate schedules and weight averages."""
 
 from torch_linguist.optim.lazy_adamw import LazyAdamW
+from torch_linguist.optim.muon import Muon
 from torch_linguist.optim.optimizers import build_optimizer
 from torch_linguist.optim.schedules import Constant, Cosine, Linear, OneCycle, Plateau, Schedule
 from torch_linguist.optim.sgd import SGD
@@ -12,6 +13,7 @@ __all__ = [
     "Cosine",
     "LazyAdamW",
     "Linear",
+    "Muon",
     "OneCycle",
     "Plateau",
     "Schedule",

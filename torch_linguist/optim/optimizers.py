@@ -44,7 +44,10 @@ def build_optimizer(
         and not bound.get("foreach")
     ):
         extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
-    return factory(parameter_groups(model, weight_decay, decay_all), lr=lr, weight_decay=weight_decay, **extra)
+    groups = parameter_groups(model, weight_decay, decay_all)
+    if getattr(_class_of(factory), "splits_hidden_matrices", False):
+        groups = with_hidden_matrices(model, groups)
+    return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
 
 
 def takes_sparse_gradients(
@@ -108,13 +111,33 @@ def parameter_groups(model: LanguageModel, weight_decay: float, decay_all: bool 
     return [group for group in groups if group["params"]]
 
 
+def with_hidden_matrices(model: LanguageModel, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parameter groups with the hidden matrices in groups of their own.
+
+    Args:
+        model: model of the parameters.
+        groups: result of `parameter_groups`.
+
+    Returns:
+        The groups without the hidden matrices, then theirs; `stacked` is the number of matrices in each weight.
+    """
+    stacked = {id(matrix): count for matrix, count in model.hidden_matrices()}
+    found: list[dict[str, Any]] = []
+    for count in (0, *sorted(set(stacked.values()))):
+        for group in groups:
+            params = [parameter for parameter in group["params"] if stacked.get(id(parameter), 0) == count]
+            if params:
+                found.append(group | {"params": params} | ({"stacked": count} if count else {}))
+    return found
+
+
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group, times its own `lr_ratio` if it has one."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)
         else:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ DIFFERENT: dict[str, tuple[str, ...]] = {
     # A Transformer sees what it was trained with.
     "model/transformer.yaml": ("context_length",),
     # Stages choose the rates; torch's second beta suits longer trainings.
-    **dict.fromkeys(("optim/adamw.yaml", "optim/lazy_adamw.yaml", "optim/sgd.yaml"), RATES),
+    **dict.fromkeys(("optim/adamw.yaml", "optim/lazy_adamw.yaml", "optim/muon.yaml", "optim/sgd.yaml"), RATES),
     "trainer/default.yaml": ("max_minutes",),
 }
 """Keys whose value in a file differs from the default of the class."""

@@ -6,6 +6,7 @@ checksum, and the two cannot be separated.
 """
 
 import hashlib
+import inspect
 import itertools
 import os
 from collections.abc import Sequence
@@ -193,6 +194,9 @@ def differing_arguments(model: LanguageModel, content: dict[str, Any]) -> list[s
     except (KeyError, TypeError, ValueError):
         return []
     own = _plain(model.arguments)
+    # An argument that did not exist yet had the effect of its default.
+    defaults = inspect.signature(type(model).__init__).parameters
+    saved = {key: defaults[key].default for key in own if key not in saved and key in defaults} | saved
     keys = [*own, *(key for key in saved if key not in own)]
     return [
         f"{key}={own.get(key)} (the checkpoint has {saved.get(key)})" for key in keys if own.get(key) != saved.get(key)

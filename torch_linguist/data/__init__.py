@@ -1,6 +1,6 @@
 """Text to documents, token ids and batches."""
 
-from torch_linguist.data.batches import Batch, Batches, ContiguousBatches, WindowBatches
+from torch_linguist.data.batches import Batch, Batches, ContiguousBatches, VariableBatches, WindowBatches
 from torch_linguist.data.cache import default_cache_dir, prepare
 from torch_linguist.data.corpora.corpus import Corpus, Document, MetadataValue
 from torch_linguist.data.corpora.hub_corpus import HubCorpus
@@ -38,6 +38,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerTrainer",
     "UnigramTokenizerTrainer",
+    "VariableBatches",
     "WikiTextCorpus",
     "WindowBatches",
     "WordTokenizerTrainer",

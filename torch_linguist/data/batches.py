@@ -179,6 +179,31 @@ class ContiguousBatches(Batches):
         return self._take(self._starts + begin, length, reset=index == 0)
 
 
+class VariableBatches(ContiguousBatches):
+    """Contiguous batches of lengths around T, which moves the borders of back-propagation (Merity et al. 2018).
+
+    A length is drawn from a normal distribution around T, or around T / 2 with a probability of 0.05, with a standard
+    deviation of 5 tokens and a minimum of 5. The lengths of a pass depend on the seed and the pass alone.
+    """
+
+    def _begin_pass(self) -> None:
+        super()._begin_pass()
+        generator = np.random.default_rng([self._seed, self._pass, 1])
+        edges = [0]
+        while edges[-1] < self._stream_length:
+            center = self.sequence_length / (2 if generator.random() < 0.05 else 1)
+            edges.append(edges[-1] + max(5, round(generator.normal(center, 5))))
+        self._edges = [*edges[:-1], self._stream_length]
+        self.batches_per_epoch = len(self._edges) - 1
+
+    def _read_batch(self, index: int) -> Batch:
+        begin, end = self._edges[index : index + 2]
+        return self._take(self._starts + begin, end - begin, reset=index == 0)
+
+    def _layout(self) -> dict[str, int]:
+        return super()._layout() | {"variable_length": 1}
+
+
 class WindowBatches(Batches):
     """Independent windows in a new order each pass; every batch starts from a fresh state.
 

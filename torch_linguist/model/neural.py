@@ -13,6 +13,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model.adaptive_softmax import AdaptiveOutput
 from torch_linguist.model.base import ExportSpecification, LanguageModel
 from torch_linguist.model.dropout import LockedDropout
+from torch_linguist.model.mixture_of_softmaxes import MixtureOutput
 from torch_linguist.model.output import FullOutput, OutputLayer
 from torch_linguist.model.quantization import QuantizedModel
 from torch_linguist.model.sampled_softmax import SampledOutput
@@ -43,6 +44,7 @@ class NeuralLanguageModel(LanguageModel):
             softmax samples; None chooses by V.
         locked_dropout: whether a sequence keeps one dropout mask over time.
         output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`.
+        num_softmaxes: number of softmaxes that are mixed; see `MixtureOutput`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class NeuralLanguageModel(LanguageModel):
         cutoffs: Sequence[int] | None,
         locked_dropout: bool = False,
         output_bias: bool = True,
+        num_softmaxes: int = 1,
     ) -> None:
         super().__init__()
         if vocab_size < 1:
@@ -74,6 +77,10 @@ class NeuralLanguageModel(LanguageModel):
         self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else nn.Dropout(dropout)
         shared = self.embedding.get_parameter("weight") if tied else None
         self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared, output_bias)
+        if num_softmaxes < 1:
+            raise LinguistError(f"model.num_softmaxes={num_softmaxes}: must be at least 1")
+        if num_softmaxes > 1:
+            self.output = MixtureOutput(self.output, encoded_size, num_softmaxes)
 
     has_hidden = True
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import ExportSpecification
-from torch_linguist.model.dropout import LockedDropout
+from torch_linguist.model.dropout import LockedDropout, WordDropout
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
 
 
@@ -37,6 +37,12 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all time steps
             (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
         output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`.
+        embedding_dropout: share of the vocabulary that a training pass drops from the input; see `WordDropout`.
+        activation_penalty: factor of the mean square of the output layer's input, after dropout, in the training loss
+            ("activation regularization", Merity et al. 2018).
+        temporal_penalty: factor of the mean square of the change of that input, before dropout, from one token to the
+            next in the training loss ("temporal activation regularization").
+        num_softmaxes: number of softmaxes that are mixed; see `MixtureOutput`.
 
     Raises:
         LinguistError: a value is out of range, or tied weights do not fit.
@@ -55,6 +61,10 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
         output_bias: bool = True,
+        embedding_dropout: float = 0.0,
+        activation_penalty: float = 0.0,
+        temporal_penalty: float = 0.0,
+        num_softmaxes: int = 1,
     ) -> None:
         check_sizes(
             embedding_dim=embedding_dim,
@@ -63,8 +73,13 @@ class RecurrentLanguageModel(NeuralLanguageModel):
             projection_size=1 if projection_size is None else projection_size,
         )
         layers = [self.new_layer(size, hidden_size) for size in [embedding_dim] + [hidden_size] * (num_layers - 1)]
-        if not 0 <= weight_dropout < 1:
-            raise LinguistError(f"model.weight_dropout={weight_dropout}: must be at least 0 and less than 1")
+        for name, rate in {"weight_dropout": weight_dropout, "embedding_dropout": embedding_dropout}.items():
+            if not 0 <= rate < 1:
+                raise LinguistError(f"model.{name}={rate}: must be at least 0 and less than 1")
+        penalties = {"activation_penalty": activation_penalty, "temporal_penalty": temporal_penalty}
+        for name, factor in penalties.items():
+            if not factor >= 0:
+                raise LinguistError(f"model.{name}={factor}: must be at least 0")
         if projection_size is None and tied and hidden_size != embedding_dim:
             projection_size = embedding_dim
         encoded_size = projection_size or hidden_size
@@ -78,7 +93,11 @@ class RecurrentLanguageModel(NeuralLanguageModel):
             cutoffs,
             locked_dropout=True,
             output_bias=output_bias,
+            num_softmaxes=num_softmaxes,
         )
+        self.word_dropout = WordDropout(embedding_dropout, vocab_size)
+        self.activation_penalty: float = activation_penalty
+        self.temporal_penalty: float = temporal_penalty
         self.num_layers: int = num_layers
         self.hidden_size: int = hidden_size
         self.layers = nn.ModuleList(layers)
@@ -93,6 +112,26 @@ class RecurrentLanguageModel(NeuralLanguageModel):
     @abstractmethod
     def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
         """Return one layer, time-major."""
+
+    has_hidden = True
+
+    def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        encoded, new_state = self.encode(self._embedded(tokens), state)
+        return self.dropout(encoded), new_state
+
+    def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        if not self.training or (self.activation_penalty == 0.0 and self.temporal_penalty == 0.0):
+            return super().nll(tokens, targets, state)
+        encoded, new_state = self.encode(self._embedded(tokens), state)
+        dropped = self.dropout(encoded)
+        nll = self.hidden_nll(dropped, targets) + self.activation_penalty * dropped.float().square().mean()
+        if tokens.shape[1] > 1:
+            nll = nll + self.temporal_penalty * encoded.float().diff(dim=1).square().mean()
+        return nll, new_state
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        embedded: Tensor = self.dropout(self.word_dropout(self.embedding(tokens), tokens))
+        return embedded
 
     def export_specification(self) -> ExportSpecification:
         # The mode of an nn.RNN holds its nonlinearity too.
@@ -221,6 +260,10 @@ class RNN(_SingleStateModel):
         weight_dropout: float = 0.0,
         nonlinearity: str = "tanh",
         output_bias: bool = True,
+        embedding_dropout: float = 0.0,
+        activation_penalty: float = 0.0,
+        temporal_penalty: float = 0.0,
+        num_softmaxes: int = 1,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise LinguistError(f"model.nonlinearity={nonlinearity}: must be tanh or relu")
@@ -237,6 +280,10 @@ class RNN(_SingleStateModel):
             projection_size,
             weight_dropout,
             output_bias,
+            embedding_dropout,
+            activation_penalty,
+            temporal_penalty,
+            num_softmaxes,
         )
 
     def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:

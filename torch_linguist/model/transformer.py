@@ -43,6 +43,7 @@ class Transformer(NeuralLanguageModel):
         norm_epsilon: constant added to the mean square in every norm.
         output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`. With SwiGLU and
             without the bias the architecture is that of Mistral, and within one window that of Llama.
+        num_softmaxes: number of softmaxes that are mixed; see `MixtureOutput`.
 
     Raises:
         LinguistError: a value is out of range, the heads do not divide D, or the activation is unknown.
@@ -65,6 +66,7 @@ class Transformer(NeuralLanguageModel):
         rotary_base: float = 10000.0,
         norm_epsilon: float = 1e-6,
         output_bias: bool = True,
+        num_softmaxes: int = 1,
     ) -> None:
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
         check_sizes(
@@ -87,7 +89,15 @@ class Transformer(NeuralLanguageModel):
             if not 0 < number < math.inf:
                 raise LinguistError(f"model.{name}={number}: must be a number greater than 0")
         super().__init__(
-            vocab_size, embedding_dim, embedding_dim, dropout, tied, output, cutoffs, output_bias=output_bias
+            vocab_size,
+            embedding_dim,
+            embedding_dim,
+            dropout,
+            tied,
+            output,
+            cutoffs,
+            output_bias=output_bias,
+            num_softmaxes=num_softmaxes,
         )
         self.context_length: int = context_length
         self.num_layers: int = num_layers

@@ -3,7 +3,7 @@
 from torch_linguist.optim.lazy_adamw import LazyAdamW
 from torch_linguist.optim.muon import Muon
 from torch_linguist.optim.optimizers import build_optimizer
-from torch_linguist.optim.schedules import Constant, Cosine, Linear, OneCycle, Plateau, Schedule
+from torch_linguist.optim.schedules import Constant, Cosine, Linear, OneCycle, Plateau, Schedule, WarmupStableDecay
 from torch_linguist.optim.sgd import SGD
 from torch_linguist.optim.weight_average import WeightAverage
 
@@ -17,6 +17,7 @@ __all__ = [
     "OneCycle",
     "Plateau",
     "Schedule",
+    "WarmupStableDecay",
     "WeightAverage",
     "build_optimizer",
 ]

@@ -77,6 +77,28 @@ class Linear(_Decay):
         return 1 - progress
 
 
+class WarmupStableDecay(Schedule):
+    """Warm-up, then a constant learning rate, then a linear decay to `final` (Hu et al. 2024, "MiniCPM").
+
+    Args:
+        warmup: fraction of the training over which the factor rises from 0 to 1.
+        decay: fraction of the training, at its end, over which the factor falls.
+        final: factor at the end.
+    """
+
+    def __init__(self, warmup: float = 0.02, decay: float = 0.4, final: float = 0.0) -> None:
+        _fraction(warmup=warmup, decay=decay, final=final)
+        if warmup + decay > 1:
+            raise ConfigError(f"schedule.decay={decay}: must be at most 1 - schedule.warmup={1 - warmup:g}")
+        self.warmup, self.decay, self.final = warmup, decay, final
+
+    def factor(self, progress: float) -> float:
+        if self.decay == 0:
+            return _warm(progress, self.warmup)
+        left = min(1.0, max(0.0, 1 - progress) / self.decay)
+        return min(_warm(progress, self.warmup), self.final + (1 - self.final) * left)
+
+
 class Cosine(_Decay):
     """Warm-up, then a cosine decay to `final` (Loshchilov & Hutter 2017, without restarts).
 

@@ -7,9 +7,18 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.optim import Optimizer
 
-from torch_linguist.data import Batches, ContiguousBatches, NoisyBatches, TokenizedCorpus, TokenStream, WindowBatches
+from torch_linguist.data import (
+    Batches,
+    ContiguousBatches,
+    NoisyBatches,
+    TokenizedCorpus,
+    TokenStream,
+    VariableBatches,
+    WindowBatches,
+)
 from torch_linguist.distributed.data_parallel import check_batch_size
 from torch_linguist.distributed.processes import world_size
+from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
@@ -81,6 +90,7 @@ class TrainingContext:
             skip_non_finite=settings.on_nan == "skip",
             nll=nll,
             stop_request=self.stop_request,
+            nominal_length=settings.sequence_length if settings.variable_length else None,
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:
@@ -99,7 +109,9 @@ class TrainingContext:
 def make_batches(stream: TokenStream, settings: TrainerSettings, bounded_context: bool, seed: int) -> Batches:
     """Return the batches of a stream: of the kind that is set, or by default windows for a bounded context."""
     windows = settings.batches == "windows" or (settings.batches == "auto" and bounded_context)
-    kind = WindowBatches if windows else ContiguousBatches
+    if windows and settings.variable_length:
+        raise ConfigError("trainer.variable_length=true: needs contiguous batches; set trainer.batches=contiguous")
+    kind = WindowBatches if windows else VariableBatches if settings.variable_length else ContiguousBatches
     return kind(stream, settings.batch_size, settings.sequence_length, seed)
 
 

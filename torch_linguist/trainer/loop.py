@@ -56,6 +56,8 @@ class Loop:
             carried state starts afresh, and data and step count go on. Each update then waits for its loss.
         nll: loss to use in place of `model.nll`, for example its compiled form.
         stop_request: request to stop, agreed on by all processes in each update.
+        nominal_length: tokens of a row that the learning rate is meant for; it is scaled in proportion to the length of
+            the batches. None leaves it as it is.
 
     Attributes:
         state: progress of the training.
@@ -74,6 +76,7 @@ class Loop:
         skip_non_finite: bool = False,
         nll: Nll | None = None,
         stop_request: StopRequest | None = None,
+        nominal_length: int | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -86,6 +89,7 @@ class Loop:
         self.device = device_of(model)
         self.state = TrainingState()
         self._nll = nll
+        self._nominal_length = nominal_length
 
     def update(self) -> Tensor:
         """Make one optimizer update on the next `accumulate` batches.
@@ -96,6 +100,10 @@ class Loop:
         state = self.state
         self.model.train()
         batches = [self.batches.next() for _ in range(self.accumulate)]
+        if self._nominal_length is not None:
+            mean_length = sum(batch.tokens.shape[1] for batch in batches) / len(batches)
+            for group in self.optimizer.param_groups:
+                group["lr"] *= mean_length / self._nominal_length
         tokens = sum(batch.targets.numel() for batch in batches)
         loss = torch.zeros((), device=self.device)
         for batch in batches:

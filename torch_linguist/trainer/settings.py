@@ -22,6 +22,8 @@ class TrainerSettings:
         sequence_length: tokens T of each row, and the reach of back-propagation through time.
         batches: `contiguous` (state carried from batch to batch), `windows` (independent, shuffled), or `auto`:
             contiguous for recurrent models, windows for models with a bounded context.
+        variable_length: whether the lengths of contiguous batches vary around `sequence_length`, and the learning rate
+            in proportion to them; see `VariableBatches`.
         gradient_clip: largest gradient norm; None disables clipping.
         accumulate: batches per update.
         precision: `fp32`, `bf16` (matrix products in bfloat16), or `auto`: bf16 on devices where it is faster.
@@ -58,6 +60,7 @@ class TrainerSettings:
     batch_size: int = 20
     sequence_length: int = 70
     batches: str = "auto"
+    variable_length: bool = False
     gradient_clip: float | None = 1.0
     accumulate: int = 1
     precision: str = "auto"

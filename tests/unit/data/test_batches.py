@@ -3,10 +3,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_linguist.data import Batches, ContiguousBatches, TokenStream, WindowBatches
+from torch_linguist.data import Batches, ContiguousBatches, TokenStream, VariableBatches, WindowBatches
 from torch_linguist.errors import DataError
 
 EOS = 60_000  # Above every position below, so that it is told apart from them.
@@ -170,3 +171,26 @@ def test_too_few_sequences_lower_the_batch_size_with_one_warning(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == [
         "trainer.batch_size=32 lowered to 7: the split train has only 71 tokens, 7 sequences of 10"
     ]
+
+
+def test_variable_batches_read_every_token_once_and_continue_exactly() -> None:
+    length, rows = 40_000, 4
+    stream = counting_stream(length)
+    batches = VariableBatches(stream, rows, 30, seed=3)
+    lengths, seen = [], []
+    for number in range(batches.batches_per_epoch):
+        batch = batches.next()
+        assert batch.reset == (number == 0)
+        lengths.append(batch.tokens.shape[1])
+        seen.append(batch.targets)
+        if number == 100:
+            saved = batches.state_dict()
+    assert torch.equal(torch.cat(seen, 1).flatten().sort()[0], torch.arange(length))
+    assert len(set(lengths)) > 10
+    assert min(lengths[:-1]) >= 5
+    assert 28 < np.mean(lengths) < 31
+    again = VariableBatches(stream, rows, 30, seed=3)
+    again.load_state_dict(saved)
+    assert torch.equal(again.next().targets, seen[101])
+    with pytest.raises(DataError, match="variable_length"):
+        again.load_state_dict(ContiguousBatches(stream, rows, 30, seed=3).state_dict())

@@ -69,7 +69,7 @@ def test_the_step_of_a_gate_follows_the_formula(build_model: ModelBuilder) -> No
 
 def orthogonalized(matrix: Tensor) -> Tensor:
     """Five Newton-Schulz iterations in float64."""
-    found = matrix / matrix.norm()
+    found: Tensor = matrix / matrix.norm()
     for _ in range(5):
         square = found @ found.T
         found = 3.4445 * found + (-4.775 * square + 2.0315 * square @ square) @ found

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch_linguist.errors import ConfigError
-from torch_linguist.optim import Constant, Cosine, Linear, OneCycle, Plateau, Schedule
+from torch_linguist.optim import Constant, Cosine, Linear, OneCycle, Plateau, Schedule, WarmupStableDecay
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from torch_linguist.optim import Constant, Cosine, Linear, OneCycle, Plateau, Sc
         (Cosine(warmup=0.5, final=0.2), {0.25: 0.5, 0.5: 1, 0.75: 0.6, 1: 0.2}),
         (OneCycle(warmup=0.4, start=0.04, final=0.0), {0: 0.04, 0.2: 0.52, 0.4: 1, 0.7: 0.5, 1: 0}),
         (OneCycle(warmup=0.0, final=0.5), {0: 1, 0.5: 0.75, 1: 0.5}),
+        (WarmupStableDecay(0.2, 0.4, 0.1), {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 1, 0.8: 0.55, 1: 0.1}),
+        (WarmupStableDecay(0.0, 0.0), {0: 1, 1: 1}),
         (Plateau(warmup=0.5), {0: 0, 0.25: 0.5, 0.5: 1, 1: 1}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Schedule) else "",

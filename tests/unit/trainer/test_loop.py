@@ -1,6 +1,7 @@
 """One update at a time: accumulation, clipping, the carried state."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch_linguist.data import Batch
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
-from torch_linguist.trainer import Loop, TrainingContext
+from torch_linguist.trainer import Callback, Fit, Loop, TrainingContext
 
 ModelBuilder = Callable[..., LanguageModel]
 V = 30
@@ -166,3 +167,26 @@ def test_smoothing_needs_the_full_softmax(
     model = build_model("gru", context.corpus.tokenizer.vocab_size, output=output, cutoffs=[2])
     with pytest.raises(ConfigError, match=rf"trainer\.{field}=0\.1.*model\.output=full"):
         context.prepare_training(model, 0.1, 0.0)
+
+
+def test_the_learning_rate_follows_the_length_of_a_batch_and_resumes(
+    fit_of: Callable[..., Fit], tmp_path: Path
+) -> None:
+    options = {"variable_length": True, "sequence_length": 12, "eval_every": 6}
+    rates: dict[int, tuple[float, int]] = {}
+
+    class Watch(Callback):
+        def after_update(self, training: Fit) -> None:
+            update = training.state.update
+            assert update is not None
+            rates[update.step] = (update.lr, update.batches[0].tokens.shape[1])
+
+    whole = fit_of(tmp_path / "whole", callbacks=[Watch()], **options)
+    whole.run()
+    assert len({length for _, length in rates.values()}) > 3
+    assert all(lr == pytest.approx(0.02 * length / 12) for lr, length in rates.values())
+    part = fit_of(tmp_path / "part", **(options | {"max_steps": 6}))
+    part.run()
+    rest = fit_of(tmp_path / "part", resume=tmp_path / "part" / "checkpoints" / "last.pt", **options)
+    rest.run()
+    assert all(map(torch.equal, whole.model.parameters(), rest.model.parameters()))

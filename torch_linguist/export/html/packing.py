@@ -108,6 +108,8 @@ def pack(model: LanguageModel, blob: Blob, earlier: Sequence[LanguageModel] = ()
     if model.is_counted:
         return _pack_ngrams(model, blob)
     weights = model.state_dict()
+    if "output.prior.weight" in weights:
+        raise LinguistError("model.num_softmaxes: a page has no code for a mixture of softmaxes; use --jit or --onnx")
     if "blocks.0.query_key_value.weight" in weights:
         description, names = _transformer(model, weights)
     elif model.export_specification().recurrent_kernel is not None:

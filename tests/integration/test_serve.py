@@ -324,3 +324,57 @@ def test_a_wrong_option_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_lm_eval_gets_the_scores_of_the_model_in_process(
+    server: Server, runs: dict[str, LoadedRun], tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    transformers = pytest.importorskip("transformers")
+    run = runs["trained"]
+    choices = ["meet again .", "tells that 3", "and"]
+    rows = [{"context": f"line {n} tells that {n % 7} and", "label": n % 3, "choices": choices} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    (tmp_path / "task.yaml").write_text(
+        f"""
+task: served
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "rows.jsonl"}}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{{{context}}}}"
+doc_to_choice: choices
+doc_to_target: label
+metric_list: [{{metric: acc}}]
+""",
+        encoding="utf-8",
+    )
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(run.folder / "tokenizer.json"), eos_token="<eos>", unk_token="<unk>"
+    )
+    fast.save_pretrained(tmp_path / "tokenizer")
+    arguments = f"model=trained,base_url={server.url}v1/completions,tokenizer={tmp_path / 'tokenizer'}"
+    line = [sys.executable, "-m", "lm_eval", "--model", "local-completions", "--tasks", "served"]
+    line += [
+        "--include_path",
+        str(tmp_path),
+        "--model_args",
+        arguments,
+        "--log_samples",
+        "--output_path",
+        str(tmp_path),
+    ]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    done = subprocess.run(line, env=environment() | offline, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (samples,) = tmp_path.rglob("samples_served_*.jsonl")
+    found = [json.loads(sample) for sample in samples.read_text(encoding="utf-8").splitlines()]
+    assert len(found) == len(rows)
+    for sample in found:
+        for choice, ((log_prob, greedy),) in zip(choices, sample["resps"], strict=True):
+            context = run.tokenizer.encode(sample["doc"]["context"])
+            (expected,) = read_line_tokens(
+                run.model, run.tokenizer, [f"{sample['doc']['context']} {choice}"], closed=False
+            )
+            assert float(log_prob) == pytest.approx(-float(expected.nll[len(context) :].sum()), rel=1e-4)
+            assert str(greedy) in ("True", "False")

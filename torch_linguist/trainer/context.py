@@ -37,8 +37,8 @@ class TrainingContext:
         make_optimizer: called with parameter groups, `lr` and `weight_decay`.
         schedule: learning-rate schedule; each training takes a copy.
         settings: settings of the loop; `device` and `precision` are resolved (not `auto`).
-        score: how validations score a stream.
         seed: random seed of the data order and of dropout.
+        score: how validations score a stream.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
         checkpoint: number and interval of checkpoints of the long training.
         stop_request: request to stop, which the processes agree on in each update; None for none.
@@ -48,8 +48,8 @@ class TrainingContext:
     make_optimizer: Callable[..., Optimizer]
     schedule: Schedule
     settings: TrainerSettings
-    score: ScoreSettings
     seed: int
+    score: ScoreSettings = field(default_factory=ScoreSettings)
     decay_all: bool = False
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     stop_request: StopRequest | None = None

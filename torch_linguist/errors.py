@@ -15,7 +15,15 @@ EXHAUSTED = (
 
 
 class LinguistError(ValueError):
-    """Base class of the errors that the user can fix; the message is one line."""
+    """Base class of the errors that the user can fix; the message is one line.
+
+    Example:
+        >>> try:
+        ...     Sampling(top_p=2.0)
+        ... except LinguistError as error:
+        ...     print(error)
+        top_p=2.0: must be greater than 0 and at most 1 (1 keeps all)
+    """
 
 
 class ConfigError(LinguistError):

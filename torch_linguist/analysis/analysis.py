@@ -34,6 +34,12 @@ class Analysis:
         tables: all tables, by the name of their file in `tables/`.
         findings: main results, one sentence each.
         seconds: duration.
+
+    Example:
+        >>> run = AnalyzedRun("bigram", model, corpus.tokenizer, corpus, split="test")
+        >>> found = analyze([run], name="slices", settings=AnalysisSettings(parts=("slices",)))
+        >>> len(found.findings) > 0
+        True
     """
 
     folder: Path
@@ -65,6 +71,11 @@ def analyze(
     Raises:
         ConfigError: there are not one or two runs.
         LinguistError: the split is empty, or the folder cannot be written. Nothing is left behind.
+
+    Example:
+        >>> run = AnalyzedRun("bigram", model, corpus.tokenizer, corpus, split="test")
+        >>> analyze([run], name="bigram", settings=AnalysisSettings(parts=("slices",))).page.is_file()
+        True
     """
     if len(runs) not in (1, 2):
         raise ConfigError(f"{len(runs)} runs: an analysis takes one, or two side by side")

@@ -192,6 +192,11 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
         path: PNG file to write.
         maps: weights [T, T] by title.
         pieces: texts of the T tokens.
+
+    Example:
+        >>> draw_attention(Path("maps.png"), {"head 1": np.eye(2)}, ["the", "cat"])
+        >>> Path("maps.png").is_file()
+        True
     """
     names = [printable(piece.strip(), 9) for piece in pieces]
     rows = -(-len(maps) // 2)

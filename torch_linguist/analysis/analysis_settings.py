@@ -37,6 +37,10 @@ class AnalysisSettings:
 
     Raises:
         ConfigError: a value is out of range.
+
+    Example:
+        >>> AnalysisSettings(parts=("slices",), probes=50).passages
+        3
     """
 
     parts: tuple[str, ...] = PARTS

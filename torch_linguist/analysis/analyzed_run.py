@@ -40,6 +40,11 @@ class AnalyzedRun:
         split: name of the split.
         stride: new tokens per window, for a model with a bounded context; None for half the context.
         folder: run folder; None where there is none.
+
+    Example:
+        >>> run = AnalyzedRun("bigram", model, corpus.tokenizer, corpus, split="test")
+        >>> run.stream is corpus.test
+        True
     """
 
     label: str
@@ -137,6 +142,10 @@ def short_labels(folders: Sequence[Path], models: Sequence[LanguageModel]) -> li
     Args:
         folders: run folders.
         models: their models.
+
+    Example:
+        >>> short_labels([Path("outputs/a"), Path("outputs/b")], [model, model])
+        ['a', 'b']
     """
     names = [folder.resolve().name for folder in folders]
     if max(map(len, names)) > LONGEST_LABEL:

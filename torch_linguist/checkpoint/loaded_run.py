@@ -23,6 +23,11 @@ class LoadedRun:
         model: best model, in eval mode on the CPU.
         tokenizer: tokenizer of the model.
         summary: content of `summary.json`; empty if the run has not ended.
+
+    Example:
+        >>> loaded = LoadedRun(Path("outputs/bigram"), model, corpus.tokenizer, summary={})
+        >>> generate(loaded.model, loaded.tokenizer, "the cat", max_tokens=1, greedy=True)
+        ['the cat sat']
     """
 
     folder: Path
@@ -59,6 +64,13 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
     Raises:
         LinguistError: the folder is not a run folder, the run has no checkpoint yet, a file is damaged, or a link leads
             out of the folder.
+
+    Example:
+        >>> try:
+        ...     load_run("outputs/nothing")
+        ... except LinguistError as error:
+        ...     print(error)
+        outputs/nothing: no such run folder
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -44,6 +44,11 @@ def save_checkpoint(path: Path, model: LanguageModel, progress: dict[str, Any]) 
         path: path of the file, written as a whole.
         model: any model built from plain arguments.
         progress: state of the training, as plain types and tensors.
+
+    Example:
+        >>> save_checkpoint(Path("best.pt"), model, {"step": 3})
+        >>> load_model(Path("best.pt")).vocab_size == model.vocab_size
+        True
     """
     write_checkpoint(path, checkpoint_content(model, progress))
 
@@ -123,6 +128,11 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
     Raises:
         TrainingError: the file is missing, damaged, or not a checkpoint of this format.
+
+    Example:
+        >>> save_checkpoint(Path("best.pt"), model, {"step": 3})
+        >>> "weights" in read_checkpoint(Path("best.pt"))
+        True
     """
     if not path.is_file():
         raise TrainingError(f"{path}: no such checkpoint; the run has not reached its first validation")
@@ -156,6 +166,11 @@ def load_model(path: Path, trusted: Sequence[str] = TRUSTED) -> LanguageModel:
     Raises:
         TrainingError: the file cannot be read, names a class outside the trusted packages, or holds weights that are
             not finite or belong to another model than it describes.
+
+    Example:
+        >>> save_checkpoint(Path("best.pt"), model, {})
+        >>> score(load_model(Path("best.pt")), corpus.test) == score(model, corpus.test)
+        True
     """
     # A model that takes over its tables instead of copying them shares the memory with other processes.
     content = read_checkpoint(path, mapped=True)

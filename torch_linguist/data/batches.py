@@ -32,6 +32,11 @@ class Batch(NamedTuple):
         tokens: ids, int64 [B, T].
         targets: the id after each token, int64 [B, T].
         reset: the carried state must start anew before this batch.
+
+    Example:
+        >>> batch = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5).next()
+        >>> batch.tokens.shape, bool((batch.tokens[:, 1:] == batch.targets[:, :-1]).all())
+        (torch.Size([2, 5]), True)
     """
 
     tokens: Tensor
@@ -50,6 +55,11 @@ class Batches(ABC):
         sequence_length: tokens of a row T.
         batches_per_epoch: batches of one pass.
         tokens_per_batch: B * T.
+
+    Example:
+        >>> batches = WindowBatches(corpus.train, batch_size=2, sequence_length=5)
+        >>> isinstance(batches, Batches), batches.tokens_per_batch
+        (True, 10)
     """
 
     batches_per_epoch: int
@@ -164,6 +174,12 @@ class ContiguousBatches(Batches):
     tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T. The
     offset lies within one chunk, which is enough to move the borders: turned further, the streams of a pass would
     begin with text that others ended the last pass with, and the loss would dip there.
+
+    Example:
+        >>> batches = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5)
+        >>> first, second = batches.next(), batches.next()
+        >>> bool((first.targets[:, -1] == second.tokens[:, 0]).all())
+        True
     """
 
     def _begin_pass(self) -> None:
@@ -209,6 +225,11 @@ class WindowBatches(Batches):
 
     In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into windows of T tokens;
     a tail shorter than T is left out, another one in each pass. The last batch of a pass may hold fewer windows.
+
+    Example:
+        >>> batches = WindowBatches(corpus.train, batch_size=2, sequence_length=5, seed=1)
+        >>> batches.next().reset  # Every batch starts from a fresh state.
+        True
     """
 
     def _begin_pass(self) -> None:

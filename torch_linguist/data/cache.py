@@ -31,7 +31,12 @@ the time of change shows that somebody wrote to them, or on request."""
 
 
 def default_cache_dir() -> Path:
-    """`$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`."""
+    """`$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`.
+
+    Example:
+        >>> isinstance(default_cache_dir(), Path)
+        True
+    """
     own = os.environ.get("TORCH_LINGUIST_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -65,6 +70,11 @@ def prepare(
 
     Raises:
         DataError: the source cannot be read, a split is empty, or the cache cannot be written.
+
+    Example:
+        >>> tokenized = prepare(texts, WordTokenizerTrainer(min_frequency=1))
+        >>> tokenized.train.ids.dtype, len(tokenized.train) == int(tokenized.token_counts().sum())
+        (dtype('uint16'), True)
     """
     for note in corpus.notes():
         logger.warning("%s: %s", corpus.name, note)

@@ -33,6 +33,12 @@ class NoisyBatches:
 
     Attributes:
         epoch: passes that are done, fractions included.
+
+    Example:
+        >>> batches = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5)
+        >>> noisy = NoisyBatches(batches, corpus, noise="blank", rate=0.5, word_dropout=0.0, seed=1)
+        >>> bool((noisy.next().tokens == corpus.tokenizer.unk_id).any())
+        True
     """
 
     def __init__(
@@ -122,7 +128,11 @@ class NoisyBatches:
 
 
 def check_noise(noise: str | None, rate: float, word_dropout: float) -> None:
-    """Raises a DataError where a setting of the noise is out of its range."""
+    """Raises a DataError where a setting of the noise is out of its range.
+
+    Example:
+        >>> check_noise("unigram", rate=0.1, word_dropout=0.0)
+    """
     if noise is not None and noise not in NOISES:
         raise DataError(f"trainer.noise={noise}: must be null or one of {', '.join(NOISES)}")
     for name, value in (("noise_rate", rate), ("word_dropout", word_dropout)):

@@ -32,6 +32,11 @@ class TokenStream:
         line_offsets: where each line begins, and N at the end, int64 [lines + 1].
         document_offsets: where each document begins, and N at the end, int64 [documents + 1].
         metadata_file: JSON lines with the metadata of each document, None where there is none.
+
+    Example:
+        >>> stream = corpus.test
+        >>> stream.num_lines, int(stream.ids[-1]) == stream.eos_id
+        (2, True)
     """
 
     split: str
@@ -92,6 +97,10 @@ class TokenizedCorpus:
         counts: how often each token occurs in the training split, int64 [V].
         duplicates: documents of a held-out split whose text stands word for word in an earlier split, by split.
         checksums: SHA-256 of the ids of each split, by split.
+
+    Example:
+        >>> list(corpus.streams), corpus.tokenizer.vocab_size == len(corpus.token_counts())
+        (['train', 'valid', 'test'], True)
     """
 
     name: str

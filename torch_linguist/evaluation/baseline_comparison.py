@@ -31,6 +31,11 @@ class BaselineComparison:
         weight: weight of the model in the mixture; None without an n-gram.
         baselines: scores by baseline and split.
         verdict: one sentence that compares the model with the best baseline on test; None without baselines.
+
+    Example:
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> sorted(compare_with_baselines(network, corpus, name="lstm", order=2).own)
+        ['test', 'valid']
     """
 
     own: dict[str, Score]
@@ -70,6 +75,12 @@ def compare_with_baselines(
 
     Raises:
         LinguistError: see `score`.
+
+    Example:
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> comparison = compare_with_baselines(network, corpus, name="lstm", order=2)
+        >>> "unigram" in comparison.baselines
+        True
     """
     nll, own = {}, {}
     for split in SPLITS:

@@ -30,6 +30,10 @@ def unigram_score(token_counts: np.ndarray, stream: TokenStream) -> Score:
     Args:
         token_counts: occurrences of each token in the training split, integer [V].
         stream: one split.
+
+    Example:
+        >>> unigram_score(corpus.token_counts(), corpus.test).loss > score(model, corpus.test).loss
+        True
     """
     smoothed = token_counts.astype(np.float64) + 1
     log_probabilities = np.log(smoothed / smoothed.sum())
@@ -38,7 +42,12 @@ def unigram_score(token_counts: np.ndarray, stream: TokenStream) -> Score:
 
 
 def ngram_baseline(corpus: TokenizedCorpus, order: int = 5) -> dict[str, Score]:
-    """Return the score of an n-gram model of the training split on valid and test; see `ngram_nll`."""
+    """Return the score of an n-gram model of the training split on valid and test; see `ngram_nll`.
+
+    Example:
+        >>> sorted(ngram_baseline(corpus, order=2))
+        ['test', 'valid']
+    """
     found = ngram_nll(corpus, order)
     return {split: Score.of(float(nll.sum()), corpus.streams[split]) for split, nll in found.items()}
 

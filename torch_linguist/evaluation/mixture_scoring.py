@@ -24,6 +24,11 @@ class MixtureScore:
         weights: weight of each model, K numbers that add up to one.
         mixed: score of the mixture.
         single: score of each model.
+
+    Example:
+        >>> result = score_mixture([model, model], corpus.valid, corpus.test)
+        >>> len(result.single), abs(result.mixed.loss - result.single[0].loss) < 1e-9
+        (2, True)
     """
 
     weights: list[float]
@@ -38,6 +43,11 @@ def score_mixture(models: Sequence[LanguageModel], valid: TokenStream, stream: T
         models: models with the same vocabulary.
         valid: stream to fit the weights on.
         stream: stream to score; may be `valid` itself.
+
+    Example:
+        >>> result = score_mixture([model, model], corpus.valid, corpus.test)
+        >>> round(sum(result.weights), 6)
+        1.0
     """
 
     def all_nll(part: TokenStream) -> list[NDArray[np.float64]]:

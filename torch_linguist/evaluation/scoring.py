@@ -44,6 +44,12 @@ class Score:
         perplexity: exp(loss).
         word_perplexity: exp(total nats / words): comparable across tokenizers.
         bits_per_byte: total bits / bytes: comparable across tokenizers.
+
+    Example:
+        >>> import math
+        >>> found = score(model, corpus.test)
+        >>> math.isclose(found.perplexity, math.exp(found.loss)), found.tokens == len(corpus.test)
+        (True, True)
     """
 
     tokens: int
@@ -109,6 +115,10 @@ def score(
 
     Raises:
         LinguistError: the stream is empty, the stride exceeds the context, or the chunk length is not positive.
+
+    Example:
+        >>> score(model, corpus.test).perplexity < corpus.tokenizer.vocab_size
+        True
     """
     parts = stream_nll(model, stream, chunk_length=chunk_length, stride=stride, precision=precision)
     total = sum(float(part.sum()) for part in parts)
@@ -124,7 +134,12 @@ def mean_nll(
     stride: int | None = None,
     precision: str = "fp32",
 ) -> float:
-    """Return the loss in nats per token of the first `max_tokens` tokens (None for all); otherwise as `score`."""
+    """Return the loss in nats per token of the first `max_tokens` tokens (None for all); otherwise as `score`.
+
+    Example:
+        >>> abs(mean_nll(model, corpus.test) - score(model, corpus.test).loss) < 1e-9
+        True
+    """
     parts = list(stream_nll(model, stream, max_tokens, chunk_length=chunk_length, stride=stride, precision=precision))
     return sum(float(part.sum()) for part in parts) / sum(len(part) for part in parts)
 
@@ -159,6 +174,11 @@ def stream_nll(
     Raises:
         LinguistError: the stream is empty, the stride exceeds the context, the chunk length is not positive, or the
             precision is unknown.
+
+    Example:
+        >>> nll = np.concatenate(list(stream_nll(model, corpus.test)))
+        >>> nll.shape == (len(corpus.test),)
+        True
     """
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:

@@ -29,6 +29,10 @@ class Exploration:
         tables: all tables, by the name of their file in `tables/`.
         is_whole: whether the whole corpus was explored, not a sample.
         seconds: duration.
+
+    Example:
+        >>> explore(texts, WordTokenizerTrainer(), name="whole").is_whole
+        True
     """
 
     folder: Path
@@ -67,6 +71,11 @@ def explore(
 
     Raises:
         LinguistError: the corpus cannot be read, or the folder cannot be written. Nothing is left behind.
+
+    Example:
+        >>> found = explore(texts, WordTokenizerTrainer(), name="look")
+        >>> found.page.is_file(), "overview" in found.tables
+        (True, True)
     """
     settings = settings or ExploreSettings()
     start = time.monotonic()

@@ -44,6 +44,10 @@ class Measurements:
             (separated by whitespace), `tokens` (`<eos>` included), `types`, `characters`, `bytes`.
         columns: metadata columns.
         oov: tokens outside the vocabulary of `tokenizer`, by split.
+
+    Example:
+        >>> measure(texts, WordTokenizerTrainer(), ExploreSettings()).splits
+        ['train', 'valid', 'test']
     """
 
     name: str
@@ -113,6 +117,11 @@ def measure(
 
     Raises:
         DataError: the corpus cannot be read, or a split is empty.
+
+    Example:
+        >>> measured = measure(texts, WordTokenizerTrainer(), ExploreSettings())
+        >>> measured.documents[["split", "words"]].shape
+        (3, 2)
     """
     characters = int(settings.sample_mebibytes * MEBIBYTE)
     scanned = None if settings.scan_mebibytes is None else int(settings.scan_mebibytes * MEBIBYTE)

@@ -20,6 +20,10 @@ class ExploreSettings:
 
     Raises:
         ConfigError: a value is out of its range.
+
+    Example:
+        >>> ExploreSettings(samples=2, word_cloud=False).top
+        25
     """
 
     sample_mebibytes: float = 32.0

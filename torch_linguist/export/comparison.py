@@ -32,6 +32,11 @@ class ExportAdapter(LanguageModel):
         module: object with `forward(tokens, state)` and `initial_state(batch_size)`.
         vocab_size: V.
         context_length: see `LanguageModel`.
+
+    Example:
+        >>> _ = export_jit(model, corpus.tokenizer, Path("model.jit"))
+        >>> abs(score(load_jit(Path("model.jit")).model, corpus.test).loss - score(model, corpus.test).loss) < 1e-4
+        True
     """
 
     def __init__(self, module: Any, vocab_size: int, context_length: int) -> None:
@@ -66,6 +71,10 @@ def compare(model: Any, exported: Any, shapes: tuple[tuple[int, int], ...] = SHA
 
     Returns:
         The difference; NaN if an output is NaN.
+
+    Example:
+        >>> compare(model, model)
+        0.0
     """
     device = device_of(model)
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +94,13 @@ def compare(model: Any, exported: Any, shapes: tuple[tuple[int, int], ...] = SHA
 def perplexities(
     model: LanguageModel, exported: LanguageModel, stream: TokenStream, max_tokens: int
 ) -> tuple[float, float]:
-    """Return the perplexity of the first `max_tokens` tokens of a stream under the eager and the exported model."""
+    """Return the perplexity of the first `max_tokens` tokens of a stream under the eager and the exported model.
+
+    Example:
+        >>> eager, exported = perplexities(model, model, corpus.test, max_tokens=10)
+        >>> eager == exported
+        True
+    """
     losses = [
         np.concatenate(list(stream_nll(one, stream, max_tokens, chunk_length=CHUNK))).mean()
         for one in (model, exported)
@@ -100,6 +115,10 @@ class Speed:
     Attributes:
         milliseconds: median time of one token of one text, with the state carried.
         tokens_per_second: throughput with many texts at a time.
+
+    Example:
+        >>> measure_speed(model, model.vocab_size, steps=3).milliseconds > 0
+        True
     """
 
     milliseconds: float
@@ -116,6 +135,10 @@ def measure_speed(model: Any, vocab_size: int, *, steps: int = 30, batch_size: i
         steps: number of timed single tokens; as many run before, untimed.
         batch_size: texts at a time for the throughput.
         length: tokens of each text.
+
+    Example:
+        >>> measure_speed(model, model.vocab_size, steps=3).tokens_per_second > 0
+        True
     """
     generator = torch.Generator().manual_seed(0)
     state = model.initial_state(1)

@@ -33,6 +33,10 @@ class ExportReport:
         difference: largest difference of a log-probability between the file and the model it was written from, in nats.
         mebibytes: size of the file.
         model: the file, read back as a language model.
+
+    Example:
+        >>> export_jit(model, corpus.tokenizer, Path("model.jit")).mebibytes > 0
+        True
     """
 
     path: Path
@@ -146,7 +150,12 @@ def check_difference(path: Path, difference: float, tolerance: float = TOLERANCE
 
 
 def export_formats() -> list[ExportFormat]:
-    """Return one instance of each format in `formats/`: the exact ones by name, then the others."""
+    """Return one instance of each format in `formats/`: the exact ones by name, then the others.
+
+    Example:
+        >>> {"jit", "onnx", "pt2"} <= {one.name for one in export_formats()}
+        True
+    """
     from torch_linguist.export import formats
 
     classes: set[type[ExportFormat]] = set()

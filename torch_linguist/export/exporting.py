@@ -28,6 +28,11 @@ class ExportedFile:
         format: format of the file.
         report: report of the export.
         facts: sentences on accuracy and speed.
+
+    Example:
+        >>> jit = next(one for one in export_formats() if one.name == "jit")
+        >>> "ms a token" in export_file(jit, model, corpus.tokenizer, Path("model.jit")).facts
+        True
     """
 
     format: ExportFormat
@@ -38,7 +43,13 @@ class ExportedFile:
 def export_jit(
     model: LanguageModel, tokenizer: Tokenizer, path: Path, settings: Mapping[str, Any] | None = None
 ) -> ExportReport:
-    """Write a model as TorchScript; see `ExportFormat.write`."""
+    """Write a model as TorchScript; see `ExportFormat.write`.
+
+    Example:
+        >>> report = export_jit(model, corpus.tokenizer, Path("model.jit"))
+        >>> report.difference < 1e-4
+        True
+    """
     return TorchScriptFile().write(model, tokenizer, path, settings)
 
 
@@ -65,6 +76,11 @@ def export_file(
 
     Raises:
         LinguistError: see `ExportFormat.write`, or the perplexity of an exact format differs.
+
+    Example:
+        >>> jit = next(one for one in export_formats() if one.name == "jit")
+        >>> export_file(jit, model, corpus.tokenizer, Path("model.jit"), stream=corpus.test).report.path.name
+        'model.jit'
     """
     report = export_format.write(model, tokenizer, path, settings)
     facts = [f"within {report.difference:.1g} nats of the eager model"] if export_format.is_exact else []

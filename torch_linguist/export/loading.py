@@ -25,6 +25,11 @@ class LoadedExport:
         model: the model in evaluation mode, on the CPU.
         tokenizer: tokenizer that the model was trained with.
         settings: facts about the run, as written at export.
+
+    Example:
+        >>> _ = export_jit(model, corpus.tokenizer, Path("model.jit"), settings={"seed": 1})
+        >>> load_jit(Path("model.jit")).settings["seed"]
+        1
     """
 
     model: ExportAdapter
@@ -37,6 +42,12 @@ def load_jit(path: Path) -> LoadedExport:
 
     Raises:
         LinguistError: the file is not a TorchScript file, or not one of `export_jit`.
+
+    Example:
+        >>> _ = export_jit(model, corpus.tokenizer, Path("model.jit"))
+        >>> loaded = load_jit(Path("model.jit"))
+        >>> generate(loaded.model, loaded.tokenizer, "the cat", max_tokens=1, greedy=True)
+        ['the cat sat']
     """
     check_archive(path, CODE_LIMIT)
     extra: dict[str, Any] = {"tokenizer.json": "", "settings.json": ""}

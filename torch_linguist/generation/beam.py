@@ -22,6 +22,11 @@ class Hypothesis:
         ids: its tokens, including the stop token if it ended in one.
         log_probability: log-probability of all tokens together, in nats.
         ended: whether it ended in a stop token rather than at the limit.
+
+    Example:
+        >>> best = beam_search(model, [corpus.tokenizer.eos_id], beams=2, max_tokens=4)[0]
+        >>> len(best.ids), best.ended
+        (4, False)
     """
 
     ids: list[int]
@@ -55,6 +60,11 @@ def beam_search(
 
     Raises:
         LinguistError: a number or the prompt is out of range.
+
+    Example:
+        >>> best = beam_search(model, [corpus.tokenizer.eos_id], beams=3, max_tokens=4)
+        >>> len(best), best[0].log_probability >= best[1].log_probability
+        (3, True)
     """
     if beams < 1 or max_tokens < 1:
         raise LinguistError(f"beams={beams}, max_tokens={max_tokens}: must be at least 1")

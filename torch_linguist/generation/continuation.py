@@ -18,6 +18,12 @@ class Choice:
         token: the token as the vocabulary has it.
         probability: probability under the model itself, before any filter.
         alternatives: the most probable tokens with their probabilities; `<unk>` is never generated and left out.
+
+    Example:
+        >>> sampling = Sampling(greedy=True)
+        >>> found = continue_prompt(model, corpus.tokenizer, "the cat", sampling, max_tokens=1, alternatives=2)
+        >>> found[0].choices[0].token
+        'sat'
     """
 
     token: str
@@ -36,6 +42,11 @@ class Continuation:
         reason: what ended it: `length`, `eos` or `stop`.
         log_probability: log-probability of the tokens under the model itself, in nats.
         choices: one entry for each token, if requested.
+
+    Example:
+        >>> found = continue_prompt(model, corpus.tokenizer, "the", Sampling(greedy=True), max_tokens=3)[0]
+        >>> found.text == f"{found.prompt}{found.new_text}", len(found.ids)
+        (True, 3)
     """
 
     prompt: str

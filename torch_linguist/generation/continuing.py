@@ -62,6 +62,10 @@ def generate(
 
     Raises:
         LinguistError: an option is out of range.
+
+    Example:
+        >>> generate(model, corpus.tokenizer, "the cat", max_tokens=2, greedy=True)
+        ['the cat sat on']
     """
     sampling = Sampling(temperature, top_k, top_p, min_p, typical, repetition_penalty, greedy)
     found = continue_prompt(
@@ -112,6 +116,11 @@ def continue_prompt(
 
     Raises:
         LinguistError: an option is out of range.
+
+    Example:
+        >>> found = continue_prompt(model, corpus.tokenizer, "the", Sampling(greedy=True), max_tokens=3, alternatives=2)
+        >>> found[0].reason, len(found[0].choices)
+        ('length', 3)
     """
     for name, value in {"max_tokens": max_tokens, "num_samples": num_samples}.items():
         if not 0 < value < math.inf:

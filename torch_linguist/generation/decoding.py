@@ -25,6 +25,11 @@ class Step:
     Attributes:
         tokens: ids, int64 [B].
         log_probabilities: log-probability of every token under the model itself, before any filter, float32 [B, V].
+
+    Example:
+        >>> step = next(generation_steps(model, [corpus.tokenizer.eos_id], Sampling(), seed=1))
+        >>> torch.allclose(step.log_probabilities.exp().sum(), torch.tensor(1.0))
+        True
     """
 
     tokens: Tensor
@@ -76,6 +81,11 @@ def generation_steps(
 
     Raises:
         LinguistError: the prompt is empty or contains an invalid id.
+
+    Example:
+        >>> step = next(generation_steps(model, [corpus.tokenizer.eos_id], Sampling(), num_samples=3, seed=1))
+        >>> step.tokens.shape, step.log_probabilities.shape[1] == corpus.tokenizer.vocab_size
+        (torch.Size([3]), True)
     """
     generator = torch.Generator()
     if seed is None:
@@ -123,6 +133,11 @@ def generate_ids(
 
     Returns:
         The new ids, B lists of `max_tokens`.
+
+    Example:
+        >>> ids = generate_ids(model, [corpus.tokenizer.eos_id], max_tokens=4, num_samples=3, seed=1)
+        >>> len(ids), len(ids[0])
+        (3, 4)
     """
     steps = generation_steps(model, prompt, sampling or Sampling(), num_samples=num_samples, seed=seed, banned=banned)
     columns = [step.tokens for step in islice(steps, max_tokens)]

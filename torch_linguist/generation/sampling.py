@@ -31,6 +31,10 @@ class Sampling:
 
     Raises:
         LinguistError: a value is out of range.
+
+    Example:
+        >>> Sampling(temperature=0.8, top_p=0.9).top_k
+        0
     """
 
     temperature: float = 1.0
@@ -70,6 +74,11 @@ def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None, 
 
     Returns:
         Ids, int64 [B, 1].
+
+    Example:
+        >>> logits = torch.tensor([[1.0, 3.0, 2.0]])
+        >>> draw(logits, Sampling(greedy=True), None)
+        tensor([[1]])
     """
     kept = filtered_logits(logits, sampling, seen)
     if sampling.greedy:
@@ -84,6 +93,10 @@ def filtered_logits(logits: Tensor, sampling: Sampling, seen: Tensor | None = No
         logits: logits [B, V].
         sampling: penalty and filters.
         seen: see `draw`.
+
+    Example:
+        >>> filtered_logits(torch.tensor([[1.0, 3.0, 2.0]]), Sampling(top_k=2))
+        tensor([[-inf, 0., -1.]])
     """
     return filter_logits(
         logits if seen is None else penalized_logits(logits, sampling.repetition_penalty, seen),

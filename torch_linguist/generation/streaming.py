@@ -14,6 +14,12 @@ class TextStream:
 
     Args:
         tokenizer: tokenizer of the ids.
+
+    Example:
+        >>> stream = TextStream(corpus.tokenizer)
+        >>> pieces = [stream.push(token) for token in corpus.tokenizer.encode("the cat sat")]
+        >>> ("".join(pieces) + stream.finish()).strip()
+        'the cat sat'
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:

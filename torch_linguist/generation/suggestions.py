@@ -30,6 +30,10 @@ class Suggestion:
         word: the whole word.
         probability: probability that it comes next, given the typed text.
         completion: the part that is still to be typed.
+
+    Example:
+        >>> Suggester(model, corpus.tokenizer).suggest("the c", count=1)[0].completion
+        'at'
     """
 
     word: str
@@ -49,6 +53,10 @@ class Suggester:
     Args:
         model: any model; it is put in evaluation mode.
         tokenizer: tokenizer that the model was trained with.
+
+    Example:
+        >>> [suggestion.word for suggestion in Suggester(model, corpus.tokenizer).suggest("the c", count=1)]
+        ['cat']
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:

@@ -33,6 +33,10 @@ class ExportSpecification:
         traceable: whether `forward` is a graph of tensor operations, as torch.export and ONNX require.
         recurrent_kernel: the fused kernel that runs over time: `lstm`, `gru` or `rnn`; None if there is none.
         cache_axis: axis of the state tensors that grows with the text (a key/value cache); None if their size is fixed.
+
+    Example:
+        >>> LSTM(100, embedding_dim=8, hidden_size=8).export_specification().recurrent_kernel
+        'lstm'
     """
 
     traceable: bool = False
@@ -73,6 +77,12 @@ class LanguageModel(nn.Module, ABC):
         has_hidden: whether `nll` equals `hidden_nll` of `hidden`, so that callers may use the two steps separately.
         has_attention: whether `attention_weights` returns a tensor.
         arguments: plain arguments of the constructor call.
+
+    Example:
+        >>> tokens = torch.tensor([[0, 2, 3]])
+        >>> nll, _ = model.nll(tokens[:, :-1], tokens[:, 1:], model.initial_state(1))
+        >>> nll.shape  # Nats of each target, [B, T].
+        torch.Size([1, 2])
     """
 
     vocab_size: int
@@ -331,7 +341,12 @@ def refuse_training_loss(label_smoothing: float, z_loss: float) -> None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's weights or tables; the CPU for a model without any."""
+    """Return the device of a model's weights or tables; the CPU for a model without any.
+
+    Example:
+        >>> device_of(LSTM(100, embedding_dim=8, hidden_size=8))
+        device(type='cpu')
+    """
     for tensor in itertools.chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -339,7 +354,14 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for the block and restore its mode afterwards."""
+    """Put a model in evaluation mode for the block and restore its mode afterwards.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> with evaluating(network):
+        ...     print(network.training)
+        False
+    """
     mode = model.training
     model.eval()
     try:
@@ -349,5 +371,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def detach_state(state: State) -> State:
-    """Return the state without its gradient history: backpropagation through time stops here."""
+    """Return the state without its gradient history: backpropagation through time stops here.
+
+    Example:
+        >>> state = detach_state(LSTM(100, embedding_dim=8, hidden_size=8).initial_state(2))
+        >>> state[0].requires_grad
+        False
+    """
     return [tensor.detach() for tensor in state]

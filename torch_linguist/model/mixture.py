@@ -26,6 +26,11 @@ class Mixture(LanguageModel):
 
     Raises:
         ConfigError: the components or the weights do not fit.
+
+    Example:
+        >>> mixture = Mixture([model, model], weights=[0.3, 0.7])
+        >>> abs(score(mixture, corpus.test).loss - score(model, corpus.test).loss) < 1e-6
+        True
     """
 
     log_weights: Tensor

@@ -159,6 +159,12 @@ class LSTM(RecurrentLanguageModel):
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates biased to one. State: [h, c].
 
     See `RecurrentLanguageModel` for the arguments and errors.
+
+    Example:
+        >>> network = LSTM(vocab_size=100, embedding_dim=8, hidden_size=16)
+        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
+        >>> logits.shape, [tuple(part.shape) for part in state]
+        (torch.Size([2, 5, 100]), [(1, 2, 16), (1, 2, 16)])
     """
 
     def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
@@ -227,6 +233,12 @@ class GRU(_SingleStateModel):
     """Gated recurrent unit (Cho et al. 2014), in cuDNN's variant: reset gate after the product. State: [h].
 
     See `RecurrentLanguageModel` for the arguments and errors.
+
+    Example:
+        >>> network = GRU(vocab_size=100, embedding_dim=8, hidden_size=16)
+        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
+        >>> logits.shape, [tuple(part.shape) for part in state]
+        (torch.Size([2, 5, 100]), [(1, 2, 16)])
     """
 
     def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
@@ -244,6 +256,12 @@ class RNN(_SingleStateModel):
 
     Raises:
         LinguistError: a value is out of range, or tied weights do not fit.
+
+    Example:
+        >>> network = RNN(vocab_size=100, embedding_dim=8, hidden_size=16)
+        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
+        >>> logits.shape, [tuple(part.shape) for part in state]
+        (torch.Size([2, 5, 100]), [(1, 2, 16)])
     """
 
     def __init__(

@@ -47,6 +47,12 @@ class Transformer(NeuralLanguageModel):
 
     Raises:
         LinguistError: a value is out of range, the heads do not divide D, or the activation is unknown.
+
+    Example:
+        >>> network = Transformer(vocab_size=100, embedding_dim=8, num_layers=1, num_heads=2, context_length=32)
+        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
+        >>> logits.shape
+        torch.Size([2, 5, 100])
     """
 
     def __init__(

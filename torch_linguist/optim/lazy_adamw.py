@@ -24,6 +24,10 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
     Args:
         params, lr, betas, eps, weight_decay, amsgrad: see `torch.optim.AdamW`, whose fused kernels are used where
             available; `amsgrad` applies to dense gradients only.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> optimizer = LazyAdamW(network.parameters(), lr=3e-3)
     """
 
     def __init__(

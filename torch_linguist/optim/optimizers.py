@@ -31,6 +31,12 @@ def build_optimizer(
 
     Raises:
         ConfigError: the learning rate is not above zero, or the weight decay is negative.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> optimizer = build_optimizer(network, torch.optim.AdamW, lr=3e-3, weight_decay=0.1)
+        >>> [group["weight_decay"] for group in optimizer.param_groups]
+        [0.1, 0.0]
     """
     if not lr > 0:
         raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')

@@ -10,7 +10,15 @@ from torch_linguist.errors import ConfigError
 
 
 class Schedule(ABC):
-    """Factor of the learning rate over a training."""
+    """Factor of the learning rate over a training.
+
+    Example:
+        >>> class Half(Schedule):
+        ...     def factor(self, progress):
+        ...         return 0.5
+        >>> Half().factor(0.3)
+        0.5
+    """
 
     @abstractmethod
     def factor(self, progress: float) -> float:
@@ -38,6 +46,10 @@ class Constant(Schedule):
 
     Args:
         warmup: fraction of the training over which the factor rises from 0 to 1.
+
+    Example:
+        >>> [round(Constant(warmup=0.1).factor(progress), 2) for progress in (0.05, 0.5, 1.0)]
+        [0.5, 1.0, 1.0]
     """
 
     def __init__(self, warmup: float = 0.0) -> None:
@@ -71,6 +83,10 @@ class Linear(_Decay):
     Args:
         warmup: fraction of the training over which the factor rises from 0 to 1.
         final: factor at the end.
+
+    Example:
+        >>> [round(Linear(warmup=0.0).factor(progress), 2) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
     """
 
     def _shape(self, progress: float) -> float:
@@ -105,6 +121,10 @@ class Cosine(_Decay):
     Args:
         warmup: fraction of the training over which the factor rises from 0 to 1.
         final: factor at the end.
+
+    Example:
+        >>> [round(Cosine(warmup=0.0).factor(progress), 2) for progress in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
     """
 
     def _shape(self, progress: float) -> float:
@@ -120,6 +140,10 @@ class OneCycle(Schedule):
         warmup: fraction of the training over which the factor rises.
         start: factor at the beginning.
         final: factor at the end.
+
+    Example:
+        >>> [round(OneCycle().factor(progress), 2) for progress in (0.0, 0.1, 1.0)]
+        [0.04, 1.0, 0.0]
     """
 
     def __init__(self, warmup: float = 0.1, start: float = 0.04, final: float = 0.001) -> None:
@@ -141,6 +165,13 @@ class Plateau(Schedule):
         threshold: smallest improvement that counts, in nats per token.
         floor: smallest factor.
         warmup: fraction of the training over which the factor rises from 0 to 1.
+
+    Example:
+        >>> schedule = Plateau(shrink=0.5)
+        >>> for loss in (5.0, 5.0):
+        ...     schedule.observe(loss)
+        >>> schedule.factor(0.5)
+        0.5
     """
 
     def __init__(

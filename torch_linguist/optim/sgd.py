@@ -19,6 +19,10 @@ class SGD(RowOptimizer, torch.optim.SGD):
 
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov: see `torch.optim.SGD`.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
     """
 
     def __init__(

@@ -30,6 +30,11 @@ class WeightAverage:
         model: model in training; its weights are read by `update`.
         kind: `ema` or `asgd`.
         decay: weight of the past in `ema`.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> average = WeightAverage(network, "ema", decay=0.99)
+        >>> average.update()
     """
 
     def __init__(self, model: LanguageModel, kind: str, decay: float) -> None:

@@ -16,6 +16,10 @@ def new_summary(names: Mapping[str, str], seed: int) -> dict[str, Any]:
     Args:
         names: of the choices: model, data, tokenizer.
         seed: of the run.
+
+    Example:
+        >>> new_summary({"model": "lstm", "data": "sotu", "tokenizer": "word"}, seed=1)["model"]
+        'lstm'
     """
     return {
         "status": "failed",

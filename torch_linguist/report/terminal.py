@@ -275,7 +275,12 @@ def plain_table(left: Sequence[str], right: Sequence[str]) -> PlainTable:
 
 
 def score_table(scores: Mapping[str, Mapping[str, Score]]) -> Table:
-    """Return scores by model (or baseline) and split as a table for the terminal."""
+    """Return scores by model (or baseline) and split as a table for the terminal.
+
+    Example:
+        >>> score_table({"bigram": {"test": score(model, corpus.test)}}).row_count
+        1
+    """
     table = plain_table(
         ["model", "split"], ["tokens", "loss", "perplexity", "word\nperplexity", "bits per\nbyte", "OOV"]
     )

@@ -44,6 +44,10 @@ class Point:
     Attributes:
         overrides: overrides of `tl-train`.
         swept: key to value, as text, of the keys that differ between points.
+
+    Example:
+        >>> Point(("model=lstm", "seed=1"), {"seed": "1"}).swept
+        {'seed': '1'}
     """
 
     overrides: tuple[str, ...]

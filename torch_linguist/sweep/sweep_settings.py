@@ -30,6 +30,10 @@ class SweepSettings:
         prune: whether a search stops runs that are losing.
         launcher: where the runs are carried out; one of `LAUNCHERS`.
         launcher_options: options of the launcher.
+
+    Example:
+        >>> SweepSettings(jobs=2, keep_going=False).goes_on
+        False
     """
 
     name: str | None = None
@@ -94,6 +98,10 @@ class GridPoints:
     Attributes:
         points: one list per combination of values, with one point per seed.
         refusals: for each combination, the reason why it cannot run, or None.
+
+    Example:
+        >>> GridPoints([[Point(("seed=1",), {"seed": "1"})]], [None]).refusals
+        [None]
     """
 
     points: Sequence[Sequence[Point]]
@@ -108,6 +116,11 @@ class SearchSpace:
         fixed: overrides with a single value.
         axes: key (as written, `+` included) to axis.
         first_seed: seed of a point's first run.
+
+    Example:
+        >>> space = SearchSpace(("model=lstm",), axes={})
+        >>> space.points({"optim.lr": "0.01"}, seeds=1)[0].overrides
+        ('model=lstm', 'optim.lr=0.01')
     """
 
     fixed: tuple[str, ...]

@@ -38,7 +38,17 @@ Fact = str | int | float
 
 
 class Callback:
-    """Base class of callbacks. Every method does nothing; a subclass overrides those it needs."""
+    """Base class of callbacks. Every method does nothing; a subclass overrides those it needs.
+
+    Example:
+        >>> class Printer(Callback):
+        ...     def validated(self, training, loss):
+        ...         print("validated")
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> options = {"max_steps": 1, "batch_size": 2, "sequence_length": 10, "device": "cpu"}
+        >>> _ = train(network, corpus, callbacks=[Printer()], **options)
+        validated
+    """
 
     # What happens in a run, for reports.
 
@@ -130,6 +140,10 @@ class CallbackList(Callback):
 
     Args:
         callbacks: callbacks to call; the members of another list are taken one by one.
+
+    Example:
+        >>> len(list(CallbackList([Callback(), Callback()])))
+        2
     """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:

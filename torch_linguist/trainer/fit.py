@@ -43,6 +43,11 @@ class FitResult:
         best_step: update after which `best_loss` was measured.
         checkpoint_seconds: seconds spent on writing checkpoints.
         compiled: whether the training step was compiled.
+
+    Example:
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> train(network, corpus, max_tokens=100, batch_size=2, sequence_length=10, device="cpu").tokens
+        100
     """
 
     status: str

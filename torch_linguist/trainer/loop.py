@@ -62,6 +62,13 @@ class Loop:
     Attributes:
         state: progress of the training.
         device: device of the model.
+
+    Example:
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> batches = ContiguousBatches(corpus.train, batch_size=2, sequence_length=10)
+        >>> loop = Loop(network, torch.optim.Adam(network.parameters()), batches)
+        >>> loop.update() is not None, loop.state.step
+        (True, 1)
     """
 
     def __init__(

@@ -55,6 +55,10 @@ class TrainerSettings:
         compile: whether to compile the training step with torch.compile; `auto` compiles models with a bounded context
             on CUDA. If compiling fails, the training continues uncompiled. See `CompiledStep`.
         profile: whether to profile a few updates of the long training; see `Profiling`.
+
+    Example:
+        >>> TrainerSettings(max_epochs=3, batch_size=32).sequence_length
+        70
     """
 
     batch_size: int = 20
@@ -122,6 +126,10 @@ class CheckpointSettings:
             updates since the one before are lost.
         every_minutes: longest time between two checkpoints; None for no limit.
         every_steps: updates between two checkpoints; None for no limit.
+
+    Example:
+        >>> CheckpointSettings(keep=1, every_minutes=None).keep
+        1
     """
 
     keep: int = 2

@@ -51,6 +51,11 @@ def train(
     Raises:
         ConfigError: a setting is out of its range, or no limit is set.
         TrainingError: a loss was not finite.
+
+    Example:
+        >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
+        >>> train(network, corpus, lr=1e-2, max_steps=3, batch_size=2, sequence_length=10, device="cpu").steps
+        3
     """
     chosen = TrainerSettings(**settings)
     device = choose_device(chosen.device)

@@ -32,6 +32,10 @@ class Document:
     Attributes:
         text: the lines, separated by ``\n``; one final ``\n`` closes the last line and opens no further one.
         metadata: plain values by name (year, party, article, ...), kept through to the analysis.
+
+    Example:
+        >>> Document("Four score and seven years ago", {"year": 1863}).metadata["year"]
+        1863
     """
 
     text: str
@@ -39,7 +43,7 @@ class Document:
 
 
 class Corpus(ABC):
-    """Named splits of documents, streamed; each iteration gives the same documents.
+    r"""Named splits of documents, streamed; each iteration gives the same documents.
 
     Attributes:
         name: short name for headers and folders.
@@ -49,6 +53,16 @@ class Corpus(ABC):
         expected: published counts by split, checked after loading; see `COUNTABLE`.
         own_copy: whether the text comes from the user's own files, which may differ from what was published.
         drop_duplicates: whether copies of a document are dropped; None if the corpus has no such option.
+
+    Example:
+        >>> class Verses(Corpus):
+        ...     name = "verses"
+        ...     def documents(self, split):
+        ...         yield Document("a verse\n")
+        ...     def fingerprint(self):
+        ...         return "1"
+        >>> prepare(Verses(), CharTokenizerTrainer()).tokenizer.vocab_size
+        8
     """
 
     name: str

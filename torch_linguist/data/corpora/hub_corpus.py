@@ -61,6 +61,11 @@ class HubCorpus(Corpus):
 
     With `streaming` the rows are read as they come and never lie on disk or in memory as a whole: only their tokens
     are kept. Without it, `datasets` keeps a copy of the text.
+
+    Example:
+        >>> stories = HubCorpus("roneneldan/TinyStories", name="stories", streaming=True)  # Nothing is read yet.
+        >>> stories.name
+        'stories'
     """
 
     def __init__(

@@ -11,6 +11,11 @@ class InMemoryCorpus(Corpus):
 
     Example:
         ``InMemoryCorpus({"train": [text], "valid": [other_text], "test": [third_text]})``
+
+    Example:
+        >>> texts = InMemoryCorpus({"train": ["one text", "two texts"], "valid": ["three"], "test": ["four"]})
+        >>> [document.text for document in texts.documents("train")]
+        ['one text', 'two texts']
     """
 
     def __init__(

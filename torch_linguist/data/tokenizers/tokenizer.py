@@ -58,6 +58,11 @@ class Tokenizer:
         joins_words: whether each token is a whole word, with blanks between words that are no part of any token.
         is_byte_level: whether tokens are sequences of bytes, so that any text comes back exactly and none is unknown.
         transformed: whether the text is changed before it is cut into tokens.
+
+    Example:
+        >>> ids = corpus.tokenizer.encode("the dog sat")
+        >>> corpus.tokenizer.decode(ids)
+        'the dog sat'
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:

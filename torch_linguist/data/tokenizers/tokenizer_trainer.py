@@ -8,7 +8,13 @@ from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 
 
 class TokenizerTrainer(Protocol):
-    """What makes a tokenizer out of a corpus."""
+    """What makes a tokenizer out of a corpus.
+
+    Example:
+        >>> trainer: TokenizerTrainer = WordTokenizerTrainer()
+        >>> trainer.train(texts).kind
+        'word'
+    """
 
     def train(self, corpus: Corpus) -> Tokenizer:
         """A tokenizer that has seen the training split alone."""

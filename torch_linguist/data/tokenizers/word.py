@@ -24,7 +24,13 @@ WORD_PATTERN = (
 
 
 class WordTokenizerTrainer:
-    """Makes a word-level tokenizer: one token for each word of the training split."""
+    """Makes a word-level tokenizer: one token for each word of the training split.
+
+    Example:
+        >>> tokenizer = WordTokenizerTrainer(max_size=4).train(texts)
+        >>> tokenizer.tokens
+        ['<eos>', '<unk>', 'a', 'on']
+    """
 
     def __init__(
         self,

@@ -57,6 +57,12 @@ def read_arpa(
 
     Raises:
         DataError: the file is truncated, its header does not match what follows, or a line is malformed.
+
+    Example:
+        >>> write_arpa(model, corpus.tokenizer.tokens, Path("model.arpa"))
+        >>> read, tokens = read_arpa(Path("model.arpa"), corpus.tokenizer.tokens)
+        >>> abs(score(read, corpus.test).loss - score(model, corpus.test).loss) < 1e-4
+        True
     """
     store: AbstractContextManager[Store] = nullcontext(Store())
     try:

@@ -47,6 +47,11 @@ def write_arpa(model: NGramModel, tokens: Sequence[str], path: Path) -> None:
     Raises:
         ConfigError: the model is stupid backoff, or the number of words does not match.
         DataError: a word is empty, contains white space or occurs twice.
+
+    Example:
+        >>> write_arpa(model, corpus.tokenizer.tokens, Path("model.arpa"))
+        >>> "ngram 1=" in Path("model.arpa").read_text()
+        True
     """
     if model.unseen_backoff != 0.0:
         raise ConfigError("smoothing=stupid_backoff cannot be written as ARPA: its scores are not probabilities")

@@ -63,6 +63,10 @@ class NGramModel(LanguageModel):
 
     Raises:
         ConfigError: a value is out of its range.
+
+    Example:
+        >>> bigram = NGramModel(corpus.tokenizer.vocab_size, order=2)
+        >>> bigram.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)
     """
 
     is_counted = True

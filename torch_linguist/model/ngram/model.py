@@ -54,12 +54,10 @@ class NGramModel(LanguageModel):
         min_word_count: n-grams of two words and more are left out if one of their words occurs less often.
         add_k: number that ``add_k`` adds to every count.
         backoff_factor: factor of ``stupid_backoff`` for each word of context that it drops.
-        entropy_threshold: n-grams whose removal raises the model's own perplexity by less than this share are removed
-            after the estimation (Stolcke 1998); 0 keeps all.
+        entropy_threshold: share of the perplexity below which an n-gram is removed again (Stolcke 1998); 0 keeps all.
         memory_limit_mib: working memory in MiB. A stream that would take more is counted and estimated in temporary
             files, with the same result, and the fitted tables are memory-mapped. None works in memory.
-        quantize_bits: 8 stores log-probabilities and backoff weights as codes of 8 bits in a compact trie; None stores
-            them exactly.
+        quantize_bits: 8 stores log-probabilities and backoff weights as 8-bit codes in a compact trie; None keeps them.
 
     Raises:
         ConfigError: a value is out of its range.

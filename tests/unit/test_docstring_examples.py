@@ -44,8 +44,9 @@ WITHOUT = {
     "SweepResult": "returned by `run_sweep`",
     "TrainingProgram": "a protocol",
     "run_sweep": "starts processes",
-    "TensorBoardObserver": "draws nothing by itself",
-    "TerminalObserver": "draws nothing by itself",
+    "TensorBoardLogger": "follows a run",
+    "TensorBoardObserver": "follows a run",
+    "TerminalObserver": "follows a run",
     "closing_table": "prints a table",
     "prune_entropy": "takes a model's inner tables",
 }

@@ -64,7 +64,7 @@ def load_jit(path: Path) -> LoadedExport:
     tokenizer = Tokenizer.from_json(texts["tokenizer.json"])
     try:
         settings = json.loads(texts["settings.json"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LinguistError(f"{path}: its settings are not readable ({error}); export the run again") from error
     model = ExportAdapter(module.eval(), int(module.vocab_size), int(module.context_length))
     if model.vocab_size != tokenizer.vocab_size:

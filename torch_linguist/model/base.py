@@ -76,6 +76,7 @@ class LanguageModel(nn.Module, ABC):
         is_normalized: whether the probabilities of all tokens add up to one.
         has_hidden: whether `nll` equals `hidden_nll` of `hidden`, so that callers may use the two steps separately.
         has_attention: whether `attention_weights` returns a tensor.
+        is_trained: whether weights were loaded, so that starting values must not replace them.
         arguments: plain arguments of the constructor call.
 
     Example:
@@ -92,6 +93,7 @@ class LanguageModel(nn.Module, ABC):
     is_normalized: bool = True
     has_hidden: bool = False
     has_attention: bool = False
+    is_trained: bool = False
     arguments: dict[str, Any]
 
     # TorchScript would compile these properties.
@@ -296,10 +298,16 @@ class LanguageModel(nn.Module, ABC):
         refuse_training_loss(label_smoothing, z_loss)
 
     def disable_dropout(self) -> None:
-        """Set every dropout rate between features to zero."""
+        """Set every dropout rate to zero."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Load weights, as `torch.nn.Module.load_state_dict`; the model then counts as trained."""
+        found = super().load_state_dict(*arguments, **options)
+        self.is_trained = True
+        return found
 
     def export_specification(self) -> ExportSpecification:
         """Return what exporters need to know about the model."""

@@ -148,6 +148,10 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         names = ("bias_ih_l0", "bias_hh_l0")
         return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
 
+    def disable_dropout(self) -> None:
+        super().disable_dropout()
+        self.weight_dropout = 0.0
+
     def _drops_weights(self) -> bool:
         return self.training and self.weight_dropout > 0.0
 

@@ -17,6 +17,7 @@ from torch_linguist.report.file_names import unique_file_names
 from torch_linguist.report.fonts import missing_glyph_note
 from torch_linguist.report.page_parts import ColoredText, Page, PageFigure, PageTable, Section
 from torch_linguist.report.rendering import render
+from torch_linguist.runs.csv_table import defused
 from torch_linguist.runs.files import whole_file, write_text
 from torch_linguist.runs.folders import create_run_folder
 
@@ -89,25 +90,14 @@ def tables_by_file_name(sections: Iterable[Section]) -> dict[str, pd.DataFrame]:
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table atomically, without its index.
 
-    Text that a spreadsheet would run as a formula (`= + - @` at its start) gets an apostrophe before it.
+    Text that a spreadsheet would run as a formula gets an apostrophe before it; see `defused`.
     """
     safe = frame.copy()
     for name in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
-        safe[name] = [_defused(value) if isinstance(value, str) else value for value in safe[name]]
+        safe[name] = [defused(value) for value in safe[name]]
+    safe.columns = safe.columns.map(defused)
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace", newline="") as file:
         safe.to_csv(file, index=False)
-
-
-def _defused(text: str) -> str:
-    return f"'{text}" if len(text) > 1 and text[0] in "=+-@\t\r" and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _findings(sections: Sequence[Section]) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch_linguist.runs.files import whole_file, writing
 
@@ -74,10 +75,29 @@ def write_rows(path: Path, rows: Iterable[Iterable[object]], ending: str = "\r\n
         ending: line ending.
     """
     with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator=ending).writerows(rows)
+        csv.writer(file, lineterminator=ending).writerows(map(defused, row) for row in rows)
+
+
+def defused(value: Any) -> Any:
+    """Return a cell of a CSV file; a text that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    Such a text begins with one of `= + - @`, a tab or a carriage return, and is not a number.
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA_SIGNS and not _is_number(value) else value
+
+
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return len(text) == 1
+    return True
 
 
 def _cell(value: object) -> object:
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else value
+    return repr(value) if isinstance(value, float) else defused(value)

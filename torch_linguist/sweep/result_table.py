@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.runs.csv_table import defused
 from torch_linguist.runs.files import write_text
 from torch_linguist.sweep.outcomes import FINISHED, RESULTS, STATUSES, Outcome, SweepRun, read_summary
 
@@ -110,7 +111,7 @@ def _checked_outcome(path: Path, number: int, row: Mapping[str, str], runs: Mapp
         raise _edited(path, number, f"index={row['index']} is not a run of this sweep")
     expected = {"folder": run.folder.name, **run.swept, "command": run.command}
     for name, value in expected.items():
-        if row[name] != value:
+        if row[name] != _cell(value):
             raise _edited(path, number, f"{name}={row[name]} was {value}")
     if row["status"] not in STATUSES:
         raise _edited(path, number, f"status={row['status']} is none of {', '.join(STATUSES)}")
@@ -160,4 +161,4 @@ def _csv_text(rows: Sequence[Sequence[Any]]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else str(value)
-    return " ".join(value.split("\n")) if isinstance(value, str) else value
+    return defused(" ".join(value.split("\n"))) if isinstance(value, str) else value

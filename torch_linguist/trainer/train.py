@@ -36,6 +36,8 @@ def train(
 ) -> FitResult:
     """Train a model in place; afterwards it has the weights of its best validation.
 
+    An untrained model starts from the counts of the training split; a trained or loaded one keeps its weights.
+
     Args:
         model: any model with weights; moved to the device of the settings.
         corpus: result of `torch_linguist.prepare`.
@@ -59,8 +61,9 @@ def train(
     """
     chosen = TrainerSettings(**settings)
     device = choose_device(chosen.device)
-    model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
-    start_from_counts(model, corpus, chosen)
+    if not model.is_trained:
+        model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
+        start_from_counts(model, corpus, chosen)
     model.to(device)
     context = TrainingContext(
         corpus=corpus,

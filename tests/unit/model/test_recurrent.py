@@ -138,6 +138,14 @@ def test_weight_dropout_is_off_outside_training(build: ModelBuilder) -> None:
     torch.testing.assert_close(scripted(tokens, model.initial_state(2))[0], first)
 
 
+@pytest.mark.parametrize("build", [LSTM, GRU, RNN])
+def test_disabling_dropout_disables_weight_dropout(build: ModelBuilder) -> None:
+    model = build(V, 8, H, dropout=0.5, weight_dropout=0.5).train()
+    model.disable_dropout()
+    tokens = torch.randint(V, (2, 5))
+    assert torch.equal(*(model(tokens, model.initial_state(2))[0] for _ in range(2)))
+
+
 def test_weight_dropout_out_of_range() -> None:
     with pytest.raises(LinguistError, match=r"model\.weight_dropout=1"):
         LSTM(V, weight_dropout=1.0)

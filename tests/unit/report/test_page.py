@@ -149,8 +149,10 @@ def test_columns_that_differ_in_punctuation_have_files_of_their_own(tmp_path: Pa
 
 def test_cells_that_a_spreadsheet_would_run_are_defused(tmp_path: Path) -> None:
     words = ["=1+1", "+", "-", "@SUM(A1)", "-3.5", "plain", "\t=x"]
-    write_csv(pd.DataFrame({"word": words, "value": [-1.0, 2, 3, 4, 5, 6, 7]}), tmp_path / "t.csv")
+    frame = pd.DataFrame({"word": words, "value": [-1.0, 2, 3, 4, 5, 6, 7], "=h()": words})
+    write_csv(frame, tmp_path / "t.csv")
     found = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
+    assert list(found) == ["word", "value", "'=h()"]
     assert found["word"].tolist() == ["'=1+1", "+", "-", "'@SUM(A1)", "-3.5", "plain", "'\t=x"]
     assert found["value"].tolist() == [-1, 2, 3, 4, 5, 6, 7]
 

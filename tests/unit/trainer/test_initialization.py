@@ -145,6 +145,18 @@ def test_a_training_starts_from_them(tiny_corpus: TokenizedCorpus, build_model: 
     assert float(cosines[vectors.any(dim=1)].min()) > 0.999
 
 
+def test_a_trained_model_keeps_its_output_biases(tiny_corpus: TokenizedCorpus, build_model: ModelBuilder) -> None:
+    model = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
+    train(model, tiny_corpus, lr=0.01, max_steps=3, device="cpu")
+    again = build_model("lstm", tiny_corpus.tokenizer.vocab_size)
+    again.load_state_dict(model.state_dict())
+    for trained in (model, again):
+        before = {name: value.clone() for name, value in trained.state_dict().items()}
+        train(trained, tiny_corpus, lr=1e-12, weight_decay=0.0, max_steps=1, cooccurrence_start=True, device="cpu")
+        for name, value in trained.state_dict().items():
+            torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
+
+
 def test_auto_asks_the_model_and_the_size_of_the_text(
     tiny_corpus: TokenizedCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,7 @@ def read_nbest(lines: Iterable[str], scores: Mapping[str, float] | None = None) 
             continue
         try:
             yield _hypothesis(line, scores)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(f"n-best list, line {number}: {reason}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.runs.csv_table import defused
 from torch_linguist.runs.files import finite
 
 FORMATS = ("tsv", "jsonl", "csv", "parquet")
@@ -46,7 +47,7 @@ class TextRowWriter:
 
     def _line(self, cells: Sequence[str]) -> None:
         if self._form == "csv":
-            self._csv.writerow(cells)
+            self._csv.writerow(map(defused, cells))
         else:
             self._file.write("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells) + "\n")
 

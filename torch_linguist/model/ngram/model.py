@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError
 from torch_linguist.model.base import LanguageModel
+from torch_linguist.model.ngram.backoff_check import check_backoffs
 from torch_linguist.model.ngram.columns import Column, Store
 from torch_linguist.model.ngram.counts import NGramCounts, WordArray, check_stream, count_ngrams, word_bits
 from torch_linguist.model.ngram.disk_counts import count_on_disk
@@ -348,3 +349,5 @@ def _check_tables(model: nn.Module, _: Any) -> None:
     for level in model.levels:
         level.check(contexts, model.vocab_size, normalized=model.is_normalized)
         contexts = level.size()
+    if model.is_normalized:
+        check_backoffs(model.unigrams, [cast(Level, level) for level in model.levels])

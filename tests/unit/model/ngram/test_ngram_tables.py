@@ -44,6 +44,13 @@ def cut(name: str) -> Callable[[Tables], None]:
     return change
 
 
+def generous(name: str) -> Callable[[Tables], None]:
+    def change(tables: Tables) -> None:
+        tables[name][:-1] += 2.0
+
+    return change
+
+
 def certain(*names: str) -> Callable[[Tables], None]:
     def change(tables: Tables) -> None:
         for name in names:
@@ -63,6 +70,8 @@ EXACT = [
     (put("levels.1.log_backoff", 2, float("inf")), "not finite"),
     (put("levels.1.log_backoff", -1, 1.0), "last entries"),
     (certain("levels.0.log_prob"), "more than 1"),
+    (generous("levels.0.log_backoff"), "more than 1"),
+    (generous("levels.1.log_backoff"), "more than 1"),
     (certain("unigrams"), "more than 1"),
     (put("unigrams", 0, float("nan")), "from 0 to 1"),
     (cut("levels.0.log_prob"), "shapes"),
@@ -82,6 +91,8 @@ QUANTIZED = [
     (put("levels.0.backoffs", 9, float("nan")), "not finite"),
     (put("levels.1.backoffs", 0, 1.0), "last entries"),
     (certain("levels.0.probs"), "more than 1"),
+    (certain("levels.0.backoffs"), "more than 1"),
+    (certain("levels.1.backoffs"), "more than 1"),
 ]
 
 

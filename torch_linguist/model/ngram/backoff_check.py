@@ -1,0 +1,78 @@
+"""Check of backoff weights that were read from a file: after no context do the probabilities exceed 1 in sum.
+
+Shape legend: R n-grams, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torch_linguist.model.ngram.tables import Level, require
+
+MOST_CONTEXTS = 512
+"""Contexts of each length above 1 that are checked, drawn at random: a file may hold hundreds of millions."""
+
+MOST_CONTINUATIONS = 50_000
+"""Continuations of the drawn contexts of one length that are checked."""
+
+TOLERANCE = 0.05
+"""How much a sum may exceed 1; with 8-bit weights it is off by up to 0.01."""
+
+
+def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
+    """Check the sums over the vocabulary after all contexts of one word, and after a sample of the longer ones.
+
+    Args:
+        unigrams: log-probabilities [V].
+        levels: the levels of order 2 and above.
+
+    Raises:
+        DataError: the probabilities after a context add up to more than 1.
+    """
+    generator = torch.Generator().manual_seed(1)
+    for index, level in enumerate(levels):
+        contexts = torch.arange(len(unigrams))
+        if index:
+            size = levels[index - 1].size()
+            contexts = torch.randint(max(size, 1), (min(size, MOST_CONTEXTS),), generator=generator)
+        begin, end = level.ranges(contexts)
+        if index:
+            kept = (end - begin).cumsum(0) <= MOST_CONTINUATIONS
+            contexts, begin, end = contexts[kept], begin[kept], end[kept]
+        owner = torch.repeat_interleave(torch.arange(len(contexts)), end - begin)
+        first = (end - begin).cumsum(0) - (end - begin)
+        rows = torch.arange(len(owner)) + (begin - first)[owner]
+        spelled = torch.tensor([_spelled(levels, index, int(one)) for one in contexts], dtype=torch.int64)
+        shorter = spelled.view(len(contexts), index + 1)[:, 1:]
+        lower = _log_prob(unigrams, levels, shorter[owner], level.words(rows))
+        above, below = torch.zeros(2, len(contexts), dtype=torch.float64)
+        above.index_add_(0, owner, level.log_probs(rows).double().exp())
+        below.index_add_(0, owner, lower.exp())
+        total = above + level.log_backoffs(contexts).double().exp() * (1 - below).clamp_min(0)
+        require(not bool((total > 1 + TOLERANCE).any()), "the probabilities after a context add up to more than 1")
+
+
+def _spelled(levels: Sequence[Level], index: int, place: int) -> list[int]:
+    """Return the words of a context of the level `index`: a word, or an n-gram of the level below."""
+    words: list[int] = []
+    for level in reversed(levels[:index]):
+        prefix, word = level.spelled(slice(place, place + 1))
+        words.insert(0, int(word[0]))
+        place = int(prefix[0])
+    return [place, *words]
+
+
+def _log_prob(unigrams: Tensor, levels: Sequence[Level], context: Tensor, word: Tensor) -> Tensor:
+    """Return the log-probabilities [R] of words after contexts [R, length]."""
+    length = context.shape[1]
+    if length == 0:
+        return unigrams[word].double()
+    place = context[:, 0]
+    for level, following in zip(levels, context[:, 1:].unbind(1), strict=False):
+        found, exists = level.search(place, following)
+        place = torch.where(exists, found, -1)
+    own, exists = levels[length - 1].search(place, word)
+    backoff = levels[length - 1].log_backoffs(place).double()
+    shorter = backoff + _log_prob(unigrams, levels, context[:, 1:], word)
+    return torch.where(exists, levels[length - 1].log_probs(own).double(), shorter)

@@ -22,6 +22,28 @@ ModelBuilder = Callable[..., LanguageModel]
 ContextBuilder = Callable[..., TrainingContext]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests in `tests/fuzzing`, which are short by default and run as long as one likes."""
+    parser.addoption("--fuzz-rounds", type=int, default=0, help="rounds of each fuzzing test (default: a few)")
+    parser.addoption("--fuzz-seed", type=int, default=1, help="seed of the fuzzing tests")
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Callable[[int], Iterator[tuple[int, random.Random]]]:
+    """`rounds(default)`: for each round its number and its own source of randomness.
+
+    `--fuzz-rounds` replaces the default, `--fuzz-seed` changes the randomness. A round depends on its number, the seed
+    and the name of the test alone, so that a failure can be repeated.
+    """
+    seed, chosen = request.config.getoption("--fuzz-seed"), request.config.getoption("--fuzz-rounds")
+
+    def counted(default: int) -> Iterator[tuple[int, random.Random]]:
+        for number in range(chosen or default):
+            yield number, random.Random(f"{request.node.name} {seed} {number}")
+
+    return counted
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Token caches go to a folder of this session, never to the user's."""

@@ -1,9 +1,10 @@
-"""Runs that are killed at seeded points and taken up again; each must end as the run that nobody killed.
+"""Runs that are killed at seeded points and resumed; each must end as the run that was never killed.
 
-    python killed_runs.py FOLDER POINTS SEED
+    python killed_runs.py FOLDER POINTS SEED [KILLS]
 
-The parent imports everything once and forks: a child that works, is killed by SIGKILL at the n-th event, another child
-that goes on. Events are updates, rows, renames, the middle of a checkpoint's write, and the like, in every stage.
+The parent imports everything once and forks: a child works and is killed by SIGKILL at the n-th event, another child
+continues. Events are updates, rows, renames, the middle of a checkpoint's write, and the like, in every stage. With
+KILLS, further runs are killed again and again, at random events or random moments, until there are so many kills.
 """
 
 import csv
@@ -11,6 +12,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -57,7 +59,8 @@ class Events:
 
     Args:
         deadly: stage and number, within the stage, of the event at which the process is killed; None for never. How
-            many checkpoints `fit` writes depends on the time, so that numbers across stages would not repeat.
+            many checkpoints `fit` writes depends on the time, so that numbers across stages would not repeat. The
+            stage `any` counts across stages.
     """
 
     def __init__(self, deadly: tuple[str, int] | None) -> None:
@@ -66,6 +69,8 @@ class Events:
 
     def happened(self, name: str) -> None:
         self.seen.append((self.stage, name))
+        if self.deadly == ("any", len(self.seen) - 1):
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.deadly == (self.stage, sum(stage == self.stage for stage, _ in self.seen) - 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -160,8 +165,11 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def carry_out(folder: Path, corpus: InMemoryCorpus, deadly: tuple[str, int] | None) -> None:
+def carry_out(folder: Path, corpus: InMemoryCorpus, deadly: tuple[str, int] | None, moment: float = 0.0) -> None:
+    """Work on a run until its end, or until it is killed at an event or after some seconds."""
     folder.mkdir(exist_ok=True)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, moment)
     events = Events(deadly)
     with (folder.parent / "console.txt").open("a") as console:
         if deadly is not None or folder.name == "straight":
@@ -219,7 +227,37 @@ def outcome(folder: Path) -> dict[str, Any]:
     return found
 
 
-def main(folder: Path, points: int, seed: int) -> int:
+def killed_again_and_again(
+    folder: Path, corpus: InMemoryCorpus, expected: dict[str, Any], kills: int, seed: int
+) -> int:
+    """Kill runs until there are enough kills; return the number of runs that end differently or fail."""
+    done = failures = chain = 0
+    while done < kills:
+        chain, killed = chain + 1, folder / f"chain-{chain}"
+        source, own = random.Random(f"{seed} {chain}"), 0
+        status = -1
+        while status != 0:
+            # The later the kill, the fewer of them: most runs are killed some ten times.
+            deadly = ("any", source.randrange(source.choice([4, 16, 64]))) if source.random() < 0.95 else None
+            moment = source.random() if deadly is None and source.random() < 0.8 else 0.0
+            work = functools.partial(carry_out, killed, corpus, deadly, moment)
+            status = in_child(work)
+            if not os.WIFSIGNALED(status):
+                break
+            own += 1
+        found = outcome(killed) if status == 0 else {}
+        differing = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
+        failures += bool(differing)
+        done += own
+        verdict = f"differs in {sorted(differing)}" if differing else "equal"
+        sys.stdout.write(f"chain {chain}: {own} kills, {done} in all: {verdict}\n")
+        sys.stdout.flush()
+        if not differing:
+            shutil.rmtree(killed)
+    return failures
+
+
+def main(folder: Path, points: int, seed: int, kills: int = 0) -> int:
     torch.set_num_threads(1)
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # The first one imports a compiler; forks have it then.
     os.environ["TORCH_LINGUIST_CACHE"] = str(folder / "cache")
@@ -245,8 +283,8 @@ def main(folder: Path, points: int, seed: int) -> int:
         failures += bool(differing)
         verdict = f"differs in {sorted(differing)}" if differing else "equal"
         sys.stdout.write(f"{deadly:4d} {place}: {verdict}\n")
-    return failures
+    return failures + killed_again_and_again(folder, corpus, expected, kills, seed)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -111,7 +111,7 @@ def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:
         parts = [part.strip() for part in line.split("|||")]
         if len(parts) < 3:
             raise ValueError("has no score; write id ||| text ||| score")
-        return Hypothesis(parts[0], parts[1], float(parts[-1].split()[0]), fields=" ||| ".join(parts[2:-1]))
+        return Hypothesis(parts[0], parts[1], float((parts[-1].split() or [""])[0]), fields=" ||| ".join(parts[2:-1]))
     if line.lstrip().startswith("{"):
         row = json.loads(line)
         return Hypothesis(str(row["id"]), str(row["text"]), float(row["score"]))

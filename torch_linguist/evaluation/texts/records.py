@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class RecordReader:
                     text = self._decoded(name, number, line)
                     if text is not None:
                         yield number, text
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
     def _decoded(self, name: str, number: int, line: bytes) -> str | None:
@@ -128,10 +129,10 @@ class RecordReader:
             if delimiter == "\t"
             else csv.reader(lines, strict=True)
         )
-        names = next(rows, None)
-        if names is None:
-            raise DataError(f"{name}: is empty; its first line must name the columns")
         try:
+            names = next(rows, None)
+            if names is None:
+                raise DataError(f"{name}: is empty; its first line must name the columns")
             for row in rows:
                 place = f"{name}: line {rows.line_num}"
                 if len(row) == len(names):
@@ -152,7 +153,7 @@ class RecordReader:
                     for row in batch.to_pylist():
                         number += 1
                         yield from self._row(row, f"{name}: row {number}")
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{name}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
     def _row(self, row: dict[str, Any], place: str) -> Iterator[Record]:

@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from child import Ending, run_command
 from conftest import made_text
 from damage import damaged
+from omegaconf import OmegaConf
 
 import torch_linguist.analysis
 import torch_linguist.explore
@@ -35,6 +37,7 @@ TINY = (
     "score.baseline_order=0 trainer.sample_every=0 trainer.compile=false tokenizer.min_frequency=1"
 )
 BASE = TINY.split()
+CHOICES = "model=lstm model=transformer model=ngram tokenizer=bpe optim=sgd schedule=plateau data=sotu data=text"
 VALUES = [
     "-1", "0", "1", "2", "0.5", "1.5", "1e-30", "1e30", "inf", "-inf", "nan", "1000000000000000000", "2147483648",
     "18446744073709551616", "9" * 400, "65537", "true", "false", "null", "auto", "", "[]", "[1]", "[a,b]", "{}",
@@ -82,24 +85,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def keys() -> list[str]:
     """Every key of the configuration, over all choices."""
     found: set[str] = set()
-    choices = [
-        "model=transformer",
-        "model=ngram",
-        "tokenizer=bpe",
-        "optim=sgd",
-        "schedule=plateau",
-        "data=sotu",
-        "data=text",
-    ]
-    for choice in ["model=lstm", *choices]:
-        pending = [("", compose_config([choice]).config)]
+    for choice in CHOICES.split():
+        pending: list[tuple[str, Any]] = [("", OmegaConf.to_container(compose_config([choice]).config))]
         while pending:
             prefix, node = pending.pop()
-            for name in map(str, node):
-                child = node._get_node(name)
-                found.add(f"{prefix}{name}")
-                if hasattr(child, "items") and not child._is_none() and not child._is_missing():
-                    pending.append((f"{prefix}{name}.", child))
+            found |= {f"{prefix}{name}" for name in node}
+            pending += [(f"{prefix}{name}.", child) for name, child in node.items() if isinstance(child, dict)]
     # Compilation takes minutes, and whole stages have tests of their own.
     return sorted(found - {"trainer.compile", "stages"})
 

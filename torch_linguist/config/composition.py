@@ -21,7 +21,7 @@ from yaml import YAMLError
 from torch_linguist.config.catalog import EMPTY, SIDE_BY_SIDE, config_root, find_groups
 from torch_linguist.config.checking.node_checks import AUTO, check_auto
 from torch_linguist.config.overrides import check_choice, checked_line, choice_names, parse_overrides, quoted
-from torch_linguist.config.plain import exists, one_line
+from torch_linguist.config.plain import exists, one_line, to_plain
 from torch_linguist.config.schema import store_schema
 from torch_linguist.errors import ConfigError
 
@@ -83,8 +83,9 @@ def compose_config(
         del config["hydra"]
     choices = {group: str(choice) for group, choice in chosen.items() if group in groups and choice is not None}
     choices |= {group: ",".join(names) for group, names in side_by_side.items()}
+    plain = to_plain(config)
     for key in ("output_dir", "resume"):
-        if isinstance(value := config.get(key), str):
+        if isinstance(value := plain.get(key), str):
             config[key] = os.path.expanduser(value)  # noqa: PTH111 - a run called `.` or `a/` keeps its name
     for key in AUTO:
         if exists(config, key):

@@ -204,7 +204,10 @@ def documents_table(
         for document in sample.documents:
             for name in document.metadata:
                 if name not in names:
-                    names[name] = f"{name} (metadata)" if name in ("split", "position", *MEASURES) else name
+                    own = name
+                    while own in ("split", "position", *MEASURES) or own in names.values():
+                        own = f"{own} (metadata)"
+                    names[name] = own
         columns: dict[str, object] = {"split": split, "position": sample.positions}
         for name, own in names.items():
             columns[own] = [document.metadata.get(name) for document in sample.documents]

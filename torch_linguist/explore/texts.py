@@ -209,14 +209,16 @@ def metadata(measured: Measurements) -> Section | None:
         figures.append(
             PageFigure(name, f"{one} × {other}", "Documents of each pair.", partial(draw_table_heatmap, table=table))
         )
-        flat = table.reset_index()
-        flat.columns = [str(column) for column in flat.columns]
+        # A value may be called like the column that it is crossed with.
+        named = [value if value != one else f"{other}={value}" for value in map(str, table.columns)]
+        flat = table.set_axis(named, axis="columns").reset_index()
         tables.append(PageTable(name, f"{one} × {other}", flat, rows=0))
     for column in measured.columns:
         if column.kind == "category":
-            counts = frame.groupby(groups(frame, column, most=10**6), observed=True)["tokens"].agg(["size", "sum"])
-            flat = counts.reset_index(names=column.name)
-            flat.columns = [column.name, "documents", "tokens"]
+            values = groups(frame, column, most=10**6).rename("value")
+            flat = frame.groupby(values, observed=True)["tokens"].agg(["size", "sum"]).reset_index()
+            own = f"{column.name} (metadata)" if column.name in ("documents", "tokens") else column.name
+            flat.columns = [own, "documents", "tokens"]
             tables.append(PageTable(f"values_{column.name}", f"Values of {column.name}", flat, rows=8))
     return Section("metadata", "Metadata", [], figures, tables) if figures or tables else None
 

@@ -220,6 +220,7 @@ def test_the_debug_recipe_goes_with_every_model_and_tokenizer(model: str, tokeni
         ("nonsense", "nonsense: not an override; write key=value"),
         ("hydra.run.dir=x", "hydra.run.dir=x: Hydra's own settings have no effect here"),
         ("model.hidden_size=${sed}", "model.hidden_size: Interpolation key 'sed' not found"),
+        ("resume=${sed}", "resume: Interpolation key 'sed' not found"),
         ("model._target_=torch_linguist.model.LSMT", "model._target_=torch_linguist.model.LSMT: cannot be imported"),
         ("model._target_=nowhere", "model._target_=nowhere: not a class; write package.module.Class"),
     ],

@@ -47,6 +47,8 @@ def check_types(config: DictConfig) -> DictConfig:
     checked = {str(name): check_node(str(name), value) for name, value in to_plain(config).items()}
     stages = {name for name, value in checked.items() if is_stage(name, value)}
     root = check_arguments("", checked, root_schema(stages - inspect.get_annotations(RootConfig).keys()))
+    if "stages" not in root:
+        raise ConfigError("stages: has no value; give one with stages=[fit]")
     for name in root["stages"]:
         if name not in stages and name not in ORDER:
             known = ", ".join(in_order([*ORDER, *sorted(stages)]))

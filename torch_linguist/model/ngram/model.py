@@ -350,4 +350,4 @@ def _check_tables(model: nn.Module, _: Any) -> None:
         level.check(contexts, model.vocab_size, normalized=model.is_normalized)
         contexts = level.size()
     if model.is_normalized:
-        check_backoffs(model.unigrams, [cast(Level, level) for level in model.levels])
+        check_backoffs(model.unigrams, list(model.levels))

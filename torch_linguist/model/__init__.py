@@ -1,7 +1,7 @@
 """Batches of token ids -> next-token log-probabilities."""
 
 from torch_linguist.model.base import ExportSpecification, LanguageModel, State, detach_state, device_of, evaluating
-from torch_linguist.model.mixture import Mixture
+from torch_linguist.model.mixture import Mixture, Population
 from torch_linguist.model.ngram import NGramModel
 from torch_linguist.model.recurrent import GRU, LSTM, RNN
 from torch_linguist.model.transformer import Transformer
@@ -14,6 +14,7 @@ __all__ = [
     "LanguageModel",
     "Mixture",
     "NGramModel",
+    "Population",
     "State",
     "Transformer",
     "detach_state",

@@ -4,8 +4,9 @@ Shape legend: B batch, T time, V vocabulary, K components, N tokens.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +113,36 @@ class Mixture(LanguageModel):
             begin = end
         dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         return torch.stack([part.to(dtype) for part in parts]), new_state
+
+
+class Population(Mixture):
+    """A mixture of models of one class and one set of arguments, which a checkpoint can hold.
+
+    Args:
+        target: dotted path of the members' class, which must be part of a package that is imported already.
+        arguments: arguments of the members' constructor.
+        count: number of members, at least one.
+
+    Raises:
+        ConfigError: the class is not a known model.
+    """
+
+    def __init__(self, target: str, arguments: Mapping[str, Any], count: int) -> None:
+        module, _, name = target.rpartition(".")
+        # Nothing is imported: a checkpoint from others must not choose the code to load.
+        member = getattr(sys.modules.get(module), name, None)
+        if not (isinstance(member, type) and issubclass(member, LanguageModel)):
+            raise ConfigError(f"target={target[:120]}: not a model that is imported")
+        super().__init__([member(**arguments) for _ in range(count)])
+
+    @classmethod
+    def of(cls, members: Sequence[LanguageModel], weights: Sequence[float]) -> "Population":
+        """Return the mixture of trained models of one class and one set of arguments; it shares their weights."""
+        member = type(members[0])
+        found = cls(f"{member.__module__}.{member.__qualname__}", members[0].arguments, 1)
+        found.arguments["count"] = len(members)
+        Mixture.__init__(found, members, weights)
+        return found
 
 
 def mixture_nll(nll: Tensor, weights: Sequence[float]) -> Tensor:

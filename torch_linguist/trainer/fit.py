@@ -20,6 +20,7 @@ from torch_linguist.trainer.callbacks.checkpointing import BEST
 from torch_linguist.trainer.callbacks.defaults import training_callbacks
 from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
 from torch_linguist.trainer.callbacks.samples import Sampler
+from torch_linguist.trainer.callbacks.snapshots import cycle_progress
 from torch_linguist.trainer.compilation import compiled_step
 from torch_linguist.trainer.context import TrainingContext
 from torch_linguist.trainer.randomness import restore_shared_random_state, seed_everything, shared_random_state
@@ -228,7 +229,8 @@ class Fit:
         )
 
     def _update(self) -> None:
-        set_learning_rate(self.loop.optimizer, self.lr * self.schedule.factor(self.state.progress))
+        progress = cycle_progress(self.state.progress, self.context.settings.snapshots or 1)
+        set_learning_rate(self.loop.optimizer, self.lr * self.schedule.factor(progress))
         self.loop.update()
         self._measure_progress()
 

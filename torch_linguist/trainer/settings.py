@@ -41,6 +41,8 @@ class TrainerSettings:
         average: `ema` or `asgd` validates and keeps an average of the weights; None for the weights themselves. See
             `WeightAverage`.
         average_decay: weight of the past in `ema`.
+        snapshots: number of cycles of the schedule; the weights at the end of each are kept and mixed. None for one
+            cycle without a mixture. See `Snapshots`.
         on_nan: handling of a loss or gradient that is not finite. `stop` ends the training, `skip` leaves out the
             update, `rollback` restores the weights of the last checkpoint and continues with the next data.
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
@@ -80,6 +82,7 @@ class TrainerSettings:
     sample_every: int = 2
     average: str | None = None
     average_decay: float = 0.999
+    snapshots: int | None = None
     on_nan: str = "stop"
     noise: str | None = None
     noise_rate: float = 0.1
@@ -94,7 +97,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         require_positive("trainer", self, "batch_size", "sequence_length", "gradient_clip", "accumulate", "log_every")
         require_positive("trainer", self, "max_epochs", "max_steps", "max_tokens", "max_minutes")
-        require_positive("trainer", self, "eval_every", "eval_tokens", "patience")
+        require_positive("trainer", self, "snapshots", "eval_every", "eval_tokens", "patience")
         require(self.sample_every >= 0, f"trainer.sample_every={self.sample_every}: must be at least 0")
         require_one_of("trainer.precision", self.precision, PRECISIONS)
         require_one_of("trainer.batches", self.batches, BATCHES)

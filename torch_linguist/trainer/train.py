@@ -37,6 +37,7 @@ def train(
     """Train a model in place; afterwards it has the weights of its best validation.
 
     An untrained model starts from the counts of the training split; a trained or loaded one keeps its weights.
+    With `snapshots`, it keeps its last weights, and `checkpoints/best.pt` in the folder holds the mixture.
 
     Args:
         model: any model with weights; moved to the device of the settings.
@@ -78,5 +79,6 @@ def train(
         kept.mkdir(parents=True, exist_ok=True)
         fit = Fit(model, context, lr, weight_decay, kept, callbacks)
         result = fit.run()
-        model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
+        if chosen.snapshots is None:
+            model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
     return result

@@ -13,6 +13,7 @@ from torch_linguist.trainer.callbacks.non_finite import NonFinite
 from torch_linguist.trainer.callbacks.profiling import Profiling
 from torch_linguist.trainer.callbacks.recorded_progress import ProgressRecorder, RecordedProgress
 from torch_linguist.trainer.callbacks.samples import Sampler, Samples
+from torch_linguist.trainer.callbacks.snapshots import PopulationAtEnd, Snapshots
 from torch_linguist.trainer.callbacks.validation_schedule import ValidationSchedule
 from torch_linguist.trainer.callbacks.weight_averaging import WeightAveraging
 from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
@@ -58,5 +59,10 @@ def training_callbacks(
     ]
     if sampler is not None and settings.sample_every:
         callbacks.append(Samples(sampler, settings.sample_every))
-    callbacks.append(Checkpointing(folder / "checkpoints", checkpoint, at_start=settings.on_nan == "rollback"))
+    kept = folder / "checkpoints"
+    if settings.snapshots is not None:
+        callbacks.append(Snapshots(kept, settings.snapshots))
+    callbacks.append(Checkpointing(kept, checkpoint, at_start=settings.on_nan == "rollback"))
+    if settings.snapshots is not None:
+        callbacks.append(PopulationAtEnd(kept, settings.snapshots))
     return CallbackList(callbacks)

@@ -1,0 +1,103 @@
+"""Snapshot ensembles: one training, several models, mixed (Huang et al. 2017).
+
+The learning-rate schedule runs several times, and the weights at the end of each cycle are kept. Unlike in the paper,
+the mixture is weighted: expectation-maximization on the validation split chooses the weights.
+
+Shape legend: K members, N tokens.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from torch_linguist.checkpoint.storage import checkpoint_content, load_model, save_checkpoint, write_checkpoint
+from torch_linguist.distributed import processes
+from torch_linguist.evaluation.scoring import stream_nll
+from torch_linguist.model.mixture import Population, fit_weights, mixture_nll
+from torch_linguist.trainer.callback import Callback
+from torch_linguist.trainer.callbacks.checkpointing import BEST
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.fit import Fit
+
+
+def cycle_progress(progress: float, cycles: int) -> float:
+    """Return the progress within the current cycle, from 0 to 1."""
+    return progress * cycles % 1.0 if progress < 1 else 1.0
+
+
+class Snapshots(Callback):
+    """Writes `checkpoints/snapshot-1.pt`, `snapshot-2.pt`, ... at the end of each cycle.
+
+    Args:
+        folder: `checkpoints/` of the run.
+        count: number of cycles.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+        self._done = 0
+
+    def training_started(self, training: "Fit") -> None:
+        self._done = self._cycle(training)
+
+    def after_update(self, training: "Fit") -> None:
+        cycle = self._cycle(training)
+        if cycle > self._done:
+            self._done = cycle
+            with training.overhead():
+                if processes.is_main_process():
+                    content = checkpoint_content(training.evaluated_model, training.counters())
+                    write_checkpoint(snapshot_path(self._folder, cycle), content)
+
+    def _cycle(self, training: "Fit") -> int:
+        return int(training.state.progress * self._count + 1e-9)
+
+
+class PopulationAtEnd(Callback):
+    """Mixes the snapshots at the end of the training; the mixture replaces `best.pt` if it is better on valid.
+
+    Args:
+        folder: `checkpoints/` of the run.
+        count: number of snapshots.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder, self._count = folder, count
+
+    def training_ended(self, training: "Fit") -> None:
+        if training.status != "finished" or not processes.is_main_process():
+            return
+        paths = [snapshot_path(self._folder, cycle) for cycle in range(1, self._count + 1)]
+        members = [load_model(path, _trusted(training)) for path in paths if path.is_file()]
+        if len(members) < 2:
+            return
+        context = training.context
+        valid, tokens = context.corpus.valid, context.settings.eval_tokens
+        how = {"chunk_length": context.score.chunk_length, "stride": context.score.stride}
+        losses = torch.from_numpy(
+            np.stack([np.concatenate(list(stream_nll(member, valid, tokens, **how))) for member in members])
+        )
+        weights = fit_weights(losses)
+        mixed = float(mixture_nll(losses, weights).mean())
+        shares = ", ".join(
+            f"{float(loss):.4f} (weight {weight:.2f})" for loss, weight in zip(losses.mean(1), weights, strict=True)
+        )
+        kept = mixed < training.state.best_loss
+        verdict = "best.pt holds the mixture" if kept else "best.pt holds the better single model"
+        training.callbacks.noted(f"snapshots: valid losses {shares}; mixture {mixed:.4f}; {verdict}")
+        if kept:
+            population = Population.of(members, weights)
+            save_checkpoint(self._folder / BEST, population, training.counters() | {"best_loss": mixed})
+            training.state.best_loss, training.state.best_step = mixed, training.state.step
+
+
+def snapshot_path(folder: Path, cycle: int) -> Path:
+    """Return the path of the snapshot at the end of a cycle (1-based)."""
+    return folder / f"snapshot-{cycle}.pt"
+
+
+def _trusted(training: "Fit") -> tuple[str, ...]:
+    return ("torch_linguist.", type(training.model).__module__.partition(".")[0] + ".")

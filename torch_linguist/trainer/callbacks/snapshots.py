@@ -76,10 +76,9 @@ class PopulationAtEnd(Callback):
             return
         context = training.context
         valid, tokens = context.corpus.valid, context.settings.eval_tokens
-        how = {"chunk_length": context.score.chunk_length, "stride": context.score.stride}
-        losses = torch.from_numpy(
-            np.stack([np.concatenate(list(stream_nll(member, valid, tokens, **how))) for member in members])
-        )
+        chunk_length, stride = context.score.chunk_length, context.score.stride
+        parts = [stream_nll(member, valid, tokens, chunk_length=chunk_length, stride=stride) for member in members]
+        losses = torch.from_numpy(np.stack([np.concatenate(list(part)) for part in parts]))
         weights = fit_weights(losses)
         mixed = float(mixture_nll(losses, weights).mean())
         shares = ", ".join(

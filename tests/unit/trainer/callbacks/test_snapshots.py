@@ -1,5 +1,6 @@
 """Snapshots at the ends of cycles, and their mixture as one checkpoint."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_the_schedule_runs_once_per_cycle_and_the_members_are_mixed(fit_of: FitB
 def test_a_resumed_training_keeps_the_members_it_has(fit_of: FitBuilder, tmp_path: Path) -> None:
     whole = fit_of(tmp_path / "whole", snapshots=3)
     whole.run()
-    part = fit_of(tmp_path / "part", snapshots=3, stop=lambda: part.state.step == 6)
+    updates = itertools.count(1)
+    part = fit_of(tmp_path / "part", snapshots=3, stop=lambda: next(updates) == 6)
     assert part.run().status == "interrupted"
     fit_of(tmp_path / "part", snapshots=3, resume=tmp_path / "part" / "checkpoints" / "last.pt").run()
     best = [load_model(tmp_path / run / "checkpoints" / "best.pt") for run in ("whole", "part")]

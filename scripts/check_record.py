@@ -1,0 +1,172 @@
+"""Replay an entry of the book of records and compare its scores.
+
+    python scripts/check_record.py                          # list the entries
+    python scripts/check_record.py wikitext2_10min --data-path FOLDER
+    python scripts/check_record.py --write-docs             # rewrite docs/records.md from records/
+    python scripts/check_record.py --check-docs             # fail if docs/records.md is out of date
+
+An entry is a file `records/NAME.yaml`. Its scores hold if each perplexity is at most (1 + tolerance) times the recorded
+one. The replay measures the machine's float32 GFLOP/s first, since entries limited by the clock depend on it.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "records"
+DOCS = ROOT / "docs" / "records.md"
+REQUIRED = {"track", "kind", "version", "overrides", "machine", "gflops", "tokens_per_second", "scores", "tolerance"}
+OPTIONAL = {"evaluate", "scored_model", "notes", "failed"}
+HEADER = """\
+# Book of records
+
+The best measured scores, by corpus and budget. `static` is one model without adaptation; `adaptive` may adapt to the
+text it is scored on or mix models. `python scripts/check_record.py NAME` trains an entry again and says whether its
+scores hold. To beat one, add a file to `records/` with your overrides and measured scores, then run
+`python scripts/check_record.py --write-docs`. Tune on valid only; score test once.
+
+This page is written from `records/`.
+"""
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """Return an entry.
+
+    Raises:
+        SystemExit: there is no such entry, or its keys are not those of an entry.
+    """
+    path = RECORDS / f"{name}.yaml"
+    if not path.is_file():
+        sys.exit(f"{name}: no such record; existing records: {', '.join(names())}")
+    record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if wrong := (REQUIRED - record.keys()) | (record.keys() - REQUIRED - OPTIONAL):
+        sys.exit(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}")
+    return record
+
+
+def names() -> list[str]:
+    """Return the names of all entries."""
+    return sorted(path.stem for path in RECORDS.glob("*.yaml"))
+
+
+def docs() -> str:
+    """Return the page of all entries."""
+    records = {name: read_record(name) for name in names()}
+    lines = [HEADER, "| track | kind | entry | valid | test | tokens/s | version |", "|---|---|---|---|---|---|---|"]
+    for name, record in sorted(records.items(), key=lambda item: (item[1]["track"], item[1]["kind"] == "adaptive")):
+        scores, speed = record["scores"], record["tokens_per_second"]
+        shown = f"{speed:,}" if speed else "not quoted"
+        lines.append(
+            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores['test']} | {shown} "
+            f"| {record['version']} |"
+        )
+    for name, record in records.items():
+        lines += ["", f"## {name}", "", "```", *commands(record, "outputs/run"), "```", ""]
+        gflops = f"{record['gflops']} GFLOP/s" if record["gflops"] else "GFLOP/s not measured in the same run"
+        lines.append(f"Machine: {record['machine']}; {gflops}. Tolerance: {record['tolerance']:.0%}.")
+        if record.get("notes"):
+            lines += ["", str(record["notes"])]
+        if record.get("failed"):
+            lines += ["", "| tried and dropped | valid | test |", "|---|---|---|"]
+            lines += [
+                f"| {failed['changes']} | {failed['valid']} | {failed.get('test', '')} |" for failed in record["failed"]
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def commands(record: dict[str, Any], folder: str) -> list[str]:
+    """Return the command lines of an entry, for readers."""
+    lines = [" ".join(["tl-train", *record["overrides"]])]
+    if "evaluate" in record:
+        lines.append(" ".join(["tl-eval", folder, *record["evaluate"], "--split valid test"]))
+    return lines
+
+
+def gflops(size: int = 1024, seconds: float = 2.0) -> float:
+    """Return the float32 GFLOP/s of matrix products on this machine."""
+    import torch
+
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    left @ right
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        left @ right
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - begin) / 1e9
+
+
+def replay(record: dict[str, Any], folder: Path, further: list[str]) -> dict[str, float]:
+    """Train and score an entry; return the perplexity of each split.
+
+    Args:
+        record: the entry.
+        folder: folder for the run, which must not exist yet.
+        further: overrides beside those of the entry, such as `data.path=FOLDER`.
+    """
+    run = folder / "run"
+    where = [f"output_dir={folder}", "name=run"]
+    command = [sys.executable, "-m", "torch_linguist.cli.train", *record["overrides"], *further, *where]
+    subprocess.run(command, check=True)
+    if "evaluate" not in record:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return {split: float(summary[split]["perplexity"]) for split in record["scores"]}
+    splits = list(record["scores"])
+    options = [*record["evaluate"], "--split", *splits, "--to", str(folder / "scores")]
+    subprocess.run([sys.executable, "-m", "torch_linguist.cli.eval", str(run), *options], check=True)
+    with (folder / "scores" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == record["scored_model"]]
+    return {row["split"]: float(row["perplexity"]) for row in rows}
+
+
+def verdict(record: dict[str, Any], found: dict[str, float]) -> tuple[bool, list[str]]:
+    """Return whether the scores hold, and a line for each split."""
+    lines, holds = [], True
+    for split, recorded in record["scores"].items():
+        limit = recorded * (1 + record["tolerance"])
+        kept = found[split] <= limit
+        holds = holds and kept
+        sign = "holds" if kept else "does not hold"
+        lines.append(f"{split}: {found[split]:.2f}, recorded {recorded}, limit {limit:.2f}: {sign}")
+    return holds, lines
+
+
+def main() -> int:
+    """Run the script; return its exit code."""
+    parser = argparse.ArgumentParser(description="Replay an entry of the book of records.")
+    parser.add_argument("name", nargs="?", help="name of the entry; without one, all entries are listed")
+    parser.add_argument("--data-path", help="local copy of the corpus (data.path)")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/record"), help="folder for the run")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/records.md")
+    parser.add_argument("--check-docs", action="store_true", help="check that docs/records.md is up to date")
+    arguments = parser.parse_args()
+    if arguments.write_docs:
+        DOCS.write_text(docs(), encoding="utf-8")
+    elif arguments.check_docs:
+        if not DOCS.is_file() or DOCS.read_text(encoding="utf-8") != docs():
+            sys.exit("docs/records.md is out of date; run python scripts/check_record.py --write-docs")
+    elif arguments.name is None:
+        for name in names():
+            record = read_record(name)
+            print(f"{name}: {record['track']}, {record['kind']}: {record['scores']}")
+    else:
+        record = read_record(arguments.name)
+        if arguments.folder.exists():
+            sys.exit(f"{arguments.folder}: exists already; name another --folder")
+        print(f"{gflops():.0f} GFLOP/s in float32 (recorded: {record['gflops'] or 'not measured'})", flush=True)
+        further = [f"data.path={arguments.data_path}"] if arguments.data_path else []
+        holds, lines = verdict(record, replay(record, arguments.folder, further))
+        print("\n".join(lines))
+        return 0 if holds else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,6 +136,21 @@ def test_the_browser_computes_what_we_compute(
         np.testing.assert_allclose(np.exp2(-np.array(theirs["bits"])), np.exp(-ours.nll), rtol=1e-3)
 
 
+def test_a_transformer_reads_a_long_text_in_the_windows_of_the_scores(
+    browser: str, build_model: ModelBuilder, source_corpus: Corpus, tmp_path: Path
+) -> None:
+    corpus = prepare(source_corpus, TRAINERS["word"], tmp_path)
+    model = build_model("transformer", corpus.tokenizer.vocab_size, context_length=8)
+    write_html([PageModel("m", model, corpus.tokenizer, {})], tmp_path / "page.html")
+    # Whole windows: the first one and six more, each half a context further.
+    text = " ".join(["the king sees a small house and the judge finds two ships ."] * 3)[:-2].rsplit(" ", 6)[0]
+    ids = corpus.tokenizer.encode(text)
+    assert len(ids) == 8 + 6 * 4
+    bits = run_page(browser, tmp_path / "page.html", f"page.sessions[0].surprisals({json.dumps(ids)})")
+    (ours,) = read_line_tokens(rounded_copy(model), corpus.tokenizer, [text], closed=False)
+    np.testing.assert_allclose(np.exp2(-np.array(bits)), np.exp(-ours.nll), rtol=1e-3)
+
+
 def test_a_seed_repeats_a_generation_and_the_tabs_open(
     browser: str, build_model: ModelBuilder, source_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -113,8 +113,8 @@ class Transformer {
     this.frequencies = Float32Array.from({length: this.size / 2}, (_, i) => Math.pow(10000, -2 * i / this.size));
   }
 
-  start() {
-    return {position: 0, keys: Array.from({length: this.spec.layers}, () => []), values: Array.from({length: this.spec.layers}, () => [])};
+  start(position = 0) {
+    return {position, tokens: [], keys: Array.from({length: this.spec.layers}, () => []), values: Array.from({length: this.spec.layers}, () => [])};
   }
 
   norm(x, weight) {
@@ -139,14 +139,25 @@ class Transformer {
   }
 
   step(state, token) {
-    const next = {position: state.position + 1, keys: [], values: []}, attention = [];
+    if (state.tokens.length === this.spec.context) {
+      // The next window begins half a context later, as in the scores of tl-eval.
+      const kept = state.tokens.slice(Math.max(1, this.spec.context >> 1));
+      state = this.start(state.position - kept.length);
+      for (const one of kept) state = this.encode(state, one).state;
+    }
+    const {x, state: next, attention} = this.encode(state, token);
+    return {logs: this.output.logs(this.norm(x, this.t.norm)), state: next, inside: {attention}};
+  }
+
+  encode(state, token) {
+    const next = {position: state.position + 1, tokens: [...state.tokens, token], keys: [], values: []}, attention = [];
     let x = this.t.embedding.row(token);
     for (let layer = 0; layer < this.spec.layers; layer++) {
       const of = (name) => this.t[`blocks.${layer}.${name}`];
       const packed = of("query_key_value").times(this.norm(x, of("attention_norm")));
       const query = this.rotated(packed.subarray(0, this.width), state.position);
-      const keys = [...state.keys[layer], this.rotated(packed.subarray(this.width, 2 * this.width), state.position)].slice(-this.spec.context);
-      const values = [...state.values[layer], packed.slice(2 * this.width)].slice(-this.spec.context);
+      const keys = [...state.keys[layer], this.rotated(packed.subarray(this.width, 2 * this.width), state.position)];
+      const values = [...state.values[layer], packed.slice(2 * this.width)];
       next.keys.push(keys);
       next.values.push(values);
       const attended = this.attend(query, keys, values, attention);
@@ -154,7 +165,7 @@ class Transformer {
       const inner = of("feed_forward_in").times(this.norm(x, of("feed_forward_norm")));
       x = added(x, of("feed_forward_out").times(this.spec.gated ? swiglu(inner) : inner.map(gelu)));
     }
-    return {logs: this.output.logs(this.norm(x, this.t.norm)), state: next, inside: {attention}};
+    return {x, state: next, attention};
   }
 
   attend(query, keys, values, attention) {

@@ -209,7 +209,7 @@ class Page {
         span.style.setProperty(difference < 0 ? "--better" : "--worse", Math.min(1, Math.abs(difference) / 6));
         return span;
       }));
-      return make("section", {}, make("h3", {}, row.session.run.label), line, make("p", {class: "quiet"}, `${total.toFixed(1)} bits in all; blue words are easier for this model, orange ones for the other`));
+      return make("section", {}, make("h3", {}, row.session.run.label), line, make("p", {class: "quiet"}, `${total.toFixed(1)} bits in all; blue words are easier for it than for ${other.session.run.label}, orange ones harder`));
     }));
   }
 }

@@ -2,7 +2,7 @@
 // What a model does on the way: gates and hidden units, attention, orders of the n-gram that were used.
 
 function heatmap(rows, names, columns, label, low, high) {
-  const table = make("table", {class: "heat"}, make("caption", {}, label));
+  const table = make("table", {class: "heat"});
   const head = make("tr", {}, make("th", {scope: "col"}, ""));
   columns.forEach((column) => head.append(make("th", {scope: "col"}, column)));
   table.append(head);
@@ -16,7 +16,13 @@ function heatmap(rows, names, columns, label, low, high) {
     });
     table.append(line);
   });
-  return make("div", {class: "scroll"}, table);
+  return titled(table, label);
+}
+
+// A table that scrolls under its title.
+function titled(table, title) {
+  table.setAttribute("aria-label", title);
+  return make("section", {}, make("p", {}, title), make("div", {class: "scroll"}, table));
 }
 
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -58,12 +64,13 @@ function attentionViews(model, steps, names, choice) {
 }
 
 function ngramViews(steps, names, tokens) {
-  const list = make("ol", {class: "orders"});
+  const lengths = steps[0].inside.contexts.map((_, n) => String(n + 1)), table = make("table", {class: "plain"});
+  table.append(make("tr", {}, ...["word", "order", ...lengths].map((title) => make("th", {scope: "col"}, title))));
   steps.slice(0, -1).forEach((step, n) => {
-    const order = step.inside.orders[tokens[n + 1]];
-    list.append(make("li", {}, make("strong", {}, names[n + 1]), ` predicted by the ${order}-gram; words seen after the contexts of 1, 2, … words: ${step.inside.contexts.join(", ")}`));
+    const cells = [step.inside.orders[tokens[n + 1]], ...step.inside.contexts].map((value) => make("td", {}, String(value)));
+    table.append(make("tr", {}, make("th", {scope: "row"}, names[n + 1]), ...cells));
   });
-  return [make("p", {}, "Which order each word's probability comes from, and how many words were seen after each context in training:"), list];
+  return [titled(table, "The order that each word's probability comes from, and how many different words followed the last 1, 2, … words in training")];
 }
 
 function insideViews(model, steps, names, choice) {

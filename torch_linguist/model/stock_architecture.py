@@ -53,9 +53,16 @@ def to_stock(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], contex
         context_length: number of tokens that a prediction can see in each layer.
 
     Raises:
-        LinguistError: the model has a bias, an adaptive output or no gate, which neither Llama nor Mistral has.
+        LinguistError: the model has a bias, an adaptive output, several softmaxes or no gate, which neither Llama nor
+            Mistral has.
     """
-    for name, wanted in {"output_bias": (False,), "activation": ("swiglu",), "output": ("full", "sampled")}.items():
+    required = {
+        "output_bias": (False,),
+        "activation": ("swiglu",),
+        "output": ("full", "sampled"),
+        "num_softmaxes": (1,),
+    }
+    for name, wanted in required.items():
         value = arguments.get(name, True)
         if value not in wanted:
             shown = str(value).lower()

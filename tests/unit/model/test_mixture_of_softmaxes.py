@@ -77,3 +77,9 @@ def test_what_it_cannot_do_is_named(build_model: ModelBuilder) -> None:
         model.quantized()
     with pytest.raises(LinguistError, match="num_softmaxes=0: must be at least 1"):
         build_model("lstm", V, num_softmaxes=0)
+
+
+def test_it_is_no_stock_architecture(build_model: ModelBuilder) -> None:
+    model = build_model("transformer", V, activation="swiglu", output_bias=False, num_softmaxes=2)
+    with pytest.raises(LinguistError, match="num_softmaxes=2"):
+        model.stock_architecture()

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from torch_linguist.checkpoint.loaded_run import load_run
+from torch_linguist.checkpoint.transfer import transfer_weights
 from torch_linguist.data import Tokenizer
-from torch_linguist.errors import ConfigError
+from torch_linguist.errors import ConfigError, LinguistError, require_one_of
 from torch_linguist.model import LanguageModel
 
 HUGGINGFACE = "hf:"
 """Prefix of a checkpoint in the layout of `transformers`."""
+
+VOCABULARIES = ("keep", "new")
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,41 @@ class StartingPoint:
             raise ConfigError(f"init_from={self.source}: is a {name}; add model={name.lower()}")
 
 
-def starting_point(source: str) -> StartingPoint:
+def starting_point(source: str, vocabulary: str = "keep") -> StartingPoint:
     """Return the model that `init_from=` names.
 
     Args:
-        source: `hf:FOLDER_OR_ID`.
+        source: run folder, or `hf:FOLDER_OR_ID`.
+        vocabulary: `keep` the tokenizer of the model, or train a `new` one, whose known tokens take their rows of the
+            embedding and the output.
 
     Raises:
         LinguistError: there is no such model, or it cannot be read.
     """
-    if source.startswith(HUGGINGFACE):
-        from torch_linguist.checkpoint.huggingface import read_huggingface
+    require_one_of("init_vocabulary", vocabulary, VOCABULARIES)
+    if not source.startswith(HUGGINGFACE):
+        return _read_run(source, vocabulary)
+    if vocabulary != "keep":
+        raise ConfigError(f"init_vocabulary={vocabulary}: a checkpoint of transformers keeps its tokenizer; set keep")
+    from torch_linguist.checkpoint.huggingface import read_huggingface
 
-        return read_huggingface(source)
-    raise ConfigError(f"init_from={source}: must be hf:FOLDER or hf:OWNER/NAME")
+    return read_huggingface(source)
+
+
+def _read_run(source: str, vocabulary: str) -> StartingPoint:
+    try:
+        run = load_run(Path(source).expanduser())
+    except LinguistError as error:
+        raise LinguistError(f"init_from={source}: {error}") from error
+    if run.model.is_counted:
+        raise ConfigError(f"init_from={source}: is a model fitted by counting; there are no weights to begin with")
+    if vocabulary == "new":
+        run.model.vocabulary_parameters()
+    # Dropout rates belong to the training, sizes to the weights.
+    kept = {name: value for name, value in run.model.arguments.items() if "dropout" not in name}
+    kept.pop("vocab_size", None)
+
+    def load(model: LanguageModel, tokenizer: Tokenizer) -> str:
+        return f"weights of {source}: {transfer_weights(run.model, run.tokenizer, model, tokenizer)}"
+
+    return StartingPoint(source, type(run.model), kept, run.tokenizer if vocabulary == "keep" else None, load)

@@ -1,7 +1,7 @@
 """From a checked configuration to a plan: the only place where configurations and the pipeline meet."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch_linguist.pipeline import Plan
     from torch_linguist.pipeline.stages import Stage
     from torch_linguist.trainer import Callback
+    from torch_linguist.trainer.initialization import WordVectors
 
 DEFAULT_MINUTES = 1.5
 """Length of a training for which no limit is set."""
@@ -41,8 +42,7 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
 
     config = check_types(config)
     optim = config.optim
-    passed_apart = {"lr", "weight_decay", *OWN["optim"]}
-    make_optimizer = partial(DictConfig({name: value for name, value in optim.items() if name not in passed_apart}))
+    make_optimizer = partial(_without(optim, {"lr", "weight_decay", *OWN["optim"]}))
     lr, weight_decay = (None if optim.get(name, "auto") == "auto" else optim[name] for name in ("lr", "weight_decay"))
     _try_optimizer(make_optimizer, lr or 1e-3, weight_decay or 0.0)
     names = ("checkpoint", "score", "sample", "schedule")
@@ -50,9 +50,9 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     settings["trainer"] = instantiate(_with_limit(config.trainer), "trainer")
     if (fallback := OmegaConf.select(config, "lr_find.default")) is not None:
         settings["fallback_lr"] = fallback
-    make_model = partial(config.model)
+    make_model = partial(_without(config.model, OWN["model"]))
     if config.get("init_from") is not None:
-        settings["start"] = _start(config.init_from, make_model)
+        settings["start"] = _start(config.init_from, config.init_vocabulary, make_model)
         make_model = functools.partial(make_model, **settings["start"].arguments)
     chosen = {group: choices[group] for group in ("model", "data", "tokenizer") if group in choices}
     if (start := settings.get("start")) is not None and start.tokenizer is not None:
@@ -70,6 +70,8 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         lr=lr,
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
+        layer_decay=float(optim.get("layer_decay", 1.0)),
+        word_vectors=_word_vectors(config.model),
         seed=config.seed,
         names=chosen,
         config_text=to_yaml(config, choices),
@@ -77,10 +79,22 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     )
 
 
-def _start(source: str, make_model: "functools.partial[Any]") -> "StartingPoint":
+def _without(node: DictConfig, names: Collection[str]) -> DictConfig:
+    return DictConfig({name: value for name, value in node.items() if name not in names})
+
+
+def _word_vectors(model: DictConfig) -> "WordVectors | None":
+    from torch_linguist.trainer.initialization import WordVectors
+
+    if model.get("embedding_from") is None:
+        return None
+    return WordVectors(Path(model.embedding_from), frozen=bool(model.get("freeze_embedding", False)))
+
+
+def _start(source: str, vocabulary: str, make_model: "functools.partial[Any]") -> "StartingPoint":
     from torch_linguist.checkpoint.init_from import starting_point
 
-    start = starting_point(source)
+    start = starting_point(source, vocabulary)
     start.check_family(make_model.func)
     return start
 

@@ -23,6 +23,7 @@ FIXED = (
     "model",
     "seed",
     "init_from",
+    "init_vocabulary",
     "trainer.batch_size",
     "trainer.sequence_length",
     "trainer.batches",

@@ -20,7 +20,8 @@ class RootConfig:
         stages: names of the stages to run.
         resume: null, true or auto (the newest run), or a run folder to continue.
         output_dir: folder for run folders.
-        init_from: existing model to begin with, such as `hf:FOLDER`; null for random weights.
+        init_from: existing model to begin with: a run folder, or `hf:FOLDER`; null for random weights.
+        init_vocabulary: `keep` the tokenizer of that model, or train a `new` one.
     """
 
     name: Optional[str] = None  # noqa: UP045 - OmegaConf 2.3 does not know `str | None`
@@ -29,6 +30,7 @@ class RootConfig:
     resume: Any = None
     output_dir: str = "outputs"
     init_from: Optional[str] = None  # noqa: UP045
+    init_vocabulary: str = "keep"
     data: Any = None
     tokenizer: Any = None
     model: Any = None

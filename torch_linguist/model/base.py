@@ -261,6 +261,23 @@ class LanguageModel(nn.Module, ABC):
         """
         raise LinguistError(f"a {type(self).__name__} is trained by gradients, not by counting")
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return the weights by depth: the embedding, each hidden layer, and the rest, which is nearest the output."""
+        embedding = [] if self.input_embedding is None else list(self.input_embedding.parameters())
+        stacks = [child for child in self.children() if isinstance(child, nn.ModuleList)]
+        layers = [list(layer.parameters()) for layer in stacks[0]] if stacks else []
+        below = {id(weight) for group in (embedding, *layers) for weight in group}
+        rest = [weight for weight in self.parameters() if id(weight) not in below]
+        return [group for group in (embedding, *layers, rest) if group]
+
+    def vocabulary_parameters(self) -> list[str]:
+        """Return the names of the weights that have a row for each token.
+
+        Raises:
+            LinguistError: rows and tokens do not correspond in this model.
+        """
+        raise self._lacks("a weight with a row for each token")
+
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay spares by default: embeddings, norms and biases."""
         embeddings = {

@@ -117,6 +117,10 @@ class NeuralLanguageModel(LanguageModel):
         outside = {id(weight) for part in (self.embedding, self.output) for weight in part.parameters()}
         return [(weight, 1) for weight in self.parameters() if weight.dim() == 2 and id(weight) not in outside]
 
+    def vocabulary_parameters(self) -> list[str]:
+        names = self.output.vocabulary_parameters()
+        return ["embedding.weight", *(f"output.{name}" for name in names)]
+
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         super().use_sparse_gradients(enabled)
         self.output.use_sparse_gradients(enabled)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import refuse_training_loss
 from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
 
@@ -42,6 +43,14 @@ class OutputLayer(nn.Module):
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         """Set what the training loss adds to the nll; see `LanguageModel.set_training_loss`."""
         refuse_training_loss(label_smoothing, z_loss)
+
+    def vocabulary_parameters(self) -> list[str]:
+        """Return the names of the weights that have a row for each token.
+
+        Raises:
+            LinguistError: the rows of the layer are not those of the tokens.
+        """
+        raise LinguistError("an adaptive softmax has no row for each token; set model.output=full or sampled")
 
     @abstractmethod
     def linear_layers(self) -> "LinearOutput":
@@ -99,6 +108,9 @@ class FullOutput(OutputLayer):
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
+
+    def vocabulary_parameters(self) -> list[str]:
+        return [name for name, _ in self.named_parameters(recurse=False)]
 
     def linear_layers(self) -> "LinearOutput":
         return LinearOutput(linear(self.weight, self.bias), torch.arange(len(self.weight)))

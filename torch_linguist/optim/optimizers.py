@@ -19,6 +19,7 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     decay_all: bool = False,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """Build an optimizer for all trainable weights of a model.
 
@@ -28,6 +29,8 @@ def build_optimizer(
         lr: learning rate.
         weight_decay: weight decay of the weight matrices. Embeddings, norms and biases do not decay by default.
         decay_all: whether weight decay applies to all weights.
+        layer_decay: factor of the learning rate from each layer to the one below it (discriminative rates; Howard &
+            Ruder 2018 use 1 / 2.6).
 
     Raises:
         ConfigError: the learning rate is not above zero, or the weight decay is negative.
@@ -42,6 +45,8 @@ def build_optimizer(
         raise ConfigError(f'optim.lr={lr}: must be "auto" or a number greater than 0')
     if not weight_decay >= 0:
         raise ConfigError(f'optim.weight_decay={weight_decay}: must be "auto" or a number of at least 0')
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(f"optim.layer_decay={layer_decay}: must be above 0 and at most 1")
     bound = getattr(factory, "keywords", {})
     extra: dict[str, Any] = {}
     if (
@@ -50,7 +55,7 @@ def build_optimizer(
         and not bound.get("foreach")
     ):
         extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
-    groups = parameter_groups(model, weight_decay, decay_all)
+    groups = parameter_groups(model, weight_decay, decay_all, layer_decay)
     if getattr(_class_of(factory), "splits_hidden_matrices", False):
         groups = with_hidden_matrices(model, groups)
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
@@ -104,16 +109,24 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
     return norm
 
 
-def parameter_groups(model: LanguageModel, weight_decay: float, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Return the parameter groups: weights that decay, and the others (embeddings, norms, biases). None is empty."""
+def parameter_groups(
+    model: LanguageModel, weight_decay: float, decay_all: bool = False, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return the parameter groups: weights that decay, and the others (embeddings, norms, biases). None is empty.
+
+    With a layer decay there are two such groups for each layer, those of the top layer first. Each has its factor of
+    the learning rate in `lr_scale`.
+    """
     spared = {id(parameter) for parameter in model.undecayed_parameters()}
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue
-        (decaying if decay_all or id(parameter) not in spared else others).append(parameter)
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    layers = [list(model.parameters())] if layer_decay == 1 else model.layer_groups()[::-1]
+    groups: list[dict[str, Any]] = []
+    for depth, layer in enumerate(layers):
+        trained = [parameter for parameter in layer if parameter.requires_grad]
+        decaying = [parameter for parameter in trained if decay_all or id(parameter) not in spared]
+        others = [parameter for parameter in trained if not decay_all and id(parameter) in spared]
+        for members, decay in ((decaying, weight_decay), (others, 0.0)):
+            scale = {} if layer_decay == 1 else {"lr_scale": layer_decay**depth}
+            groups.append({"params": members, "weight_decay": decay, **scale})
     return [group for group in groups if group["params"]]
 
 
@@ -138,12 +151,13 @@ def with_hidden_matrices(model: LanguageModel, groups: Sequence[dict[str, Any]])
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group, times its own `lr_ratio` if it has one."""
+    """Set the learning rate of every parameter group, times its `lr_scale` and `lr_ratio` if it has them."""
     for group in optimizer.param_groups:
+        rate = lr * group.get("lr_scale", 1.0) * group.get("lr_ratio", 1.0)
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = lr * group.get("lr_ratio", 1.0)
+            group["lr"] = rate
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:

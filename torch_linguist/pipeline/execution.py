@@ -158,6 +158,7 @@ class Run:
             score=plan.score,
             seed=plan.seed,
             decay_all=plan.decay_all,
+            layer_decay=plan.layer_decay,
             checkpoint=plan.checkpoint,
             stop_request=stop,
         )

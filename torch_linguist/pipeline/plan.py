@@ -18,6 +18,7 @@ from torch_linguist.report.loggers import Logger
 from torch_linguist.trainer import Callback, CheckpointSettings, TrainerSettings
 from torch_linguist.trainer.callback import Fact
 from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
+from torch_linguist.trainer.initialization import WordVectors
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Plan:
         weight_decay: weight decay of the weight matrices; None lets `grid` choose.
         fallback_weight_decay: weight decay if `weight_decay` is None and no stage chooses one.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
+        layer_decay: factor of the learning rate from each layer to the one below it.
+        word_vectors: file of word vectors that the embedding starts from; None for none.
         seed: random seed for initialization, data order and dropout.
         names: names of the choices (model, data, tokenizer), for the summary.
         config_text: content of `config.yaml`.
@@ -69,6 +72,8 @@ class Plan:
     weight_decay: float | None = None
     fallback_weight_decay: float = 0.01
     decay_all: bool = False
+    layer_decay: float = 1.0
+    word_vectors: WordVectors | None = None
     seed: int = 1
     names: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""

@@ -40,6 +40,7 @@ class TrainingContext:
         seed: random seed of the data order and of dropout.
         score: how validations score a stream.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
+        layer_decay: factor of the learning rate from each layer to the one below it.
         checkpoint: number and interval of checkpoints of the long training.
         stop_request: request to stop, which the processes agree on in each update; None for none.
     """
@@ -51,6 +52,7 @@ class TrainingContext:
     seed: int
     score: ScoreSettings = field(default_factory=ScoreSettings)
     decay_all: bool = False
+    layer_decay: float = 1.0
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     stop_request: StopRequest | None = None
 
@@ -82,7 +84,7 @@ class TrainingContext:
         model.use_sparse_gradients(lambda weight: world_size() == 1 and takes(weight))
         return Loop(
             model,
-            build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all),
+            build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all, self.layer_decay),
             batches or self.batches(model),
             gradient_clip=settings.gradient_clip,
             accumulate=settings.accumulate,

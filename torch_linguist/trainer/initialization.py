@@ -8,13 +8,16 @@ Shape legend: V vocabulary, D embedding, N tokens, R rows (the most frequent tok
 """
 
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torch_linguist.data import TokenizedCorpus
+from torch_linguist.data import TokenizedCorpus, Tokenizer
+from torch_linguist.data.word_vectors import read_word_vectors
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer.settings import TrainerSettings
@@ -79,6 +82,49 @@ def start_from_counts(model: LanguageModel, corpus: TokenizedCorpus, settings: T
         )
     model.start_embedding(cooccurrence_vectors(corpus.train.ids, model.vocab_size, embedding.embedding_dim))
     return started
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """A file of word vectors for the embedding.
+
+    Attributes:
+        path: text file; see `read_word_vectors`.
+        frozen: whether the embedding is not trained.
+    """
+
+    path: Path
+    frozen: bool = False
+
+
+def start_from_vectors(model: LanguageModel, tokenizer: Tokenizer, vectors: WordVectors) -> str:
+    """Start the embedding of an untrained model from a file of word vectors.
+
+    The vectors are scaled together, so that their mean length suits the model; tokens that are not in the file keep
+    their random ones.
+
+    Args:
+        model: model to initialize, modified in place.
+        tokenizer: tokenizer of the model.
+        vectors: file of vectors.
+
+    Returns:
+        A sentence for the user: how many tokens were found.
+
+    Raises:
+        LinguistError: the model has no embedding, or the file does not fit it.
+    """
+    embedding = model.input_embedding
+    if embedding is None:
+        raise ConfigError(f"model.embedding_from={vectors.path}: a {type(model).__name__} has no embedding")
+    rows, found = read_word_vectors(vectors.path, tokenizer.tokens, embedding.embedding_dim)
+    if not found:
+        raise ConfigError(f"model.embedding_from={vectors.path}: holds none of the {model.vocab_size:,} tokens")
+    lengths = np.linalg.norm(rows, axis=1)
+    model.start_embedding(torch.from_numpy(rows / lengths[lengths > 0].mean()))
+    embedding.weight.requires_grad_(not vectors.frozen)
+    kept = ", not trained" if vectors.frozen else ""
+    return f"embedding from {vectors.path.name}: {found:,} of {len(rows):,} tokens found{kept}"
 
 
 def cooccurrence_vectors(ids: NDArray[np.unsignedinteger], vocab_size: int, width: int, seed: int = 1) -> Tensor:

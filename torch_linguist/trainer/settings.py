@@ -38,6 +38,8 @@ class TrainerSettings:
         patience: validations without a better loss after which training stops; None for no early stopping.
         log_every: updates between rows of `metrics.csv`.
         sample_every: validations between sample continuations; 0 for none.
+        freeze: updates until the next lower layer is trained too; 0 trains all layers from the start. See
+            `GradualUnfreezing`.
         average: `ema` or `asgd` validates and keeps an average of the weights; None for the weights themselves. See
             `WeightAverage`.
         average_decay: weight of the past in `ema`.
@@ -80,6 +82,7 @@ class TrainerSettings:
     patience: int | None = None
     log_every: int = 10
     sample_every: int = 2
+    freeze: int = 0
     average: str | None = None
     average_decay: float = 0.999
     snapshots: int | None = None
@@ -99,6 +102,7 @@ class TrainerSettings:
         require_positive("trainer", self, "max_epochs", "max_steps", "max_tokens", "max_minutes")
         require_positive("trainer", self, "snapshots", "eval_every", "eval_tokens", "patience")
         require(self.sample_every >= 0, f"trainer.sample_every={self.sample_every}: must be at least 0")
+        require(self.freeze >= 0, f"trainer.freeze={self.freeze}: must be at least 0")
         require_one_of("trainer.precision", self.precision, PRECISIONS)
         require_one_of("trainer.batches", self.batches, BATCHES)
         if self.average is not None:

@@ -142,7 +142,9 @@ def test_the_default_limit_gives_way_to_any_other(line: list[str], minutes: floa
 @pytest.mark.parametrize("name", sorted(find_groups()["model"]))
 def test_every_model_is_built_from_its_file(name: str) -> None:
     config = check_types(compose_config([f"model={name}"]).config)
-    make_model = partial(config.model)
+    make_model = partial(
+        OmegaConf.create({key: value for key, value in config.model.items() if key not in OWN["model"]})
+    )
     assert isinstance(make_model, functools.partial)
     assert make_model(vocab_size=50).vocab_size == 50
 

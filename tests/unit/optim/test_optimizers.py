@@ -80,3 +80,18 @@ def test_the_learning_rate_is_set_in_every_group(build_model: ModelBuilder) -> N
 def test_wrong_values_are_named(lr: float, decay: float, names: str, build_model: ModelBuilder) -> None:
     with pytest.raises(ConfigError, match=names):
         build_optimizer(build_model("rnn"), torch.optim.AdamW, lr, decay)
+
+
+@pytest.mark.parametrize("family", ["lstm", "transformer"])
+def test_lower_layers_learn_more_slowly(family: str, build_model: ModelBuilder) -> None:
+    model = build_model(family, 50, num_layers=2, tied=False)
+    optimizer = build_optimizer(model, torch.optim.SGD, 0.4, 0.1, layer_decay=0.5)
+    set_learning_rate(optimizer, 0.8)
+    rate_of = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert len(rate_of) == len(list(model.parameters()))
+    embedding, first, second, top = model.layer_groups()
+    for layer, rate in ((top, 0.8), (second, 0.4), (first, 0.2), (embedding, 0.1)):
+        assert {rate_of[id(weight)] for weight in layer} == {rate}
+    assert optimizer.param_groups[0]["lr"] == 0.8
+    with pytest.raises(ConfigError, match=r"optim\.layer_decay=0"):
+        build_optimizer(model, torch.optim.SGD, 0.4, 0.1, layer_decay=0)

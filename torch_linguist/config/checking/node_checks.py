@@ -22,7 +22,10 @@ SETTINGS_NODES = ("checkpoint", "score", "sample", *ORDER)
 INJECTED: Mapping[str, frozenset[str]] = {"model": frozenset({"vocab_size"}), "optim": frozenset({"params"})}
 """Arguments of a node's class that the program passes."""
 
-OWN: Mapping[str, Mapping[str, Any]] = {"optim": {"decay_all": bool, "fallback_lr": float}}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "optim": {"decay_all": bool, "fallback_lr": float, "layer_decay": float},
+    "model": {"embedding_from": str | None, "freeze_embedding": bool},
+}
 """Keys of a node that the program reads and the class never sees, with their types."""
 
 AUTO: Mapping[str, bool] = {"optim.lr": False, "optim.weight_decay": True}

@@ -1,12 +1,12 @@
 """Stage `initialize`: what the model knows before its first update, from counts or from an existing model."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
-from torch_linguist.trainer.initialization import start_from_counts, uses_cooccurrences
+from torch_linguist.trainer.initialization import start_from_counts, start_from_vectors, uses_cooccurrences
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline.run_context import RunContext
@@ -33,6 +33,8 @@ class Initialize(Stage):
             return StageResult("", notes=[f"initialize: {note}"])
         begin = time.perf_counter()
         settings = context.training.settings
+        if context.plan.word_vectors is not None:
+            settings = replace(settings, cooccurrence_start=False)
         started = start_from_counts(context.model, context.training.corpus, settings)
         if not context.counted:
             # Another process may have summed in another order, which would give another embedding.
@@ -40,6 +42,9 @@ class Initialize(Stage):
         notes = []
         if started:
             notes.append("initialize: the output biases now hold the token frequencies (trainer.unigram_start)")
-        if uses_cooccurrences(context.model, context.training.corpus, settings):
+        if (vectors := context.plan.word_vectors) is not None:
+            found = start_from_vectors(context.model, context.training.corpus.tokenizer, vectors)
+            notes.append(f"initialize: {found}")
+        elif uses_cooccurrences(context.model, context.training.corpus, settings):
             notes.append(f"initialize: embedding from co-occurrences in {time.perf_counter() - begin:.1f} s")
         return StageResult("", notes=notes)

@@ -8,6 +8,7 @@ from torch_linguist.optim.weight_average import WeightAverage
 from torch_linguist.trainer.callback import Callback, CallbackList
 from torch_linguist.trainer.callbacks.checkpointing import Checkpointing
 from torch_linguist.trainer.callbacks.early_stopping import EarlyStopping
+from torch_linguist.trainer.callbacks.gradual_unfreezing import GradualUnfreezing
 from torch_linguist.trainer.callbacks.metrics_log import MetricsLog
 from torch_linguist.trainer.callbacks.non_finite import NonFinite
 from torch_linguist.trainer.callbacks.profiling import Profiling
@@ -48,6 +49,8 @@ def training_callbacks(
         callbacks.append(Profiling(folder, settings.max_steps))
     if timed:
         callbacks.append(ProgressRecorder(folder))
+    if settings.freeze:
+        callbacks.append(GradualUnfreezing(settings.freeze))
     if settings.average is not None:
         callbacks.append(WeightAveraging(WeightAverage(model, settings.average, settings.average_decay)))
     callbacks += [

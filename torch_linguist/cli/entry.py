@@ -111,6 +111,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if argv is None and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         tolerate_encoding(stream)

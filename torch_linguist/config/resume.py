@@ -74,9 +74,19 @@ def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None
     return folder
 
 
+PROGRESS = "progress.json"
+
+
+def is_just_started(folder: Path) -> bool:
+    """Return whether a folder is that of a run whose first stage has not begun: it holds nothing but its start."""
+    if not folder.is_dir():
+        return False
+    return all(path.name in (".lock", ".owner.json", "config.yaml", "tokenizer.json") for path in folder.iterdir())
+
+
 def is_resumable(folder: Path) -> bool:
     """Return whether a run can continue: its folder says what to do and what is done."""
-    known = (folder / "progress.json").is_file() or (folder / "checkpoints" / "last.pt").is_file()
+    known = (folder / PROGRESS).is_file() or (folder / "checkpoints" / "last.pt").is_file()
     return known and (folder / "config.yaml").is_file()
 
 

@@ -5,6 +5,7 @@ summary = run_training(composition, repeated)
 """
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,15 +17,18 @@ from torch_linguist.config.composition import Composition, compose_config
 from torch_linguist.config.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.resume import (
+    PROGRESS,
     Repetition,
     changed_values,
     find_resumed,
+    is_just_started,
     is_resumable,
     repetition,
     resumed_composition,
     split_config_dirs,
 )
 from torch_linguist.distributed.torchrun import from_main_process, launched_rank, process_console, process_folder
+from torch_linguist.errors import DataError
 from torch_linguist.runs.folders import create_run_folder
 
 EXECUTABLE = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
@@ -105,8 +109,14 @@ def run_training(
     folder = found or from_main_process(lambda: _make_folder(composition))
     if found is None and repeated and repeated.exact:
         plan = replace(plan, recorded_progress=read_recorded_progress(repeated.folder))
-    with process_folder(folder, found is not None) as own:
-        return pipeline.run(replace(plan, folder=own, resume=found is not None), process_console())
+    try:
+        with process_folder(folder, found is not None) as own:
+            return pipeline.run(replace(plan, folder=own, resume=found is not None), process_console())
+    except DataError:
+        # A corpus that cannot be read, such as one on a hub out of reach: nothing of this run is worth keeping.
+        if found is None and launched_rank() == 0 and not (folder / PROGRESS).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _check_data(composition: Composition, source: Path | None, trust_data: bool) -> None:
@@ -121,4 +131,8 @@ def _check_data(composition: Composition, source: Path | None, trust_data: bool)
 def _make_folder(composition: Composition) -> Path:
     config, choices = composition.config, composition.choices
     default = "-".join(choices[group] for group in ("data", "model") if group in choices)
-    return create_run_folder(Path(config.output_dir), config.name, default or "run")
+    output_dir = Path(config.output_dir)
+    if config.resume == "auto" and config.name and is_just_started(output_dir / config.name):
+        # Another process started the same run at this instant; the lock of the folder decides which of them trains.
+        return output_dir / str(config.name)
+    return create_run_folder(output_dir, config.name, default or "run")

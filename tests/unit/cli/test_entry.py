@@ -107,3 +107,16 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 1
+
+
+def test_an_interrupt_during_the_imports_of_a_command_leaves_no_traceback() -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "sys.argv[0] = '/somewhere/bin/tl-train'\n"
+        "import torch_linguist.cli\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(9)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")

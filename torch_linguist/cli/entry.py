@@ -120,6 +120,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", HUGE_PAGES)
     debug = "--debug" in arguments or os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
     try:
+        for argument in arguments:
+            _check_text(argument)
         code = command(arguments)
         sys.stdout.flush()
     except SystemExit as leaving:
@@ -140,6 +142,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             say(f"error: {describe(error)}", to_stderr=True)
         return USAGE if isinstance(error, ConfigError) else FAILURE
     return code
+
+
+def _check_text(argument: str) -> None:
+    try:
+        os.fsencode(argument)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{argument!r}: holds half a character, which no file or text can have") from error
 
 
 def describe(error: Exception) -> str:

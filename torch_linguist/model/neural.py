@@ -142,19 +142,21 @@ class NeuralLanguageModel(LanguageModel):
 
 
 MOST_LAYERS = 1000
+LARGEST_SIZE = 2**24
 
 
 def check_sizes(**sizes: int) -> None:
     """Check the sizes of a model before anything of it is built.
 
     Raises:
-        LinguistError: a size is less than 1, or there are more layers than any model of use has.
+        LinguistError: a size is less than 1 or larger than in any model of use.
     """
     for name, value in sizes.items():
         if value < 1:
             raise LinguistError(f"model.{name}={value}: must be at least 1")
-    if sizes["num_layers"] > MOST_LAYERS:
-        raise LinguistError(f"model.num_layers={sizes['num_layers']}: must be between 1 and {MOST_LAYERS:,}")
+        largest = MOST_LAYERS if name == "num_layers" else LARGEST_SIZE
+        if value > largest:
+            raise LinguistError(f"model.{name}={value}: must be between 1 and {largest:,}")
 
 
 def make_output(

@@ -289,6 +289,7 @@ def test_values_out_of_range_end_in_one_line(line: str, message: str) -> None:
     [
         ("seed=-1", "seed=-1: must be between 0 and 2**63 - 1"),
         ("model.num_layers=100000000", "model.num_layers=100000000: must be between 1 and 1,000"),
+        (f"model.hidden_size={10**18}", f"model.hidden_size={10**18}: must be between 1 and 16,777,216"),
         ("trainer.device=meta", "trainer.device=meta: must be one of auto, cpu, cuda, mps, xpu"),
     ],
 )

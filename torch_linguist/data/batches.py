@@ -200,6 +200,11 @@ class VariableBatches(ContiguousBatches):
 
     A length is drawn from a normal distribution around T, or around T / 2 with a probability of 0.05, with a standard
     deviation of 5 tokens and a minimum of 5. The lengths of a pass depend on the seed and the pass alone.
+
+    Example:
+        >>> batches = VariableBatches(corpus.train, batch_size=2, sequence_length=20)
+        >>> batches.next().tokens.shape[1] >= 5
+        True
     """
 
     def _begin_pass(self) -> None:

@@ -125,6 +125,11 @@ class Population(Mixture):
 
     Raises:
         ConfigError: the class is not a known model.
+
+    Example:
+        >>> arguments = {"vocab_size": 100, "embedding_dim": 8, "hidden_size": 8}
+        >>> len(Population("torch_linguist.model.LSTM", arguments, count=2).components)
+        2
     """
 
     def __init__(self, target: str, arguments: Mapping[str, Any], count: int) -> None:

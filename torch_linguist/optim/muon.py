@@ -31,6 +31,10 @@ class Muon(Optimizer):
         hidden_lr_ratio: learning rate of Muon relative to `lr`.
         betas: decay rates of AdamW's moments.
         eps: constant added to AdamW's denominator.
+
+    Example:
+        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
+        >>> optimizer = build_optimizer(network, Muon, lr=3e-3, weight_decay=0.0)
     """
 
     def __init__(

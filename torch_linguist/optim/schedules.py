@@ -100,6 +100,11 @@ class WarmupStableDecay(Schedule):
         warmup: fraction of the training over which the factor rises from 0 to 1.
         decay: fraction of the training, at its end, over which the factor falls.
         final: factor at the end.
+
+    Example:
+        >>> schedule = WarmupStableDecay(warmup=0.1, decay=0.5)
+        >>> [round(schedule.factor(progress), 2) for progress in (0.1, 0.5, 1.0)]
+        [1.0, 1.0, 0.0]
     """
 
     def __init__(self, warmup: float = 0.02, decay: float = 0.4, final: float = 0.0) -> None:

@@ -14,6 +14,13 @@ EXHAUSTED = (
 """What torch and Python write in errors when the machine has run out of something."""
 
 
+LONGEST_LINE = 800
+"""Largest number of characters that `describe` returns for an error's message."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""Numbers of errors with a way out: free some space, or use another folder."""
+
+
 class LinguistError(ValueError):
     """Base class of the errors that the user can fix; the message is one line.
 
@@ -84,3 +91,24 @@ def require_positive(node: str, settings: object, *names: str) -> None:
 def require_one_of(key: str, value: str, choices: Collection[str]) -> None:
     """Require the value of a configuration key to be one of the choices."""
     require(value in choices, f"{key}={value}: must be one of {', '.join(choices)}")
+
+
+def describe(error: Exception) -> str:
+    """Return an error as one line: ours unchanged, others with their type and how to see the traceback."""
+    if isinstance(error, LinguistError):
+        return _shortened(" ".join(str(error).split("\n")))
+    if is_exhausted(error):
+        reason = " ".join((getattr(error, "strerror", None) or str(error) or "out of memory").split())
+        return f"the machine ran out of resources ({_shortened(reason)}); close other programs, or choose smaller sizes"
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        way_out = "; free some space, or write to another folder" if error.errno in DISK_ERRORS else ""
+        return _shortened(f"{named}{error.strerror}{way_out}")
+    message = " ".join(str(error).split())
+    line = f"{type(error).__name__}{': ' if message else ''}{message}"
+    return f"{_shortened(line)}; run again with --debug for the traceback"
+
+
+def _shortened(line: str) -> str:
+    # A damaged file may be quoted in the middle: what is wrong stands at the beginning, the way out at the end.
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"

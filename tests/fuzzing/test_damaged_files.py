@@ -18,13 +18,12 @@ from damage import damaged
 
 from torch_linguist.checkpoint import read_checkpoint, save_checkpoint
 from torch_linguist.checkpoint.loaded_run import load_run
-from torch_linguist.cli.entry import describe
 from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.stored_config import read_run_config
 from torch_linguist.data import InMemoryCorpus, TextCorpus, TokenizedCorpus, WordTokenizerTrainer, prepare
-from torch_linguist.errors import LinguistError
+from torch_linguist.errors import LinguistError, describe
 from torch_linguist.evaluation.texts.nbest import read_keyed, read_nbest, read_scores, tune
 from torch_linguist.evaluation.texts.pair_evaluation import read_pairs
 from torch_linguist.evaluation.texts.records import RecordReader, plain_lines

@@ -1,11 +1,11 @@
 """`tl-analyze`: what a run has learned, as a page; or two runs side by side."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
-from torch_linguist.cli.option_types import LARGEST_SEED, whole_number
-from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
+from torch_linguist.cli.option_types import LARGEST_SEED, Option, add_options, whole_number
+from torch_linguist.cli.run_arguments import DATA_HELP, STRIDE, add_runs, add_trust, find_runs
 
 SPLITS = ("train", "valid", "test")
 
@@ -27,6 +27,22 @@ what predictions depend on (occlusion; integrated gradients by captum; attention
 Gradients and the map of words need pip install "torch-linguist[analyze]"; everything else works without it."""
 
 
+OPTIONS: Mapping[str, Option] = {
+    "--data": (str, None, "NAME", DATA_HELP),
+    "--text": (str, None, "TEXT", "your own text for the colored passages and heatmaps"),
+    "--stride": STRIDE,
+    "--seed": (whole_number(0, LARGEST_SEED), 1, "N", "random seed of every sample"),
+    "--name": (str, None, "NAME", "name of the new folder (default: analyze-, the run and the time)"),
+}
+
+SAMPLE_OPTIONS: Mapping[str, Option] = {
+    "--probes": (whole_number(2), 200, "N", "positions at which the context is shortened and damaged"),
+    "--passages": (whole_number(0), 3, "N", "colored passages"),
+    "--examples": (whole_number(0), 4, "N", "predictions with heatmaps"),
+    "--predictions": (whole_number(), 8000, "N", "predictions for calibration"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tl-analyze`."""
     return run_command(_analyze, argv)
@@ -35,44 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-analyze", "Shows what the best models of runs have learned.", EXAMPLES)
     add_runs(parser, most=2)
-    parser.add_argument("--split", choices=SPLITS, default="valid", help="the split to analyze (default: valid)")
-    parser.add_argument("--data", metavar="NAME", help=DATA_HELP)
+    parser.add_argument("--split", choices=SPLITS, default="valid", help="split to analyze (default: valid)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART",
+        help=f"parts of the page, from {', '.join(PARTS)} (default: all)",
+    )  # fmt: skip
     add_trust(parser)
-    parser.add_argument("--text", metavar="TEXT", help="a text of your own for the colored passages and heatmaps")
-    parser.add_argument(
-        "--parts",
-        nargs="+",
-        choices=PARTS,
-        default=list(PARTS),
-        metavar="PART",
-        help=f"only these of {', '.join(PARTS)} (default: all)",
-    )
-    parser.add_argument(
-        "--stride", type=whole_number(), help="new tokens per window of a Transformer (default: half its context)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0, LARGEST_SEED),
-        default=1,
-        metavar="N",
-        help="random seed of every sample (default: 1)",
-    )
-    samples = parser.add_argument_group("samples")
-    samples.add_argument(
-        "--probes",
-        type=whole_number(2),
-        default=200,
-        metavar="N",
-        help="positions whose context is shortened and damaged (200)",
-    )
-    samples.add_argument("--passages", type=whole_number(0), default=3, metavar="N", help="colored passages (3)")
-    samples.add_argument(
-        "--examples", type=whole_number(0), default=4, metavar="N", help="predictions with heatmaps (4)"
-    )
-    samples.add_argument(
-        "--predictions", type=whole_number(), default=8000, metavar="N", help="predictions for calibration (8,000)"
-    )
-    parser.add_argument("--name", help="name of the new folder (default: analyze-, the run and the time)")
+    add_options(parser, None, OPTIONS)
+    add_options(parser, "samples", SAMPLE_OPTIONS)
     return parser
 
 
@@ -86,15 +72,8 @@ def _analyze(argv: list[str]) -> int:
     from torch_linguist.analysis import AnalysisSettings, analyze
     from torch_linguist.config.named_corpus import analyzed_runs
 
-    settings = AnalysisSettings(
-        parts=tuple(arguments.parts),
-        seed=arguments.seed,
-        probes=arguments.probes,
-        passages=arguments.passages,
-        examples=arguments.examples,
-        predictions=arguments.predictions,
-        text=arguments.text,
-    )
+    names = ("seed", "text", *(option.removeprefix("--") for option in SAMPLE_OPTIONS))
+    settings = AnalysisSettings(parts=tuple(arguments.parts), **{name: getattr(arguments, name) for name in names})
     runs = analyzed_runs(
         folders, arguments.split, arguments.data, stride=arguments.stride, trusted=arguments.trust_data
     )

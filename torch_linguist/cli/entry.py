@@ -5,21 +5,22 @@ that takes its arguments (None for those of the process) and returns the exit co
 """
 
 import argparse
-import errno
 import os
 import signal
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from torch_linguist.cli.option_types import path
 from torch_linguist.distributed.torchrun import launched_rank
-from torch_linguist.errors import ConfigError, LinguistError, is_exhausted
+from torch_linguist.errors import ConfigError, describe
 from torch_linguist.runs.output_encoding import tolerate_encoding
 from torch_linguist.runs.visible_text import visible
 
 if TYPE_CHECKING:
-    from torch_linguist.report.console import SafeConsole
+    from torch_linguist.config.help_page import CommandText
 
 SUCCESS = 0
 FAILURE = 1
@@ -35,16 +36,8 @@ HUGE_PAGES = "1"
 """Whether torch requests huge pages (THP_MEM_ALLOC_ENABLE). They avoid a page fault per 4 KiB of the tens of megabytes
 that each training step allocates; without them an LSTM step took 1.1 to 1.5 times as long."""
 
-LONGEST_LINE = 800
-"""Number of characters of an error that are shown."""
-
-WIDTH = 110
-"""Width of tables that are written to a pipe or a file."""
-
 EXIT_CODES = "exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted"
 """Last line of a help page."""
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 Command = Callable[[list[str]], int]
 
@@ -73,30 +66,23 @@ def say(text: str = "", *, end: str = "\n", to_stderr: bool = False) -> None:
     print(visible(text), end=end, file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
 
-class ProgressLine:
-    """Shows how far a long computation has come: one line that is rewritten, on a terminal's standard error only."""
+def parse_arguments(text: "CommandText", argv: Sequence[str]) -> Namespace:
+    """Read the arguments of a command that takes overrides.
 
-    def __init__(self) -> None:
-        self._shown = ("", -1)
+    Returns:
+        The values of OVERRIDE, --config-dir, --cfg, --help, --debug and the command's flags.
 
-    def __call__(self, what: str, fraction: float) -> None:
-        """Show a description and a fraction from 0 to 1; the line disappears at 1."""
-        now = (what, int(100 * fraction))
-        if now == self._shown or not sys.stderr.isatty():
-            return
-        self._shown = now
-        line = "" if fraction >= 1 else f"{visible(what)}: {now[1]}%"
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-
-def make_console() -> "SafeConsole":
-    """Return a console on standard output; in a pipe or file, it is wide enough for the tables."""
-    from torch_linguist.report.console import SafeConsole
-
-    console = SafeConsole(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
-    return console
+    Raises:
+        ConfigError: an option does not exist.
+    """
+    parser = ArgumentParser(text.name, text.about, add_help=False)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+    parser.add_argument("--config-dir", action="append", type=path, default=[], metavar="DIR")
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    for flag in text.flags:
+        parser.add_argument(flag, action="store_true")
+    return parser.parse_intermixed_args(argv)
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -149,24 +135,3 @@ def _check_text(argument: str) -> None:
         os.fsencode(argument)
     except UnicodeEncodeError as error:
         raise ConfigError(f"{argument!r}: holds half a character, which no file or text can have") from error
-
-
-def describe(error: Exception) -> str:
-    """Return an error as one line: ours unchanged, others with their type and how to see the traceback."""
-    if isinstance(error, LinguistError):
-        return _shortened(" ".join(str(error).split("\n")))
-    if is_exhausted(error):
-        reason = " ".join((getattr(error, "strerror", None) or str(error) or "out of memory").split())
-        return f"the machine ran out of resources ({_shortened(reason)}); close other programs, or choose smaller sizes"
-    if isinstance(error, OSError) and error.strerror:
-        named = f"{error.filename}: " if error.filename else ""
-        way_out = "; free some space, or write to another folder" if error.errno in DISK_ERRORS else ""
-        return _shortened(f"{named}{error.strerror}{way_out}")
-    message = " ".join(str(error).split())
-    line = f"{type(error).__name__}{': ' if message else ''}{message}"
-    return f"{_shortened(line)}; run again with --debug for the traceback"
-
-
-def _shortened(line: str) -> str:
-    # A damaged file may be quoted in the middle: what is wrong stands at the beginning, the way out at the end.
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"

@@ -1,19 +1,12 @@
 """`tl-eval`: scores runs on a split of their own corpus or others, side by side, mixed or adapting."""
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, ProgressLine, make_console, run_command, say
-from torch_linguist.cli.option_types import path, whole_number
-from torch_linguist.cli.run_arguments import DATA_HELP, add_runs, add_trust, find_runs
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
+from torch_linguist.cli.option_types import Option, add_options, path, whole_number
+from torch_linguist.cli.run_arguments import DATA_HELP, STRIDE, add_runs, add_trust, find_runs
 from torch_linguist.runs.folders import create_run_folder
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from torch_linguist.evaluation.run_evaluation import ScoredModel
 
 SPLITS = ("valid", "test", "all")
 
@@ -35,6 +28,19 @@ word perplexity and bits per byte. Intervals are 95%, by bootstrap over document
 than 20 documents). Mixtures, caches and dynamic evaluation are tuned on valid only."""
 
 
+OPTIONS: Mapping[str, Option] = {
+    "--stride": STRIDE,
+    "--segment": (whole_number(), 64, "N", "tokens per step of dynamic evaluation"),
+    "--tune-tokens": (whole_number(), 20_000, "N", "tokens of valid on which cache and dynamic evaluation are tuned"),
+    "--to": (path, None, "FOLDER", "folder for scores.csv and the heatmap of a matrix"),
+}
+
+FLAGS = {
+    "--mix": "also score their linear mixture, weights by EM on valid",
+    "--dynamic": "also with dynamic evaluation (Krause et al. 2018)",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tl-eval`."""
     return run_command(_eval, argv)
@@ -52,40 +58,15 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--data", nargs="+", metavar="NAME", default=[None], help=DATA_HELP)
     add_trust(parser)
-    parser.add_argument("--mix", action="store_true", help="also score their linear mixture, weights by EM on valid")
     parser.add_argument(
-        "--precision",
-        choices=("fp32", "bf16"),
-        default="fp32",
-        help="of the matrix products; bf16 is faster on many machines and accurate enough to compare (default: fp32)",
-    )
+        "--precision", choices=("fp32", "bf16"), default="fp32",
+        help="precision of the matrix products; bf16 is accurate enough to compare, and often faster (default: fp32)",
+    )  # fmt: skip
     parser.add_argument(
-        "--stride", type=whole_number(), help="new tokens per window of a Transformer (default: half its context)"
-    )
-    parser.add_argument(
-        "--cache",
-        nargs="?",
-        type=whole_number(),
-        const=2000,
-        metavar="SIZE",
+        "--cache", nargs="?", type=whole_number(), const=2000, metavar="SIZE",
         help="also with a continuous cache (Grave et al. 2017) of this many tokens (2000)",
-    )
-    parser.add_argument("--dynamic", action="store_true", help="also with dynamic evaluation (Krause et al. 2018)")
-    parser.add_argument(
-        "--segment",
-        type=whole_number(),
-        default=64,
-        metavar="N",
-        help="tokens per step of dynamic evaluation (default: 64)",
-    )
-    parser.add_argument(
-        "--tune-tokens",
-        type=whole_number(),
-        default=20_000,
-        metavar="N",
-        help="tokens of valid on which cache and dynamic evaluation are tuned (default: 20,000)",
-    )
-    parser.add_argument("--to", type=path, metavar="FOLDER", help="write scores.csv and the heatmap of a matrix there")
+    )  # fmt: skip
+    add_options(parser, None, OPTIONS, FLAGS)
     return parser
 
 
@@ -101,6 +82,7 @@ def _eval(argv: list[str]) -> int:
     from torch_linguist.config.named_corpus import evaluate_folders
     from torch_linguist.evaluation.run_evaluation import EvaluationSettings
     from torch_linguist.report import score_tables
+    from torch_linguist.report.console import ProgressLine, make_console
 
     settings = EvaluationSettings(
         splits=arguments.split,
@@ -116,38 +98,16 @@ def _eval(argv: list[str]) -> int:
         folders, settings, arguments.data, trusted=arguments.trust_data, note=say, progress=ProgressLine()
     )
 
-    comparisons = score_tables.compare_entries(entries)
     console = make_console()
-    for line in score_tables.policy_lines(entries):
-        console.print(line, markup=False)
-    names = list(dict.fromkeys(entry.corpus for entry in entries))
-    for name in names:
-        if len(names) > 1:
-            console.print(f"\n{name}", markup=False, style="bold")
-        for table in score_tables.evaluation_tables([entry for entry in entries if entry.corpus == name]):
-            console.print(table)
-    if comparisons:
-        console.print(score_tables.comparison_table(comparisons))
-    _write(console, entries, arguments)
-    return SUCCESS
-
-
-def _write(console: "Console", entries: "list[ScoredModel]", arguments: Namespace) -> None:
-    """Write CSV files if `--to` is given, and the matrix if there are several corpora."""
-    from torch_linguist.report import score_tables
-
+    score_tables.show_scores(entries, console)
     matrix = len(arguments.data) > 1
-    if arguments.to is None and not matrix:
-        return
-    folder = arguments.to or create_run_folder(arguments.output_dir, None, "eval")
-    folder.mkdir(parents=True, exist_ok=True)
-    files = score_tables.write_scores(entries, score_tables.compare_entries(entries), folder)
-    if matrix:
-        for split in arguments.split:
-            console.print(score_tables.matrix_table(entries, split))
-            files.append(folder / f"matrix-{split}.png")
-            score_tables.plot_matrix(entries, split, files[-1])
-    console.print("written: " + ", ".join(map(str, files)), markup=False)
+    if arguments.to is not None or matrix:
+        folder = arguments.to or create_run_folder(arguments.output_dir, None, "eval")
+        files = score_tables.write_scores(entries, folder)
+        if matrix:
+            files += score_tables.show_matrix(entries, console, folder)
+        console.print("written: " + ", ".join(map(str, files)), markup=False)
+    return SUCCESS
 
 
 if __name__ == "__main__":

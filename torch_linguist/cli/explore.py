@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
-from torch_linguist.cli.entry import SUCCESS, run_command, say
+from torch_linguist.cli.entry import SUCCESS, parse_arguments, run_command, say
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.checking.node_checks import check_exploration
 from torch_linguist.config.composition import compose_config
+from torch_linguist.config.help_page import CommandText, help_page
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.plain import to_yaml

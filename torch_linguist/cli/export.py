@@ -2,15 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
-from torch_linguist.cli.option_types import number, path, whole_number
-from torch_linguist.cli.run_arguments import add_runs, add_trust, find_runs
+from torch_linguist.cli.option_types import Option, add_options, path, whole_number
+from torch_linguist.cli.run_arguments import add_runs, add_trust, add_weights, check_weights, find_runs
 from torch_linguist.export.export_format import export_formats
-
-CHECK_TOKENS = 5000
 
 EXAMPLES = """\
 examples:
@@ -25,6 +23,13 @@ examples:
 A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
 vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
 text: the perplexity must be equal to five digits. MODEL_CARD.md is written beside the file."""
+
+
+OPTIONS: Mapping[str, Option] = {
+    "--prompt": (str, "", "TEXT", "with --html: text at the start of the page"),
+    "--output": (path, None, "FILE", "path of the file"),
+    "--check-tokens": (whole_number(0), 5000, "N", "tokens of test for comparing the perplexity; 0 for no comparison"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,26 +51,10 @@ def _parser() -> ArgumentParser:
         elif one.is_exact:
             parser.add_argument(f"--{one.name}", action="store_true", help=text)
     inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
-    parser.add_argument(
-        "--html", action="store_true", help="a page in which the models of the runs work side by side (RUN/model.html)"
-    )
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="with --html: the text that the page begins with")
     parser.add_argument("--quantize", choices=list(inexact), help="; ".join(inexact.values()))
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        type=number(0),
-        metavar="X",
-        help="weights of a mixture (default: fitted on valid by EM)",
-    )
-    parser.add_argument("--output", type=path, metavar="FILE", help="path of the file")
-    parser.add_argument(
-        "--check-tokens",
-        type=whole_number(0),
-        default=CHECK_TOKENS,
-        metavar="N",
-        help=f"tokens of test to compare the perplexity on; 0 skips the comparison ({CHECK_TOKENS:,})",
-    )
+    add_weights(parser, "weights of a mixture (default: fitted on valid by EM)")
+    page = {"--html": "a page in which the models of the runs work side by side (RUN/model.html)"}
+    add_options(parser, None, OPTIONS, page)
     return parser
 
 
@@ -83,8 +72,7 @@ def _export(argv: list[str]) -> int:
     if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
         takers = " and ".join(f"--{one.name}" for one in known if one.takes_mixtures)
         parser.error(f"a mixture of runs is written by {takers} alone")
-    if arguments.weights is not None and len(arguments.weights) != max(len(arguments.runs), 1):
-        parser.error(f"--weights: {len(arguments.weights)} weights for {max(len(arguments.runs), 1)} runs")
+    check_weights(parser, arguments)
     folders = find_runs(arguments)
 
     from torch_linguist.checkpoint.loaded_run import load_run

@@ -1,19 +1,20 @@
 """`tl-generate`: continues a prompt, shows the probabilities, or suggests words while a line is typed."""
 
+import dataclasses
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
-from torch_linguist.cli.models import find_model
-from torch_linguist.cli.option_types import LARGEST_SEED, number, path, whole_number
-from torch_linguist.cli.run_arguments import add_runs
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
+from torch_linguist.cli.option_types import LARGEST_SEED, Option, add_options, number, path, whole_number
+from torch_linguist.cli.run_arguments import add_runs, find_model
 
 if TYPE_CHECKING:
-    from torch_linguist.cli.models import FoundModel
+    from torch_linguist.data import Tokenizer
     from torch_linguist.generation import Sampling
+    from torch_linguist.model import LanguageModel
 
 EXAMPLES = """\
 examples:
@@ -36,71 +37,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(_generate, argv)
 
 
+TOKEN_OPTIONS: Mapping[str, Option] = {
+    "--temperature": (number(above=0), 1.0, "X", "below 1: safer; above 1: bolder"),
+    "--top-k": (whole_number(0), 0, "K", "sample from the K most probable tokens; 0 for all"),
+    "--top-p": (number(above=0, most=1), 1.0, "P", "sample from the most probable tokens with total probability P"),
+    "--min-p": (number(0, 1), 0.0, "P", "sample from tokens with at least P times the highest probability"),
+    "--typical": (number(above=0, most=1), 1.0, "P", "sample from the most typical tokens with total probability P"),
+    "--repetition-penalty": (number(above=0), 1.0, "X", "make repeated tokens less likely; 1 for no penalty"),
+    "--beams": (whole_number(1, LARGEST_SHOWN), None, "K", "beam search of width K instead of sampling"),
+    "--seed": (whole_number(0, LARGEST_SEED), None, "N", "random seed (default: a new one each time)"),
+}
+
+LENGTH_OPTIONS: Mapping[str, Option] = {
+    "--max-tokens": (whole_number(1, 1_000_000), 50, "N", "largest number of new tokens"),
+    "-n, --samples": (whole_number(1, 10_000), 1, "N", "continuations per prompt"),
+}
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-generate", "Continues a prompt with the best model of a run.", EXAMPLES)
     add_runs(parser, most=1, also=", or a model.jit")
     prompts = parser.add_argument_group("prompts")
     prompts.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be repeated")
-    prompts.add_argument(
-        "--prompts", type=path, metavar="FILE", help="a file with one prompt per line; - for standard input"
-    )
+    prompts.add_argument("--prompts", type=path, metavar="FILE", help="one prompt per line; - for standard input")
     prompts.add_argument("-i", "--interactive", action="store_true", help="suggest the next word while a line is typed")
-    choice = parser.add_argument_group("choosing tokens")
-    choice.add_argument(
-        "--temperature", type=number(above=0), default=1.0, metavar="X", help="below 1 safer, above bolder (1)"
-    )
-    choice.add_argument(
-        "--top-k", type=whole_number(0), default=0, metavar="K", help="only the K most probable tokens (0: all)"
-    )
-    choice.add_argument(
-        "--top-p",
-        type=number(above=0, most=1),
-        default=1.0,
-        metavar="P",
-        help="only the likeliest with mass P (1: all)",
-    )
-    choice.add_argument(
-        "--min-p", type=number(0, 1), default=0.0, metavar="P", help="at least P times the best (0: all)"
-    )
-    choice.add_argument(
-        "--typical", type=number(above=0, most=1), default=1.0, metavar="P", help="the most typical of mass P (1: all)"
-    )
-    choice.add_argument(
-        "--repetition-penalty",
-        type=number(above=0),
-        default=1.0,
-        metavar="X",
-        help="make repeated tokens less likely (1: off)",
-    )
-    choice.add_argument("--greedy", action="store_true", help="always the most probable token")
-    choice.add_argument(
-        "--beams", type=whole_number(1, LARGEST_SHOWN), metavar="K", help="beam search of width K instead of sampling"
-    )
-    choice.add_argument(
-        "--seed", type=whole_number(0, LARGEST_SEED), metavar="N", help="random seed (default: a new one each time)"
-    )
-    length = parser.add_argument_group("length")
-    length.add_argument(
-        "--max-tokens",
-        type=whole_number(1, 1_000_000),
-        default=50,
-        metavar="N",
-        help="largest number of new tokens (50)",
-    )
-    length.add_argument(
-        "-n", "--samples", type=whole_number(1, 10_000), default=1, metavar="N", help="continuations per prompt (1)"
-    )
-    length.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
-    length.add_argument("--stop-at-eos", action="store_true", help="end with the line")
-    parser.add_argument_group("output").add_argument(
-        "--show-probabilities",
-        nargs="?",
-        type=whole_number(0, LARGEST_SHOWN),
-        const=5,
-        default=0,
-        metavar="K",
+    add_options(parser, "choosing tokens", TOKEN_OPTIONS, {"--greedy": "always the most probable token"})
+    add_options(parser, "length", LENGTH_OPTIONS, {"--stop-at-eos": "end with the line"})
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    parser.add_argument(
+        "--show-probabilities", nargs="?", type=whole_number(0, LARGEST_SHOWN), const=5, default=0, metavar="K",
         help="show each token's probability and the K most probable tokens (5)",
-    )
+    )  # fmt: skip
     return parser
 
 
@@ -109,35 +76,27 @@ def _generate(argv: list[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)
     _check(arguments, parser)
     prompts = _prompts(arguments)
-    found = find_model(arguments)
+    model, tokenizer = find_model(arguments)
 
     if arguments.interactive:
         from torch_linguist.generation.interactive import interact
 
-        interact(found.model, found.tokenizer, say)
+        interact(model, tokenizer, say)
         return SUCCESS
 
     from torch_linguist.generation import Sampling
     from torch_linguist.generation.prompts import unknown_note
 
-    sampling = Sampling(
-        arguments.temperature,
-        arguments.top_k,
-        arguments.top_p,
-        arguments.min_p,
-        arguments.typical,
-        arguments.repetition_penalty,
-        arguments.greedy,
-    )
+    sampling = Sampling(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sampling)})
     for index, prompt in enumerate(prompts):
         if index:
             say()
-        if note := unknown_note(found.tokenizer, prompt):
+        if note := unknown_note(tokenizer, prompt):
             say(note, to_stderr=True)
         if arguments.beams:
-            _show_beams(found, prompt, arguments)
+            _show_beams(model, tokenizer, prompt, arguments)
         else:
-            _show_samples(found, prompt, sampling, arguments)
+            _show_samples(model, tokenizer, prompt, sampling, arguments)
     return SUCCESS
 
 
@@ -151,7 +110,7 @@ def _check(arguments: Namespace, parser: ArgumentParser) -> None:
 
 
 def _prompts(arguments: Namespace) -> list[str]:
-    """Return all given prompts, or an empty one (the start of a line) if there is none."""
+    """Return all prompts of the command line; without any, an empty one (the start of a line)."""
     prompts = list(arguments.prompt)
     if arguments.prompts == Path("-"):
         prompts += [line.rstrip("\n").removeprefix("\ufeff") for line in sys.stdin]
@@ -162,12 +121,12 @@ def _prompts(arguments: Namespace) -> list[str]:
     return prompts or [""]
 
 
-def _show_beams(found: "FoundModel", prompt: str, arguments: Namespace) -> None:
+def _show_beams(model: "LanguageModel", tokenizer: "Tokenizer", prompt: str, arguments: Namespace) -> None:
     from torch_linguist.generation.continuing import continue_by_beam
 
     results = continue_by_beam(
-        found.model,
-        found.tokenizer,
+        model,
+        tokenizer,
         prompt,
         beams=arguments.beams,
         max_tokens=arguments.max_tokens,
@@ -178,15 +137,17 @@ def _show_beams(found: "FoundModel", prompt: str, arguments: Namespace) -> None:
         say(f"[{index}] log-probability {result.log_probability:.2f}\n{result.text}")
 
 
-def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", arguments: Namespace) -> None:
+def _show_samples(
+    model: "LanguageModel", tokenizer: "Tokenizer", prompt: str, sampling: "Sampling", arguments: Namespace
+) -> None:
     from torch_linguist.generation import continue_prompt
 
     live = arguments.samples == 1 and not arguments.show_probabilities
     if live:
-        say(found.tokenizer.shown_prompt(prompt), end="")
+        say(tokenizer.shown_prompt(prompt), end="")
     results = continue_prompt(
-        found.model,
-        found.tokenizer,
+        model,
+        tokenizer,
         prompt,
         sampling,
         max_tokens=arguments.max_tokens,
@@ -200,6 +161,7 @@ def _show_samples(found: "FoundModel", prompt: str, sampling: "Sampling", argume
     if live:
         say()
     elif arguments.show_probabilities:
+        from torch_linguist.report.console import make_console
         from torch_linguist.report.text_tables import choice_table
 
         console = make_console()

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
-from torch_linguist.cli.entry import FAILURE, SUCCESS, make_console, run_command, say
+from torch_linguist.cli.entry import FAILURE, SUCCESS, parse_arguments, run_command, say
 from torch_linguist.config.catalog import GROUPS
 from torch_linguist.config.checking.signatures import check_arguments, hints_of
+from torch_linguist.config.help_page import CommandText, help_page
 from torch_linguist.config.overrides import parse_overrides
 from torch_linguist.config.sweep_expansion import plan_sweep, split_own
 from torch_linguist.config.training_run import TrainCommand
@@ -88,6 +88,7 @@ def _grid(argv: list[str]) -> int:
         say("\n".join(map(program.command, lines)))
         return SUCCESS
 
+    from torch_linguist.report.console import make_console
     from torch_linguist.sweep.display import SweepDisplay, show_result
     from torch_linguist.sweep.sweep import run_sweep
 

@@ -1,12 +1,39 @@
-"""Types of the options of commands: numbers with a range, and paths that may begin with `~`."""
+"""Tables of options, and their types: numbers with a range, and paths that may begin with `~`."""
 
 import math
-from argparse import ArgumentTypeError
-from collections.abc import Callable
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
+
+Option: TypeAlias = tuple[Callable[[str], object], object, str, str]
+"""An option with a value: its type, default, placeholder and help."""
 
 LARGEST_COUNT = 10**9
 LARGEST_SEED = 2**63 - 1
+
+
+def add_options(
+    parser: ArgumentParser, title: str | None, options: Mapping[str, Option], flags: Mapping[str, str] | None = None
+) -> None:
+    """Add options to a parser.
+
+    Args:
+        parser: parser of the command.
+        title: title of the options' group on the help page; None for no group.
+        options: options with a value, by name (`-n, --samples` for two names). The help shows a default that is
+            neither None nor empty.
+        flags: flags with their help.
+    """
+    group = parser.add_argument_group(title) if title else parser
+    for name, (kind, default, placeholder, text) in options.items():
+        shown = f"{default:,}" if type(default) is int else f"{default:g}" if type(default) is float else default
+        note = "" if default in (None, "") else f" (default: {shown})"
+        group.add_argument(
+            *name.split(", "), type=kind, default=default, metavar=placeholder, help=(text + note).replace("%", "%%")
+        )
+    for name, text in (flags or {}).items():
+        group.add_argument(name, action="store_true", help=text)
 
 
 def whole_number(least: int = 1, most: int = LARGEST_COUNT) -> Callable[[str], int]:

@@ -2,15 +2,16 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
-from torch_linguist.cli.entry import SUCCESS, ArgumentParser, make_console, run_command, say
-from torch_linguist.cli.option_types import number, path, whole_number
+from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
+from torch_linguist.cli.option_types import Option, add_options, number, path, whole_number
+from torch_linguist.cli.run_arguments import OUTPUT_DIR, add_weights
 from torch_linguist.errors import ConfigError
-from torch_linguist.runs.folders import find_run, run_labels
+from torch_linguist.runs.folders import find_run, split_runs
 
 if TYPE_CHECKING:
     from torch_linguist.evaluation.texts.records import RecordReader
@@ -34,6 +35,44 @@ A line by itself starts from <eos>, the end of the line before it, and is closed
 are files."""
 
 
+INPUT_OPTIONS: Mapping[str, Option] = {
+    "--column": (str, "text", "NAME", "column of a .csv, .tsv, .jsonl or .parquet file"),
+    "--errors": (str, "strict", "HOW", "treatment of invalid rows: strict, replace or skip"),
+}
+
+READING_OPTIONS: Mapping[str, Option] = {
+    "--document-column": (str, None, "NAME", "rows with the same value in this column are one running text"),
+}
+
+READING_FLAGS = {
+    "--carry": "read all lines as one running text",
+    "--no-eos": "score fragments, without <eos> at the end of each line",
+}
+
+OUTPUT_OPTIONS: Mapping[str, Option] = {
+    "--top": (whole_number(0, 1000), 0, "K", "with --tokens: number of most probable tokens to list"),
+    "--log": (str, "e", "BASE", "base of log-probabilities: e, 10 or 2"),
+    "--format": (str, "tsv", "NAME", "tsv, jsonl, csv or parquet"),
+    "--to": (path, None, "FILE", "output file (default: standard output)"),
+    "--output-dir": OUTPUT_DIR,
+}
+
+OUTPUT_FLAGS = {
+    "--tokens": "one row per token: surprisal, rank, entropy, offsets",
+    "--words": "one row per word: the sums over its tokens",
+}
+
+TASK_OPTIONS: Mapping[str, Option] = {
+    "--nbest": (str, None, "FILE", "n-best lists: Moses, JSON lines or Kaldi's text"),
+    "--nbest-scores": (str, None, "FILE", "scores of Kaldi's hypotheses: KEY SCORE per line"),
+    "--weight": (number(), 0.5, "W", "weight of the language model"),
+    "--length-penalty": (number(), 0.0, "P", "number added for each word"),
+    "--tune": (str, None, "FILE", "references (KEY WORDS per line) for choosing weight and length penalty"),
+    "--keep-below": (number(above=0), None, "PPL", "write the texts up to this perplexity"),
+    "--keep-share": (number(above=0, most=1), None, "X", "write this share of the texts, those of lowest perplexity"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tl-score`."""
     return run_command(_score, argv)
@@ -42,50 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-score", "Scores any text by the best models of runs.", EXAMPLES)
     parser.add_argument(
-        "arguments",
-        nargs="*",
-        type=path,
-        metavar="RUN|FILE",
+        "arguments", nargs="*", type=path, metavar="RUN|FILE",
         help="run folders (default: the newest run), then files (default: -)",
-    )
-    source = parser.add_argument_group("input")
-    source.add_argument("--column", default="text", help="column of a .csv, .tsv, .jsonl or .parquet file (text)")
-    source.add_argument("--errors", default="strict", metavar="HOW", help="bad rows: strict, replace or skip (strict)")
-    source.add_argument("--skip-empty", action="store_true", help="leave out lines without text (default: <eos> alone)")
-    reading = parser.add_argument_group("reading")
-    reading.add_argument("--carry", action="store_true", help="read all lines as one running text")
-    reading.add_argument("--document-column", metavar="NAME", help="rows with the same value are one running text")
-    reading.add_argument("--no-eos", action="store_true", help="score fragments: no <eos> closes a line")
-    detail = parser.add_argument_group("output")
-    detail.add_argument("--tokens", action="store_true", help="a row per token: surprisal, rank, entropy, offsets")
-    detail.add_argument("--words", action="store_true", help="a row per word: its tokens added up")
-    detail.add_argument(
-        "--top", type=whole_number(0, 1000), default=0, metavar="K", help="with --tokens: the K most probable tokens"
-    )
-    detail.add_argument("--log", default="e", metavar="BASE", help="base of log-probabilities: e, 10 or 2 (e)")
-    detail.add_argument("--format", default="tsv", help="tsv, jsonl, csv or parquet (tsv)")
-    detail.add_argument("--to", type=path, metavar="FILE", help="file to write instead of standard output")
-    several = parser.add_argument_group("several runs")
-    several.add_argument("--mix", action="store_true", help="also score their linear mixture")
-    several.add_argument(
-        "--weights", type=number(0), nargs="+", metavar="W", help="weights of the mixture (equal ones)"
-    )
-    tasks = parser.add_argument_group("tasks")
-    tasks.add_argument("--pairs", nargs="+", metavar="FILE", help="minimal pairs: BLiMP's JSON lines, or two columns")
-    tasks.add_argument("--nbest", metavar="FILE", help="n-best lists: Moses, JSON lines or Kaldi's text")
-    tasks.add_argument("--nbest-scores", metavar="FILE", help="scores of Kaldi's hypotheses: KEY SCORE per line")
-    tasks.add_argument("--weight", type=number(), default=0.5, metavar="W", help="weight of the language model (0.5)")
-    tasks.add_argument("--length-penalty", type=number(), default=0.0, metavar="P", help="added for each word (0)")
-    tasks.add_argument("--tune", metavar="FILE", help="references (KEY WORDS per line): find weight and length penalty")
-    tasks.add_argument(
-        "--keep-below", type=number(above=0), metavar="PPL", help="write the texts up to this perplexity"
-    )
-    tasks.add_argument(
-        "--keep-share", type=number(above=0, most=1), metavar="X", help="write this share, the lowest perplexities"
-    )
-    parser.add_argument(
-        "--output-dir", type=path, default=Path("outputs"), metavar="DIR", help="where the newest run is looked for"
-    )
+    )  # fmt: skip
+    skip = {"--skip-empty": "leave out lines without text (default: score their <eos>)"}
+    add_options(parser, "input", INPUT_OPTIONS, skip)
+    add_options(parser, "reading", READING_OPTIONS, READING_FLAGS)
+    add_options(parser, "output", OUTPUT_OPTIONS, OUTPUT_FLAGS)
+    add_options(parser, "several runs", {}, {"--mix": "also score their linear mixture"})
+    add_weights(parser, "weights of the mixture (default: equal weights)")
+    parser.add_argument("--pairs", nargs="+", metavar="FILE", help="minimal pairs: BLiMP's JSON lines, or two columns")
+    add_options(parser, "tasks", TASK_OPTIONS)
     return parser
 
 
@@ -93,21 +99,14 @@ def _score(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
     _check(arguments, parser)
-    named = {name: _is_run(name, arguments.output_dir) for name in map(str, arguments.arguments)}
-    folders = [find_run(Path(name), arguments.output_dir) for name, is_run in named.items() if is_run]
-    files = [name for name, is_run in named.items() if not is_run]
-    for name in files:
-        if name != "-" and not Path(name).is_file():
-            raise ConfigError(f"{name}: there is no such run folder or file")
+    folders, files = split_runs(arguments.arguments, arguments.output_dir)
     if not folders:
         folders = [find_run(None, arguments.output_dir)]
         _tell(f"run: {folders[0]} (the newest)")
 
-    from torch_linguist.checkpoint import load_run
-    from torch_linguist.evaluation.texts.rows import Scorer
+    from torch_linguist.evaluation.texts.rows import load_scorers
 
-    runs = [load_run(folder) for folder in folders]
-    scorers = [Scorer(label, run.model, run.tokenizer) for label, run in zip(run_labels(folders), runs, strict=True)]
+    scorers = load_scorers(folders)
     if arguments.pairs:
         _score_pairs(scorers, arguments)
     elif arguments.nbest:
@@ -115,11 +114,6 @@ def _score(argv: list[str]) -> int:
     else:
         _score_texts(scorers, files or ["-"], arguments)
     return SUCCESS
-
-
-def _is_run(name: str, output_dir: Path) -> bool:
-    """Return whether an argument is a folder, or the name of one in `output_dir`; a file of that name comes first."""
-    return Path(name).is_dir() or (not Path(name).exists() and (output_dir / name).is_dir())
 
 
 def _check(arguments: Namespace, parser: ArgumentParser) -> None:
@@ -168,6 +162,7 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
 def _score_pairs(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
     from torch_linguist.evaluation.texts.pair_evaluation import evaluate_pairs, read_pairs
     from torch_linguist.evaluation.texts.writing import row_writer
+    from torch_linguist.report.console import make_console
     from torch_linguist.report.text_tables import pair_table
 
     report = evaluate_pairs(scorers, read_pairs(arguments.pairs, arguments.errors))
@@ -187,15 +182,10 @@ def _rerank(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
 
     if len(scorers) > 1:
         raise ConfigError("--nbest: takes one run; score with several by a mixture of tl-export")
-    named = arguments.nbest_scores
-    scores = nbest.read_scores(plain_lines(named), named) if named else None
-    hypotheses = nbest.scored_hypotheses(
-        nbest.read_nbest(plain_lines(arguments.nbest), scores),
-        scorers[0].model,
-        scorers[0].tokenizer,
-        closed=not arguments.no_eos,
-    )
     weight, penalty = arguments.weight, arguments.length_penalty
+    hypotheses = nbest.read_and_score(
+        arguments.nbest, scorers[0].model, scorers[0].tokenizer, arguments.nbest_scores, closed=not arguments.no_eos
+    )
     if arguments.tune:
         tuned = nbest.tune(hypotheses, nbest.read_keyed(plain_lines(arguments.tune), arguments.tune))
         weight, penalty = tuned.weight, tuned.length_penalty

@@ -4,9 +4,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from torch_linguist.cli.arguments import CommandText, help_page, parse_arguments
-from torch_linguist.cli.entry import SUCCESS, run_command, say
+from torch_linguist.cli.entry import SUCCESS, parse_arguments, run_command, say
 from torch_linguist.config.catalog import GROUPS
+from torch_linguist.config.help_page import CommandText, help_page
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.training_run import compose_training, run_training
 from torch_linguist.distributed.torchrun import launched_process_group

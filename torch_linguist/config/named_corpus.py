@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch_linguist.config.checking.data_trust import check_data_trusted
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.data_trust import check_data_trusted
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.overrides import quoted
 from torch_linguist.config.stored_config import read_run_config

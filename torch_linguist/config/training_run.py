@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.config.build_plan import make_plan
+from torch_linguist.config.checking.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.composition import Composition, compose_config
-from torch_linguist.config.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.overrides import parse_overrides, quoted
 from torch_linguist.config.resume import (
     PROGRESS,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 from rich.table import Table
 
 from torch_linguist.data.suitability import small_split_notes
@@ -179,12 +180,45 @@ def matrix_table(entries: Sequence[ScoredModel], split: str) -> Table:
     return table
 
 
-def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedComparison], folder: Path) -> list[Path]:
-    """Write `scores.csv`, one row per score, and `differences.csv` if there are comparisons.
+def show_scores(entries: Sequence[ScoredModel], console: Console) -> None:
+    """Print how each model read, the scores on each corpus, and the paired differences."""
+    for line in policy_lines(entries):
+        console.print(line, markup=False)
+    corpora = list(dict.fromkeys(entry.corpus for entry in entries))
+    for corpus in corpora:
+        if len(corpora) > 1:
+            console.print(f"\n{corpus}", markup=False, style="bold")
+        for table in evaluation_tables([entry for entry in entries if entry.corpus == corpus]):
+            console.print(table)
+    if comparisons := compare_entries(entries):
+        console.print(comparison_table(comparisons))
+
+
+def show_matrix(entries: Sequence[ScoredModel], console: Console, folder: Path) -> list[Path]:
+    """Print runs by corpora as one table per split, and plot each to `matrix-SPLIT.png` in a folder.
 
     Returns:
         The files written.
     """
+    files = []
+    for split in dict.fromkeys(entry.split for entry in entries):
+        console.print(matrix_table(entries, split))
+        files.append(folder / f"matrix-{split}.png")
+        plot_matrix(entries, split, files[-1])
+    return files
+
+
+def write_scores(entries: Sequence[ScoredModel], folder: Path) -> list[Path]:
+    """Write `scores.csv`, one row per score, and `differences.csv` if models can be compared.
+
+    Args:
+        entries: scores of models on splits.
+        folder: folder of the files; created if missing.
+
+    Returns:
+        The files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "scores.csv"]
     scores = [
         {"model": entry.model, "data": entry.corpus, "split": entry.split}
@@ -193,7 +227,7 @@ def write_scores(entries: Sequence[ScoredModel], comparisons: Sequence[PairedCom
         for entry in entries
     ]
     write_csv(pd.DataFrame(scores), files[0])
-    if comparisons:
+    if comparisons := compare_entries(entries):
         files.append(folder / "differences.csv")
         differences = [
             {

@@ -93,6 +93,27 @@ def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
     raise LinguistError(f"{named}: {wrong}; {f'the newest runs are {newest}' if newest else 'tl-train makes one'}")
 
 
+def split_runs(named: Sequence[Path], output_dir: Path = Path("outputs")) -> tuple[list[Path], list[str]]:
+    """Split paths into run folders and files; `-` is standard input.
+
+    Args:
+        named: folders, names of runs in `output_dir`, and files. A file takes precedence over a run of that name.
+        output_dir: parent of the run folders.
+
+    Raises:
+        ConfigError: a path is neither a run folder nor a file.
+    """
+    folders, files = [], []
+    for path in named:
+        if path.is_dir() or (not path.exists() and (output_dir / path).is_dir()):
+            folders.append(find_run(path, output_dir))
+        elif path.is_file() or str(path) == "-":
+            files.append(str(path))
+        else:
+            raise ConfigError(f"{path}: there is no such run folder or file")
+    return folders, files
+
+
 def run_labels(folders: Sequence[Path]) -> list[str]:
     """Return short names for runs side by side: folder names, or whole paths where two runs share a name."""
     names = [folder.resolve().name for folder in folders]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torch_linguist.cli.entry import ArgumentParser, describe, run_command
-from torch_linguist.errors import ConfigError, DataError, LinguistError
+from torch_linguist.cli.entry import ArgumentParser, run_command
+from torch_linguist.errors import ConfigError, DataError, LinguistError, describe
 
 EXHAUSTED, SMALLER = "error: the machine ran out of resources", "close other programs, or choose smaller sizes"
 

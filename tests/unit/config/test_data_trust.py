@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from torch_linguist.config.checking.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.named_corpus import find_corpus
 from torch_linguist.config.plain import to_yaml
 from torch_linguist.config.stored_config import read_run_config

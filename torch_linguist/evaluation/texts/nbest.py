@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, DataError
 from torch_linguist.evaluation.texts.line_scores import score_lines
+from torch_linguist.evaluation.texts.records import plain_lines
 from torch_linguist.model import LanguageModel
 
 WEIGHTS = tuple(step * 0.05 for step in range(41))
@@ -104,6 +105,22 @@ def scored_hypotheses(
     read, texts = itertools.tee(hypotheses)
     scores = score_lines(model, tokenizer, (hypothesis.text for hypothesis in texts), closed=closed)
     return [replace(hypothesis, lm_score=score.log_probability) for hypothesis, score in zip(read, scores, strict=True)]
+
+
+def read_and_score(
+    path: str, model: LanguageModel, tokenizer: Tokenizer, scores_path: str | None = None, *, closed: bool = True
+) -> list[Hypothesis]:
+    """Read a file of n-best lists and score its hypotheses.
+
+    Args:
+        path: the file, `-` for standard input; see `read_nbest`.
+        model: language model.
+        tokenizer: tokenizer of the model.
+        scores_path: file with the scores of Kaldi's hypotheses; None for the other forms.
+        closed: whether `<eos>` ends each hypothesis.
+    """
+    scores = read_scores(plain_lines(scores_path), scores_path) if scores_path else None
+    return scored_hypotheses(read_nbest(plain_lines(path), scores), model, tokenizer, closed=closed)
 
 
 def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:

@@ -5,8 +5,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from torch_linguist.checkpoint import load_run
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.mixture_scoring import mixed_nll
@@ -14,6 +16,7 @@ from torch_linguist.evaluation.texts.line_scores import LineScore, LineTokens, r
 from torch_linguist.evaluation.texts.records import Record
 from torch_linguist.evaluation.texts.token_scores import TokenScore, WordScore, score_tokens, score_words
 from torch_linguist.model import LanguageModel
+from torch_linguist.runs.folders import run_labels
 
 LOG_BASES = {"e": 1.0, "10": math.log(10), "2": math.log(2)}
 """Bases of the logarithms in a table, with the nats per unit."""
@@ -36,6 +39,12 @@ class Scorer:
     label: str
     model: LanguageModel
     tokenizer: Tokenizer
+
+
+def load_scorers(folders: Sequence[Path]) -> list[Scorer]:
+    """Load the best models of runs, labeled by the names of their folders."""
+    runs = [load_run(folder) for folder in folders]
+    return [Scorer(label, run.model, run.tokenizer) for label, run in zip(run_labels(folders), runs, strict=True)]
 
 
 @dataclass(frozen=True)

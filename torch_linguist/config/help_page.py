@@ -1,7 +1,6 @@
-"""The arguments of the commands that take overrides, and their help page."""
+"""Help pages of the commands that take overrides: groups, keys with their current values, examples."""
 
 import textwrap
-from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from torch_linguist.cli.entry import ArgumentParser
-from torch_linguist.cli.option_types import path
 from torch_linguist.config.catalog import GROUPS, SIDE_BY_SIDE, Choice, find_groups
 from torch_linguist.config.checking.signatures import INTERPRETED, show
 from torch_linguist.config.composition import Composition, compose_config
 
 WIDTH = 110
+"""Width of a page, in characters."""
 
 KEYS: Mapping[str, str] = {
     "name": "name of the run folder; null generates one",
@@ -39,7 +37,7 @@ KEYS: Mapping[str, str] = {
     "trainer.eval_every": "updates between validations; null chooses",
     "trainer.patience": "validations without improvement before training stops; null never stops",
 }
-"""The most used keys, and what they mean."""
+"""The most used keys with their help."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,12 @@ class CommandText:
 
     Attributes:
         name: name of the command.
-        about: what it does, in a sentence or two.
-        examples: command lines with what they do.
+        about: description of the command, in one or two sentences.
+        examples: command lines, each with its effect.
         groups: configuration groups that the command uses.
-        cfg: what `--cfg` does.
-        notes: further paragraphs with their titles, such as exit codes.
-        flags: further options without a value, with what they do.
+        cfg: help of `--cfg`.
+        notes: further paragraphs as pairs of title and text, such as exit codes.
+        flags: further options without a value, with their help.
         root: root file of the configuration.
     """
 
@@ -67,32 +65,13 @@ class CommandText:
     root: str = "train"
 
 
-def parse_arguments(text: CommandText, argv: Sequence[str]) -> Namespace:
-    """Read the arguments of a command that takes overrides.
-
-    Returns:
-        `overrides` (list of texts), `config_dir` (list of paths), `cfg`, `help`, `debug` and the command's flags.
-
-    Raises:
-        ConfigError: an option does not exist.
-    """
-    parser = ArgumentParser(text.name, text.about, add_help=False)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
-    parser.add_argument("--config-dir", action="append", type=path, default=[], metavar="DIR")
-    parser.add_argument("--cfg", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
-    for flag in text.flags:
-        parser.add_argument(flag, action="store_true")
-    return parser.parse_intermixed_args(argv)
-
-
 def help_page(text: CommandText, overrides: Sequence[str], config_dirs: Sequence[Path]) -> str:
     """Return the help page: groups with their choices, the most used keys with their values, examples.
 
     Args:
         text: texts of the command.
-        overrides: overrides that are applied to the values shown.
-        config_dirs: folders whose choices are listed too.
+        overrides: overrides to apply to the values shown.
+        config_dirs: folders with further choices.
     """
     composition = compose_config(overrides, config_dirs, text.root)
     groups = {name: choices for name, choices in find_groups(config_dirs).items() if choices}
@@ -123,7 +102,7 @@ _OPTIONS = """\
 
 
 def _in_force(composition: Composition, group: str) -> list[str]:
-    """Return the choices of a group that are in force: several callbacks, or the stages that run."""
+    """Return the current choices of a group: one, or several callbacks or stages."""
     if group == "stage":
         return list(composition.config.get("stages", ()))
     return composition.choices.get(group, "").split(",")
@@ -150,7 +129,7 @@ def _key_lines(config: DictConfig) -> str:
 
 
 def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
-    """Return, for each current choice, its keys that are not among the most used ones."""
+    """Return a paragraph for each current choice with its keys that `KEYS` lacks."""
     parts = []
     for group in groups:
         node = OmegaConf.select(composition.config, group)
@@ -168,7 +147,7 @@ def _node_lines(composition: Composition, groups: Sequence[str]) -> list[str]:
 
 
 def _value(config: DictConfig, key: str) -> str | None:
-    """Return a key's value as on a command line, or None if the key does not exist."""
+    """Return the value of a key in the form of an override, or None if the key does not exist."""
     parent, _, leaf = key.rpartition(".")
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig) or leaf not in node.keys():  # noqa: SIM118 - a missing value is a key too

@@ -123,6 +123,7 @@ def test_a_missing_library_is_named_with_its_extra() -> None:
         Missing()
 
 
+@pytest.mark.integrations
 @needs("mlflow")
 def test_mlflow_keeps_the_run_in_a_local_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
@@ -144,6 +145,7 @@ def test_mlflow_keeps_the_run_in_a_local_store(tmp_path: Path, monkeypatch: pyte
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.yaml", "plots", "samples"}
 
 
+@pytest.mark.integrations
 @needs("wandb")
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
@@ -157,6 +159,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(list(folder.glob(f"run-{identity}.wandb")) for folder in folders)
 
 
+@pytest.mark.integrations
 @needs("trackio")
 def test_trackio_keeps_the_run_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import trackio

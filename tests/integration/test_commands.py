@@ -158,6 +158,17 @@ def test_mistakes_end_in_one_line(
     assert sorted(workplace.rglob("*")) == before
 
 
+def test_a_stride_beyond_the_context_is_met_before_the_training(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    line = ["model=transformer", "data=text", "data.path=tale.txt", "experiment=debug", "name=stride"]
+    assert train.main([*line, "score.stride=99"]) == 1
+    output, errors = capsys.readouterr()
+    assert errors == "error: score.stride=99: must lie between 1 and the model's context of 32 tokens\n"
+    assert "[check]" not in output
+
+
 def test_the_process_ends_with_the_code(tmp_path: Path) -> None:
     code, output, errors = run("train", "model=lsmt", folder=tmp_path)
     assert (code, output, len(errors.splitlines())) == (2, "", 1)

@@ -252,6 +252,17 @@ def _checked_length(stream: TokenStream, max_tokens: int | None, chunk_length: i
     return len(stream) if max_tokens is None else min(max_tokens, len(stream))
 
 
+def check_stride(model: LanguageModel, stride: int | None) -> None:
+    """Check that a model with a bounded context can be read with a stride; None suits every model.
+
+    Raises:
+        LinguistError: the stride exceeds the context.
+    """
+    window = model.context_length
+    if stride is not None and window and not 0 < stride <= window:
+        raise LinguistError(f"score.stride={stride}: must lie between 1 and the model's context of {window} tokens")
+
+
 def default_stride(model: LanguageModel) -> int:
     """Return the default number of new tokens per window, for a model with a bounded context."""
     return max(1, model.context_length // 2)
@@ -279,8 +290,7 @@ def _windows(
     device = device_of(model)
     window = model.context_length
     stride = default_stride(model) if stride is None else stride
-    if not 0 < stride <= window:
-        raise LinguistError(f"score.stride={stride}: must lie between 1 and the model's context of {window} tokens")
+    check_stride(model, stride)
     # The first window scores all its tokens; each later one ends `stride` tokens further and scores only those.
     head = min(window, length)
     tokens, targets = shifted(stream, 0, head)

@@ -13,6 +13,7 @@ from torch_linguist.data.suitability import corpus_notes
 from torch_linguist.distributed import processes
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.scoring import check_stride
 from torch_linguist.pipeline.plan import Plan
 from torch_linguist.pipeline.progress import Progress
 from torch_linguist.pipeline.run_context import RunContext, RunResults
@@ -134,6 +135,7 @@ class Run:
         corpus.tokenizer.save(self.folder / "tokenizer.json")
         seed_everything(plan.seed)
         model = plan.make_model(vocab_size=corpus.tokenizer.vocab_size)
+        check_stride(model, plan.score.stride)
         model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
         model.to(device)
         broadcast_weights(model)

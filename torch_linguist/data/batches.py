@@ -1,4 +1,4 @@
-"""Batches of token ids out of a stream: contiguous (state carried) or independent windows (shuffled).
+"""Batches of token ids from a stream: contiguous (with carried state) or independent shuffled windows.
 
 Shape legend: B batch (parallel streams or windows), T time, N tokens of the stream.
 """
@@ -26,12 +26,12 @@ def _warn_once(message: str) -> None:
 
 
 class Batch(NamedTuple):
-    """What a training step reads.
+    """The input of a training step.
 
     Attributes:
-        tokens: ids, int64 [B, T].
-        targets: the id after each token, int64 [B, T].
-        reset: the carried state must start anew before this batch.
+        tokens: input ids, int64 [B, T].
+        targets: id of the token after each input token, int64 [B, T].
+        reset: whether the carried state must be reset before this batch.
 
     Example:
         >>> batch = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5).next()
@@ -47,14 +47,14 @@ class Batch(NamedTuple):
 class Batches(ABC):
     """Endless batches of a stream, pass after pass; its position can be saved and restored exactly.
 
-    The stream is read as a circle: position 0 follows the last one, which is an ``<eos>``. So every token is a target
-    with the true token before it as input, and a seeded offset moves the borders of the chunks in each pass.
+    The stream is circular: position 0 follows the last position, which holds ``<eos>``. Every token is therefore a
+    target whose input is the true preceding token. A seeded offset moves the borders of the chunks in each pass.
 
     Attributes:
-        batch_size: rows of a batch B; lowered where the stream holds fewer sequences.
-        sequence_length: tokens of a row T.
-        batches_per_epoch: batches of one pass.
-        tokens_per_batch: B * T.
+        batch_size: number of rows per batch B; lowered if the stream holds fewer sequences.
+        sequence_length: number of tokens per row T.
+        batches_per_epoch: number of batches per pass.
+        tokens_per_batch: number of tokens per batch, B * T.
 
     Example:
         >>> batches = WindowBatches(corpus.train, batch_size=2, sequence_length=5)
@@ -65,16 +65,16 @@ class Batches(ABC):
     batches_per_epoch: int
 
     def __init__(self, stream: TokenStream, batch_size: int, sequence_length: int, seed: int = 0) -> None:
-        """Lays out the stream.
+        """Cut the stream into batches.
 
         Args:
-            stream: the tokens.
-            batch_size: rows of a batch B.
-            sequence_length: tokens of a row T.
-            seed: of the offsets and the order.
+            stream: token stream of the training split.
+            batch_size: number of rows per batch B.
+            sequence_length: number of tokens per row T.
+            seed: random seed of the offsets and the order.
 
         Raises:
-            DataError: the stream is shorter than one sequence, or a number is not positive.
+            DataError: the stream is shorter than one sequence, or a size is not positive.
         """
         for field, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
             if value < 1:
@@ -83,7 +83,7 @@ class Batches(ABC):
         if sequences == 0:
             raise DataError(
                 f"trainer.sequence_length={sequence_length}: the split {stream.split} has only {len(stream)} tokens; "
-                "choose a smaller trainer.sequence_length or give more text"
+                "choose a smaller trainer.sequence_length, or provide more text"
             )
         if sequences < batch_size:
             _warn_once(
@@ -94,7 +94,7 @@ class Batches(ABC):
         self.sequence_length = sequence_length
         self.tokens_per_batch = self.batch_size * sequence_length
         self._seed = seed
-        # A plain view: slicing the memmap class itself costs several times as much.
+        # A plain array view: slicing np.memmap itself is several times slower.
         self._ids: NDArray[np.unsignedinteger] = np.asarray(stream.ids)
         self._eos_id = stream.eos_id
         self._ends_in_eos = int(self._ids[-1]) == stream.eos_id
@@ -104,11 +104,11 @@ class Batches(ABC):
 
     @property
     def epoch(self) -> float:
-        """Passes over the stream that are done, fractions included."""
+        """Number of completed passes over the stream, fractions included."""
         return self._pass + self._batch / self.batches_per_epoch
 
     def next(self) -> Batch:
-        """The next batch."""
+        """Return the next batch."""
         batch = self._read_batch(self._batch)
         self._batch += 1
         if self._batch == self.batches_per_epoch:
@@ -118,11 +118,11 @@ class Batches(ABC):
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """The position, in plain types."""
+        """Return the position as plain numbers."""
         return {"pass": self._pass, "batch": self._batch, **self._layout()}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Goes to a saved position: what follows is what would have followed then.
+        """Restore a saved position; the same batches follow as after the save.
 
         Raises:
             DataError: the position belongs to another stream, batch size, sequence length or seed.
@@ -146,11 +146,11 @@ class Batches(ABC):
         }
 
     def _generator(self) -> np.random.Generator:
-        """Random numbers that depend on nothing but the seed and the pass."""
+        """Return a random generator that depends only on the seed and the pass."""
         return np.random.default_rng([self._seed, self._pass])
 
     def _take(self, starts: NDArray[np.int64], length: int, reset: bool) -> Batch:
-        """Rows of the circular stream: targets from `starts` on, inputs one position earlier."""
+        """Return rows of the circular stream: targets begin at `starts`, inputs one position earlier."""
         positions = starts[:, None] + np.arange(-1, length)
         block = self._ids.take(positions, mode="wrap").astype(np.int64)
         tokens, targets = block[:, :-1].copy(), block[:, 1:].copy()
@@ -160,20 +160,20 @@ class Batches(ABC):
 
     @abstractmethod
     def _begin_pass(self) -> None:
-        """Draws what the current pass needs."""
+        """Draw the random layout of the current pass."""
 
     @abstractmethod
     def _read_batch(self, index: int) -> Batch:
-        """Batch number `index` of the current pass."""
+        """Return batch number `index` of the current pass."""
 
 
 class ContiguousBatches(Batches):
-    """B parallel streams; each batch continues where the one before ended, so that a state can be carried.
+    """B parallel streams; each batch continues where the previous one ended, so that the state can be carried.
 
-    In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into B equal streams; a
-    tail shorter than B is left out, another one in each pass. The last batch of a pass may be shorter than T. The
-    offset lies within one chunk, which is enough to move the borders: turned further, the streams of a pass would
-    begin with text that others ended the last pass with, and the loss would dip there.
+    Each pass rotates the circle by its offset and cuts it into B equal streams. A tail shorter than B is left out, a
+    different one in each pass, so a pass reads each token at most once. The last batch of a pass may be shorter than T.
+    The offset is smaller than one chunk, which is enough to move the borders. With a larger one, streams would begin
+    with text that other streams read at the end of the previous pass, and the loss would dip there.
 
     Example:
         >>> batches = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5)
@@ -199,7 +199,7 @@ class VariableBatches(ContiguousBatches):
     """Contiguous batches of lengths around T, which moves the borders of back-propagation (Merity et al. 2018).
 
     A length is drawn from a normal distribution around T, or around T / 2 with a probability of 0.05, with a standard
-    deviation of 5 tokens and a minimum of 5. The lengths of a pass depend on the seed and the pass alone.
+    deviation of 5 tokens and a minimum of 5. The lengths of a pass depend only on the seed and the pass.
 
     Example:
         >>> batches = VariableBatches(corpus.train, batch_size=2, sequence_length=20)
@@ -226,10 +226,11 @@ class VariableBatches(ContiguousBatches):
 
 
 class WindowBatches(Batches):
-    """Independent windows in a new order each pass; every batch starts from a fresh state.
+    """Independent windows in a new order in each pass; every batch starts from the initial state.
 
-    In a pass each token is met at most once: the circle, turned by the pass's offset, is cut into windows of T tokens;
-    a tail shorter than T is left out, another one in each pass. The last batch of a pass may hold fewer windows.
+    Each pass rotates the circle by its offset and cuts it into windows of T tokens. A tail shorter than T is left out,
+    a different one in each pass, so a pass reads each token at most once. The last batch of a pass may hold fewer
+    windows.
 
     Example:
         >>> batches = WindowBatches(corpus.train, batch_size=2, sequence_length=5, seed=1)

@@ -1,4 +1,4 @@
-"""The token cache: built once, found by fingerprint, whole or not there at all."""
+"""The token cache: built once per corpus and tokenizer, found by its fingerprint, and replaced as a whole."""
 
 import hashlib
 import json
@@ -23,15 +23,15 @@ from torch_linguist.errors import DataError
 logger = logging.getLogger("torch_linguist.data")
 
 FORMAT_VERSION = 3
-"""Raised whenever the files of a cache change their meaning."""
+"""Version of the cache format, increased with every incompatible change."""
 
 CHECKSUM_LIMIT = 64 * 2**20
-"""Files up to this many bytes are checked in full at each start; larger ones by their size, and in full where
-the time of change shows that somebody wrote to them, or on request."""
+"""Size in bytes up to which files are verified by checksum at each start. Larger files are verified by size, and by
+checksum if their modification time has changed or on request."""
 
 
 def default_cache_dir() -> Path:
-    """`$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`.
+    """Return `$TORCH_LINGUIST_CACHE`, else `$XDG_CACHE_HOME/torch_linguist`, else `~/.cache/torch_linguist`.
 
     Example:
         >>> isinstance(default_cache_dir(), Path)
@@ -57,16 +57,16 @@ def prepare(
     tokenizer: Tokenizer | None = None,
     verify: bool = False,
 ) -> TokenizedCorpus:
-    """The token streams of a corpus: from the cache, or made and kept there.
+    """Return the token streams of a corpus from the cache; tokenize the corpus first if the cache lacks them.
 
-    Several processes may ask for the same streams at once: one makes them, the others wait.
+    If several processes call this at once for the same streams, one tokenizes and the others wait.
 
     Args:
-        corpus: the text.
-        tokenizer_trainer: makes the tokenizer from the training split; not needed where `tokenizer` is given.
-        cache_dir: where streams are kept; None for `default_cache_dir()`.
-        tokenizer: a ready one, for scoring another corpus with the tokenizer of a run.
-        verify: check the checksums of files of any size.
+        corpus: corpus to tokenize.
+        tokenizer_trainer: trainer of the tokenizer; ignored if `tokenizer` is given.
+        cache_dir: folder of the token caches; None for `default_cache_dir()`.
+        tokenizer: existing tokenizer, such as that of a run that scores another corpus.
+        verify: whether to verify the checksums of files of any size.
 
     Raises:
         DataError: the source cannot be read, a split is empty, or the cache cannot be written.
@@ -100,7 +100,7 @@ def prepare(
     except OSError as error:
         raise DataError(
             f"{root}: the token cache cannot be written ({error.strerror or error}); "
-            "make room, or set TORCH_LINGUIST_CACHE to another folder"
+            "free some space, or set TORCH_LINGUIST_CACHE to another folder"
         ) from error
     if found is None:
         raise DataError(f"{folder}: the token cache was damaged as it was written; check the disk")
@@ -133,8 +133,8 @@ def _build(
     folder: Path,
     fingerprint: str,
 ) -> None:
-    """Makes the streams in a temporary folder and moves it into place; the caller holds the lock."""
-    for left_over in folder.parent.glob(f"{folder.name}.tmp-*"):  # Of a build that was killed.
+    """Write the streams to a temporary folder and move it into place; the caller holds the lock."""
+    for left_over in folder.parent.glob(f"{folder.name}.tmp-*"):  # Left by a killed build.
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
@@ -153,16 +153,16 @@ def _build(
 
 
 def _open(folder: Path, fingerprint: str, verify: bool = False) -> TokenizedCorpus | None:
-    """The streams in a folder; None where there are none, or (with a warning) where they are damaged."""
+    """Return the streams in a folder; None if there are none or, with a warning, if they are damaged."""
     if not folder.is_dir():
         return None
     damage = _damage(folder, fingerprint, verify)
     if damage is None:
         try:
             return open_streams(folder, _manifest(folder))
-        except DataError as error:  # Whole, as its checksums say, but not what one of ours holds.
+        except DataError as error:  # The checksums fit, but the content is invalid.
             damage = str(error)
-    logger.warning("%s: damaged token cache (%s), building it anew", folder, damage)
+    logger.warning("%s: damaged token cache (%s); rebuilding it", folder, damage)
     return None
 
 
@@ -172,7 +172,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
-    """What is wrong with a cache folder, or None."""
+    """Return a description of the damage of a cache folder, or None."""
     try:
         manifest = _manifest(folder)
         if manifest["fingerprint"] != fingerprint:
@@ -182,7 +182,7 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
         for name, facts in manifest["files"].items():
             path = folder / name
             if Path(name).name != name or path.is_symlink():
-                return f"{name[:60]!r} is no file of the cache"
+                return f"{name[:60]!r} is not a file of the cache"
             status = path.stat()
             if status.st_size != facts["size"]:
                 return f"{name} has {status.st_size} bytes instead of {facts['size']}"
@@ -193,8 +193,8 @@ def _damage(folder: Path, fingerprint: str, verify: bool) -> str | None:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError:
-        # Out of handles, no permission, a failing disk: building it anew would not help.
+        # No file handles, no permission or a failing disk: a rebuild would not help.
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "manifest.json is not readable"
+        return "manifest.json cannot be read"
     return None

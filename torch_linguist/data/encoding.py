@@ -1,4 +1,4 @@
-"""Writes the token streams of a corpus to files, chunk by chunk, in bounded memory and on all cores."""
+"""Encoding of a corpus into files of token ids, chunk by chunk, in bounded memory and on all cores."""
 
 import hashlib
 import json
@@ -26,19 +26,19 @@ CHUNK_PIECES = 8192
 CHUNK_CHARACTERS = 2**20
 
 WORKERS = 2
-"""Threads that encode: while the library works for one on all cores, the other turns its ids into an array."""
+"""Number of encoding threads: while the library encodes on all cores, the other thread converts ids to arrays."""
 
 IN_FLIGHT = 3
-"""Chunks that are encoded or wait for it; what bounds the memory."""
+"""Largest number of pending chunks, which bounds the memory."""
 
 UNTOUCHED = 10**18
-"""Time of change in nanoseconds that every complete file gets: whoever writes to it later gives it another."""
+"""Modification time of every complete file, in nanoseconds; a later change of the file changes it."""
 
 _IS_SPACE = np.array([chr(code).isspace() for code in range(128)])
 
 
 class HashedFile:
-    """A file that is written once; it knows its size and checksum without being read again."""
+    """A file writer that computes the size and the checksum while it writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class HashedFile:
         self._file = path.open("wb")
 
     def write(self, data: bytes) -> None:
-        """Appends bytes."""
+        """Append bytes."""
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -61,7 +61,7 @@ class HashedFile:
         self.close()
 
     def close(self) -> None:
-        """Closes the file once its bytes have reached the disk: a name in place then means that its content is."""
+        """Flush the file to disk and close it, so that a file in its final place is complete."""
         if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -69,18 +69,18 @@ class HashedFile:
             os.utime(self.path, ns=(UNTOUCHED, UNTOUCHED))
 
     def facts(self) -> dict[str, Any]:
-        """Size and checksum, for the manifest."""
+        """Return size and checksum for the manifest."""
         return {"size": self.size, "sha256": self._hash.hexdigest()}
 
 
 class _Chunk(NamedTuple):
-    """Texts that are encoded at once.
+    """Texts to encode in one call.
 
     Attributes:
         pieces: lines, or pieces of very long lines.
         begins: whether a piece begins a line.
         closed: whether a piece ends its line.
-        documents: pieces with which a document begins.
+        documents: indices of the pieces that begin a document.
     """
 
     pieces: list[str]
@@ -97,7 +97,7 @@ class _EncodedChunk(NamedTuple):
 
 
 def count_words(text: str) -> int:
-    """Words of a text, separated by white space: `len(text.split())`, but faster where the text is ASCII."""
+    """Return the number of words separated by white space: `len(text.split())`, but faster for ASCII text."""
     if not text.isascii():
         return len(text.split())
     space = _IS_SPACE[np.frombuffer(text.encode("ascii"), np.uint8)]
@@ -114,11 +114,11 @@ def _encode(tokenizer: Tokenizer, chunk: _Chunk) -> _EncodedChunk:
 
 
 class SplitEncoder:
-    """Encodes the documents of one split and writes ids, offsets and metadata as it goes.
+    """Encodes the documents of one split and writes their ids, offsets and metadata.
 
     Attributes:
-        hashes: a number for each document's text.
-        counts: how often each token occurs, int64 [V].
+        hashes: hash of each document's text.
+        counts: frequency of each token, int64 [V].
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class SplitEncoder:
         self._characters = 0
 
     def add(self, document: Document) -> None:
-        """Takes a document in."""
+        """Encode a document."""
         lines = split_lines(document.text, self.blank_lines)
         if not lines:
             self.empty += 1
@@ -151,7 +151,7 @@ class SplitEncoder:
             pieces = cut_line(line)
             for index, piece in enumerate(pieces):
                 if index and not pieces[index - 1][-1].isspace() and not piece[0].isspace():
-                    self.words -= 1  # A word that was cut in two is counted with each of them.
+                    self.words -= 1  # Both pieces count a word that was cut in two.
                 self._add(piece, index == 0, index == len(pieces) - 1)
 
     def __enter__(self) -> "SplitEncoder":
@@ -166,7 +166,7 @@ class SplitEncoder:
             file.close()
 
     def finish(self) -> dict[str, Any]:
-        """Writes what is pending.
+        """Write the pending chunks.
 
         Returns:
             The counts of the split.
@@ -219,10 +219,10 @@ def manifest_checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, fingerprint: str) -> None:
-    """Writes the token streams of all splits, the tokenizer and, last of all, the manifest into a folder.
+    """Write the token streams of all splits, the tokenizer and finally the manifest to a folder.
 
     Raises:
-        DataError: a split is empty, the source cannot be read, or it is not the text that the corpus promises.
+        DataError: a split is empty, the source cannot be read, or a count differs from the published one.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
     manifest: dict[str, Any] = {"name": corpus.name, "fingerprint": fingerprint, "dtype": dtype, "splits": {}}
@@ -236,7 +236,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, fingerprin
                     encoder.add(document)
                 manifest["splits"][split] = encoder.finish()
             if encoder.tokens == 0:
-                raise DataError(f"{corpus.name}: the split {split} comes out empty; give more text")
+                raise DataError(f"{corpus.name}: the split {split} is empty; provide more text")
             if encoder.empty:
                 logger.warning("%s: %d documents of %s are empty and left out", corpus.name, encoder.empty, split)
             check_expected(corpus, split, tokenizer, manifest["splits"][split], encoder.lines)

@@ -1,4 +1,4 @@
-"""What identifies the text and the tokens that a model was trained on."""
+"""Identity of the text and the tokens that a model was trained on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch_linguist.errors import DataError
 
 
 def corpus_facts(corpus: TokenizedCorpus) -> dict[str, Any]:
-    """Return what a run records of its corpus: the tokenizer, and size and checksum of each split."""
+    """Return the facts that a run records of its corpus: tokenizer, and size and checksum of each split."""
     return {
         "vocabulary": corpus.tokenizer.vocab_size,
         "tokenizer": digest("tokenizer", corpus.tokenizer.to_json())[:16],
@@ -20,13 +20,14 @@ def corpus_facts(corpus: TokenizedCorpus) -> dict[str, Any]:
 
 
 def check_unchanged(folder: Path, before: object, corpus: TokenizedCorpus, way_out: str) -> None:
-    """Check that a corpus is the one that a run began with.
+    """Check that a corpus has not changed since the start of a run.
 
     Args:
-        folder: the run folder.
-        before: result of `corpus_facts` when the run began. Facts that earlier versions did not record are skipped.
-        corpus: the corpus now.
-        way_out: what to do if it differs, for the error message.
+        folder: run folder.
+        before: result of `corpus_facts` at the start of the run; facts that earlier versions did not record are
+            skipped.
+        corpus: current corpus.
+        way_out: advice that ends the error message.
 
     Raises:
         DataError: the text, its splits or the tokenizer differ.

@@ -20,19 +20,19 @@ _CHUNK = 2**24
 
 
 class NoisyBatches:
-    """Batches whose ids are noised anew each time; the noise depends on the seed and the position alone.
+    """Batches with random noise on their ids, never on ``<eos>``.
 
-    So a training that is resumed meets the same noise. ``<eos>`` is never replaced.
+    The noise depends only on the seed and the position, so that a resumed training sees the same noise.
 
     - Noising (Xie et al. 2017, "Data noising as smoothing in neural network language models"): each input is replaced
-      with a probability. `blank`: always the same one, by ``<unk>`` (the paper has a token ``_`` of its own);
-      `unigram`: likewise, by a draw from the unigram distribution; `kneser_ney`: with the probability
-      rate * N1+(x, .) / c(x), higher where a word is followed by many different ones, by a draw in proportion to
-      N1+(., x), the number of words that x follows; the target is replaced along with its input, as in the paper.
+      with some probability. `blank`: with probability `rate`, by ``<unk>`` (the paper uses a separate token
+      ``_``). `unigram`: with probability `rate`, by a draw from the unigram distribution. `kneser_ney`: with
+      probability rate * N1+(x, .) / c(x), which is higher for words with many different successors, by a draw
+      proportional to N1+(., x), the number of different predecessors; the target is replaced as well, as in the paper.
     - Word dropout (Gal & Ghahramani 2016): all occurrences of a word in a batch become ``<unk>`` in the input.
 
     Attributes:
-        epoch: passes that are done, fractions included.
+        epoch: number of completed passes, fractions included.
 
     Example:
         >>> batches = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5)
@@ -44,15 +44,15 @@ class NoisyBatches:
     def __init__(
         self, batches: Batches, corpus: TokenizedCorpus, noise: str | None, rate: float, word_dropout: float, seed: int
     ) -> None:
-        """Wraps batches.
+        """Wrap batches.
 
         Args:
-            batches: of the training split.
-            corpus: for the counts of its training split, and the ids of ``<eos>`` and ``<unk>``.
-            noise: one of `NOISES`, or None.
-            rate: probability of a replacement (of `kneser_ney`, what it is scaled by).
-            word_dropout: probability of a word to be dropped from a batch.
-            seed: of the noise.
+            batches: batches of the training split.
+            corpus: corpus with the token counts and the ids of ``<eos>`` and ``<unk>``.
+            noise: one of `NOISES`; None for no replacement.
+            rate: probability of a replacement; for `kneser_ney`, its scale.
+            word_dropout: probability that a word is dropped from a batch.
+            seed: random seed of the noise.
 
         Raises:
             DataError: a value is out of its range.
@@ -75,21 +75,21 @@ class NoisyBatches:
 
     @property
     def epoch(self) -> float:
-        """Passes over the data that are done, fractions included."""
+        """Number of completed passes over the data, fractions included."""
         return self.batches.epoch
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches of one pass."""
+        """Number of batches per pass."""
         return self.batches.batches_per_epoch
 
     @property
     def tokens_per_batch(self) -> int:
-        """B * T."""
+        """Number of tokens per batch, B * T."""
         return self.batches.tokens_per_batch
 
     def next(self) -> Batch:
-        """The next batch, noised."""
+        """Return the next batch with noise."""
         state = self.batches.state_dict()
         generator = np.random.default_rng([self._seed, 1, state["pass"], state["batch"]])
         batch = self.batches.next()
@@ -103,11 +103,11 @@ class NoisyBatches:
         return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), batch.reset)
 
     def state_dict(self) -> dict[str, int]:
-        """The position, in plain types."""
+        """Return the position as plain numbers."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to a position."""
+        """Restore a saved position."""
         self.batches.load_state_dict(state)
 
     def _replace(self, tokens: NDArray[np.int64], targets: NDArray[np.int64], generator: np.random.Generator) -> None:
@@ -121,14 +121,14 @@ class NoisyBatches:
         tokens[chosen] = self._draw(int(chosen.sum()), generator)
 
     def _draw(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Ids in proportion to the proposal distribution."""
+        """Draw ids from the proposal distribution."""
         positions = generator.random(count) * self._cumulative[-1]
         drawn: NDArray[np.int64] = np.searchsorted(self._cumulative, positions, side="right").astype(np.int64)
         return drawn
 
 
 def check_noise(noise: str | None, rate: float, word_dropout: float) -> None:
-    """Raises a DataError where a setting of the noise is out of its range.
+    """Raise a DataError if a setting of the noise is out of range.
 
     Example:
         >>> check_noise("unigram", rate=0.1, word_dropout=0.0)
@@ -141,11 +141,11 @@ def check_noise(noise: str | None, rate: float, word_dropout: float) -> None:
 
 
 def bigram_type_counts(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """How many different tokens follow each token, and how many different ones it follows.
+    """Count the different successors and the different predecessors of each token.
 
     Args:
-        stream: of the training split, uint [N].
-        vocab_size: V.
+        stream: training split, uint [N].
+        vocab_size: size of the vocabulary V.
 
     Returns:
         N1+(x, .) and N1+(., x), both [V].

@@ -20,18 +20,18 @@ from torch_linguist.errors import DataError, is_exhausted
 
 @dataclass(frozen=True, eq=False)
 class TokenStream:
-    """One split as one long row of token ids; every line is closed by ``<eos>``.
+    """One split as one long sequence of token ids; ``<eos>`` ends every line.
 
     Attributes:
-        split: its name.
-        ids: token ids, uint16 or uint32 [N], usually memory-mapped.
+        split: name of the split.
+        ids: token ids, uint16 or uint32 [N]; memory-mapped if read from the token cache.
         eos_id: id of ``<eos>``.
-        words: words of the original text, separated by white space.
-        bytes: UTF-8 bytes of the lines that were encoded, one for each newline included.
-        oov: tokens that stand for a word outside the vocabulary.
-        line_offsets: where each line begins, and N at the end, int64 [lines + 1].
-        document_offsets: where each document begins, and N at the end, int64 [documents + 1].
-        metadata_file: JSON lines with the metadata of each document, None where there is none.
+        words: number of words in the original text, separated by white space.
+        bytes: number of UTF-8 bytes of the encoded lines, newlines included.
+        oov: number of tokens that stand for a word outside the vocabulary.
+        line_offsets: position of the first token of each line, then N, int64 [lines + 1].
+        document_offsets: position of the first token of each document, then N, int64 [documents + 1].
+        metadata_file: JSON lines file with the metadata of each document; None for no metadata.
 
     Example:
         >>> stream = corpus.test
@@ -78,9 +78,9 @@ class TokenStream:
         except (OSError, ValueError, RecursionError) as error:
             if is_exhausted(error):
                 raise
-            raise DataError(f"{self.metadata_file}: not readable; delete the token cache it lies in") from error
+            raise DataError(f"{self.metadata_file}: cannot be read; delete its folder") from error
         if len(rows) != self.num_documents or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{self.metadata_file}: not one row a document; delete the token cache it lies in")
+            raise DataError(f"{self.metadata_file}: does not have one row per document; delete its folder")
         return rows
 
 
@@ -89,14 +89,14 @@ class TokenizedCorpus:
     """A corpus as token streams, with its tokenizer.
 
     Attributes:
-        name: of the corpus.
-        tokenizer: what made the ids.
-        streams: the stream of each split.
-        fingerprint: of everything that went into the streams.
-        folder: where they lie.
-        counts: how often each token occurs in the training split, int64 [V].
-        duplicates: documents of a held-out split whose text stands word for word in an earlier split, by split.
-        checksums: SHA-256 of the ids of each split, by split.
+        name: name of the corpus.
+        tokenizer: tokenizer that produced the ids.
+        streams: token stream of each split.
+        fingerprint: digest of the text, the splits and the tokenizer.
+        folder: token cache that holds the files.
+        counts: frequency of each token in the training split, int64 [V].
+        duplicates: number of documents per held-out split whose exact text also occurs in an earlier split.
+        checksums: SHA-256 of the ids of each split.
 
     Example:
         >>> list(corpus.streams), corpus.tokenizer.vocab_size == len(corpus.token_counts())
@@ -114,17 +114,17 @@ class TokenizedCorpus:
 
     @property
     def train(self) -> TokenStream:
-        """The stream to train on."""
+        """Training split."""
         return self.streams["train"]
 
     @property
     def valid(self) -> TokenStream:
-        """The stream that choices are made by."""
+        """Validation split, for choosing models and hyperparameters."""
         return self.streams["valid"]
 
     @property
     def test(self) -> TokenStream:
-        """The stream that is looked at in the end."""
+        """Test split, for the final score."""
         return self.streams["test"]
 
     def stream(self, split: str) -> TokenStream:
@@ -145,35 +145,35 @@ class TokenizedCorpus:
 
     @property
     def num_documents(self) -> int:
-        """Documents of all splits."""
+        """Number of documents in all splits."""
         return sum(stream.num_documents for stream in self.streams.values())
 
     @property
     def num_lines(self) -> int:
-        """Lines of all splits."""
+        """Number of lines in all splits."""
         return sum(stream.num_lines for stream in self.streams.values())
 
     def token_counts(self) -> NDArray[np.int64]:
-        """How often each token occurs in the training split, int64 [V]."""
+        """Return the frequency of each token in the training split, int64 [V]."""
         return self.counts
 
 
 DTYPES = {"uint16": 2, "uint32": 4}
-"""Types of the ids, and their bytes."""
+"""Types of the ids with their sizes in bytes."""
 
 LOOKED_THROUGH = 2**26
-"""Files of up to so many bytes are looked through for what cannot be; larger ones would take long at each start."""
+"""Size in bytes up to which the contents of files are checked; larger files would delay each start."""
 
 
 def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
-    """Opens what `encode_corpus` wrote; little but the sizes is read.
+    """Open the files that `encode_corpus` wrote, memory-mapped.
 
     Args:
-        folder: of the token cache.
-        manifest: its description.
+        folder: folder of the token cache.
+        manifest: content of its `manifest.json`.
 
     Raises:
-        DataError: the files do not fit each other or the description.
+        DataError: the files contradict each other or the manifest.
     """
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     try:
@@ -185,7 +185,7 @@ def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         if isinstance(error, DataError) or is_exhausted(error):
             raise
-        raise DataError(f"{folder}: the token cache is not described as ours are ({type(error).__name__})") from error
+        raise DataError(f"{folder}: manifest.json has an invalid entry ({type(error).__name__})") from error
     if not {"train", "valid", "test"} <= streams.keys():
         raise DataError(f"{folder}: the token cache lacks a split")
     if len(counts) != tokenizer.vocab_size or int(counts.sum()) != len(streams["train"]) or (counts < 0).any():
@@ -196,14 +196,14 @@ def open_streams(folder: Path, manifest: Mapping[str, Any]) -> TokenizedCorpus:
 def _open_split(folder: Path, split: str, tokenizer: Tokenizer, manifest: Mapping[str, Any]) -> TokenStream:
     facts, dtype = manifest["splits"][split], manifest["dtype"]
     names = [f"{split}.{kind}" for kind in ("ids", "lines", "documents", "metadata.jsonl")]
-    # What the checksums do not cover is not read, wherever its name may lead.
+    # Only files that the checksums cover are read; another name could lead outside the folder.
     if dtype not in DTYPES or not all(name in manifest["files"] for name in names):
         raise DataError(f"{folder}: the token cache does not list the files of the split {split[:60]!r}")
     numbers = {name: facts[name] for name in ("tokens", "words", "bytes", "oov")}
     if not all(isinstance(number, int) and number >= 0 for number in numbers.values()):
-        raise DataError(f"{folder}: the counts of the split {split} are no counts")
+        raise DataError(f"{folder}: the split {split} has invalid counts")
     if (folder / names[0]).stat().st_size != numbers["tokens"] * DTYPES[dtype]:
-        raise DataError(f"{folder}: the ids of the split {split} are not as many as its tokens")
+        raise DataError(f"{folder}: the number of ids of the split {split} differs from its number of tokens")
     ids = _map(folder / names[0], dtype)
     if 0 < ids.nbytes <= LOOKED_THROUGH and int(ids.max()) >= tokenizer.vocab_size:
         raise DataError(f"{folder}: the split {split} has ids past the vocabulary")
@@ -226,7 +226,7 @@ def _open_split(folder: Path, split: str, tokenizer: Tokenizer, manifest: Mappin
 
 
 def _joined(offsets: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Offsets of streams put one after the other, each of which ends with its length."""
+    """Return the offsets of concatenated streams; each input ends with the length of its stream."""
     begins = np.cumsum([0, *(int(part[-1]) for part in offsets)])
     shifted = [part[:-1] + begin for part, begin in zip(offsets, begins, strict=False)]
     return np.concatenate([*shifted, begins[-1:]]).astype(np.int64)

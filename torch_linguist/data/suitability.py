@@ -1,4 +1,4 @@
-"""Whether a corpus can be judged by its held-out splits, and whether its words can be told apart."""
+"""Notes on corpora with small held-out splits, or with words that a word tokenizer cannot separate."""
 
 from collections.abc import Mapping
 
@@ -7,20 +7,20 @@ import numpy as np
 from torch_linguist.data.stream import TokenizedCorpus
 
 FEW_TOKENS = 1000
-"""Tokens of a held-out split below which a note warns: the perplexity of 1,000 tokens has an error of about 10%."""
+"""Number of held-out tokens below which a note warns: the perplexity of 1,000 tokens has an error of about 10%."""
 
 LONG_WORD = 20
 """Average length of a word, in characters, above which white space does not separate words."""
 
 MOST = 0.5
-"""Share of unknown or unique words above which a model of words learns little."""
+"""Share of unknown or unique words above which a word model learns little."""
 
 
 def small_split_notes(sizes: Mapping[str, int]) -> list[str]:
-    """Return a note for the held-out splits that are too small to judge a model by.
+    """Return a note for held-out splits that are too small to evaluate a model.
 
     Args:
-        sizes: tokens by split.
+        sizes: number of tokens of each split.
     """
     small = [f"{split} has {size:,}" for split, size in sizes.items() if split != "train" and size < FEW_TOKENS]
     if not small:
@@ -32,11 +32,11 @@ def small_split_notes(sizes: Mapping[str, int]) -> list[str]:
 
 
 def word_notes(length: float, rare: Mapping[str, float]) -> list[str]:
-    """Return a note if a tokenizer of words does not suit a text.
+    """Return a note if a word tokenizer does not suit a text.
 
     Args:
         length: average length of the words of the training split, in characters.
-        rare: share of the tokens of each split that are unknown; in train, those of words that occur once count too.
+        rare: share of unknown tokens in each split; for train, words that occur once count as unknown.
     """
     split, share = max(rare.items(), key=lambda item: item[1])
     if length > LONG_WORD:
@@ -49,7 +49,7 @@ def word_notes(length: float, rare: Mapping[str, float]) -> list[str]:
 
 
 def corpus_notes(corpus: TokenizedCorpus) -> list[str]:
-    """Return notes on a corpus that scores of a model on it say little about."""
+    """Return notes on a corpus whose scores would be unreliable."""
     notes = small_split_notes({split: len(stream) for split, stream in corpus.streams.items()})
     if not corpus.tokenizer.joins_words:
         return notes

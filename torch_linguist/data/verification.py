@@ -1,4 +1,4 @@
-"""Whether a corpus is what it promises to be: its published counts, and no document in two splits."""
+"""Checks of a corpus: its published counts, and documents that occur in two splits."""
 
 import logging
 from collections.abc import Mapping
@@ -15,13 +15,14 @@ logger = logging.getLogger("torch_linguist.data")
 
 
 def check_expected(corpus: Corpus, split: str, tokenizer: Tokenizer, counts: Mapping[str, Any], lines: int) -> None:
-    """Compares a split with its published counts.
+    """Compare a split with its published counts.
 
-    `words_and_lines` is what papers call tokens: words by white space and an ``<eos>`` a line, whatever the tokenizer.
-    `types` can be seen only where each word is a token of its own. `characters` are those of ASCII text, newlines out.
+    `words_and_lines` is the number of tokens that papers report: words separated by white space and one ``<eos>`` per
+    line, with any tokenizer. `types` is known only if each word is one token. `characters` counts ASCII text without
+    newlines.
 
     Raises:
-        DataError: a count differs, and the text is not a person's own copy (then it is a warning).
+        DataError: a count differs. For the user's own copy, this is a warning.
     """
     found = {
         "lines": lines,
@@ -45,14 +46,14 @@ def check_expected(corpus: Corpus, split: str, tokenizer: Tokenizer, counts: Map
 
 
 def count_duplicates(corpus: Corpus, hashes: Mapping[str, NDArray[np.uint64]]) -> dict[str, int]:
-    """Counts the documents of each split whose text stands word for word in an earlier split, and reports them.
+    """Count the documents of each split whose exact text also occurs in an earlier split, and log them.
 
     Args:
-        corpus: for the message.
-        hashes: one number for each document's text, by split; train comes first.
+        corpus: corpus that the message names.
+        hashes: hash of each document's text, by split; train comes first.
 
     Returns:
-        Split to number of documents, for all splits but the first.
+        The number of duplicates of each split except the first.
     """
     found: dict[str, int] = {}
     splits = list(hashes)

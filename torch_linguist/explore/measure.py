@@ -141,7 +141,7 @@ def measure(
     for split, sample in samples.items():
         words[split] = encode_documents(sample.documents, word_tokenizer, corpus.blank_lines)
         if not len(words[split].ids):
-            raise DataError(f"{corpus.name}: the split {split} comes out empty; give more text")
+            raise DataError(f"{corpus.name}: the split {split} is empty; provide more text")
     tokens = words
     if not tokenizer.joins_words:
         tokens = {

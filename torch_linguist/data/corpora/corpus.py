@@ -15,10 +15,10 @@ SPLITS = ("train", "valid", "test")
 """The splits of every corpus."""
 
 HELD_OUT = ("valid", "test")
-"""The splits that are not trained on."""
+"""The held-out splits."""
 
 COUNTABLE = ("lines", "words", "words_and_lines", "characters", "types")
-"""Counts that a corpus may promise of a split: words by white space; characters of ASCII text without its newlines;
+"""Names of published counts of a split: words separated by white space; characters of ASCII text without its newlines;
 types if each word is a token, ``<eos>`` and ``<unk>`` included."""
 
 LONGEST_PIECE = 2**16
@@ -30,8 +30,8 @@ class Document:
     r"""A text with its metadata.
 
     Attributes:
-        text: the lines, separated by ``\n``; one final ``\n`` closes the last line and opens no further one.
-        metadata: plain values by name (year, party, article, ...), kept through to the analysis.
+        text: lines separated by ``\n``; a final ``\n`` does not begin another line.
+        metadata: plain values by name, such as year or party.
 
     Example:
         >>> Document("Four score and seven years ago", {"year": 1863}).metadata["year"]
@@ -43,7 +43,7 @@ class Document:
 
 
 class Corpus(ABC):
-    r"""Named splits of documents, streamed; each iteration gives the same documents.
+    r"""Named splits of documents, streamed; each iteration yields the same documents.
 
     Attributes:
         name: short name for headers and folders.
@@ -51,7 +51,7 @@ class Corpus(ABC):
             detect it.
         blank_lines: `keep` (each empty line becomes an ``<eos>``, the convention of WikiText) or `drop`.
         expected: published counts by split, checked after loading; see `COUNTABLE`.
-        own_copy: whether the text comes from the user's own files, which may differ from what was published.
+        own_copy: whether the text comes from the user's own files, which may differ from the published corpus.
         drop_duplicates: whether copies of a document are dropped; None if the corpus has no such option.
 
     Example:
@@ -78,7 +78,7 @@ class Corpus(ABC):
 
     @abstractmethod
     def documents(self, split: str) -> Iterator[Document]:
-        """Yield the documents of a split in their order.
+        """Yield the documents of a split in order.
 
         Args:
             split: one of `splits()`.
@@ -92,11 +92,11 @@ class Corpus(ABC):
         """Return a hexadecimal digest of everything that determines the documents; cheap, and without network."""
 
     def sources(self) -> dict[str, str]:
-        """Return what makes each split, for the header: file names, or how the documents are dealt out."""
+        """Return a description of each split for the header: its files, or the rule that assigns documents."""
         return {}
 
     def notes(self) -> list[str]:
-        """Return what a reader should know about the sources, such as files that are left out; one line each."""
+        """Return notes on the sources, such as ignored files, one line each."""
         return []
 
     def check_split(self, split: str) -> None:
@@ -106,13 +106,13 @@ class Corpus(ABC):
 
 
 def split_lines(text: str, blank_lines: str = "keep") -> list[str]:
-    r"""Split a text at ``\n`` alone.
+    r"""Split a text at ``\n`` only.
 
     `str.splitlines` would also split at other line ends of Unicode, which occur inside lines of WikiText.
 
     Args:
-        text: the text; one final newline closes the last line.
-        blank_lines: `keep` or `drop` lines of nothing but white space.
+        text: text; a final newline does not begin another line.
+        blank_lines: `keep` or `drop` lines that contain only white space.
 
     Returns:
         The lines without their newlines.
@@ -126,7 +126,7 @@ def split_lines(text: str, blank_lines: str = "keep") -> list[str]:
 
 
 def cut_line(line: str, limit: int = LONGEST_PIECE) -> list[str]:
-    """Cut a very long line into pieces that can be tokenized one by one; together they are the line.
+    """Cut a very long line into pieces for tokenization; their concatenation is the line.
 
     A piece begins at a single blank between two words, where every tokenizer here separates tokens anyway. Only text
     without such a place for `limit` characters is cut elsewhere.

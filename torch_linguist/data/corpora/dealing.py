@@ -1,4 +1,4 @@
-"""Files without ready splits, dealt out to the splits by documents or by lines."""
+"""Assignment of files without ready splits to splits, by documents or by lines."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -11,17 +11,17 @@ from torch_linguist.data.corpora.text_files import TextFiles
 from torch_linguist.errors import DataError
 
 LONG_LINE = 100_000
-"""Characters from which on a file of one line is taken for text without line ends."""
+"""Length in characters at which a file with a single line counts as text without line ends."""
 
 
 class DealtFiles:
-    """Deals the content of files out to `train` and held-out splits.
+    """Assigns the content of files to `train` and held-out splits.
 
     Args:
-        reader: reads the files.
-        files: files to deal out.
-        splitter: fractions, seed and conditions.
-        held_out: splits that are held out of the files: `valid`, `test` or both.
+        reader: reader of the files.
+        files: files to split.
+        splitter: fractions, random seed and condition of the splits.
+        held_out: splits to hold out: `valid`, `test` or both.
         name: name of the corpus, for error messages.
     """
 
@@ -42,12 +42,12 @@ class DealtFiles:
 
     @property
     def by_lines(self) -> bool:
-        """Whether lines are dealt out, not documents: with one or two text files."""
+        """Whether lines are assigned instead of documents, as for one or two text files."""
         tables = any(table_suffix(file) for file in self.files)
         return len(self.files) < 3 and not tables and not self.splitter.looks_at_documents
 
     def shares(self) -> str:
-        """Return how the files are dealt out, for the header."""
+        """Return a description of a split for the header."""
         if self.splitter.condition is not None:
             return f"train and valid where {self.splitter.condition.text}, test the rest"
         fractions = {"valid": self.splitter.valid_fraction, "test": self.splitter.test_fraction}
@@ -62,12 +62,12 @@ class DealtFiles:
 
     @cached_property
     def _assigned(self) -> list[str]:
-        """The split of each unit, so that a document never comes out in two splits."""
+        """Split of each unit, stored so that no document occurs in two splits."""
         summaries = (_summary(unit) for file in self.files for unit in self.reader.units(file))
         return self.splitter.assign(summaries, self.name, self.held_out)
 
     def _line_documents(self, split: str) -> Iterator[Document]:
-        """The share of a split in the lines of all files, laid end to end."""
+        """Yield the lines of a split from the concatenated files."""
         begin, end = self._line_ranges[split]
         first = 0  # Number of the file's first line.
         for file, count in zip(self.files, self._line_counts, strict=True):
@@ -91,12 +91,12 @@ class DealtFiles:
                     "text8 itself choose data=text8"
                 )
             raise DataError(
-                f"data.path={names}: has {count} lines; it takes at least {len(splits)}, one for each of "
+                f"data.path={names}: has {count} lines; it needs at least {len(splits)}, one for each of "
                 f"{', '.join(splits)}"
             )
         left = count
         ranges = {}
-        # From the end on; each split leaves a line for every one before it.
+        # From the end; each split leaves at least one line for every split before it.
         for place in range(len(splits) - 1, 0, -1):
             split = splits[place]
             fraction = self.splitter.test_fraction if split == "test" else self.splitter.valid_fraction
@@ -107,7 +107,7 @@ class DealtFiles:
 
 
 def _summary(documents: Iterator[Document]) -> Document:
-    """A document that stands for all parts of a file: their metadata, and a text that differs if theirs do."""
+    """Return a document for all parts of a file: their metadata, and a text that differs if their texts differ."""
     first = next(documents, Document(""))
     rest = [str(text_hash(document.text)) for document in documents]
     return Document("\n".join([first.text, *rest]), first.metadata) if rest else first

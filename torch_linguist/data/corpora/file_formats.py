@@ -1,10 +1,10 @@
-"""What a file is by its first bytes: an encoding with a byte-order mark, or a format that is no plain text."""
+"""Detection of encodings and binary formats from the first bytes of a file."""
 
 import codecs
 from collections.abc import Mapping
 
 HEAD = 2**16
-"""Bytes that are looked at."""
+"""Number of bytes to inspect."""
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -36,16 +36,16 @@ _SIGNATURES: Mapping[bytes, str] = {
 
 
 def marked_encoding(head: bytes) -> str | None:
-    """Return the encoding that a byte-order mark at the start of a file names; None without such a mark."""
+    """Return the encoding of a byte-order mark at the start of a file; None without such a mark."""
     return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
 
 
 def foreign_format(head: bytes, encoding: str) -> str | None:
-    """Return what a file is if it is no text in the encoding, with the way out; None if nothing speaks against it.
+    """Return the format of a file that is not text in the given encoding, with advice; None for text.
 
     Args:
-        head: its first bytes, unpacked if the file is packed.
-        encoding: encoding that it is to be read in.
+        head: first bytes of the file, decompressed.
+        encoding: expected encoding.
     """
     for signature, name in _SIGNATURES.items():
         if head.startswith(signature):
@@ -53,7 +53,7 @@ def foreign_format(head: bytes, encoding: str) -> str | None:
     if b"\0" not in head or "".join(encoding.split("-")).lower().startswith(("utf16", "utf32")):
         return None
     even, odd = head[0::2].count(0), head[1::2].count(0)
-    # In UTF-16 one byte of each ASCII character is zero, always the same one of the two.
+    # In UTF-16, one of the two bytes of each ASCII character is zero, always the same one.
     if max(even, odd) > 0.3 * len(head) / 2 and min(even, odd) < 0.1 * max(even, odd):
         order = "le" if odd > even else "be"
         return f"probably UTF-16 without a byte-order mark; set data.encoding=utf-16-{order}"

@@ -14,7 +14,7 @@ from torch_linguist.data.corpora.corpus import digest
 from torch_linguist.errors import DataError
 
 REACH_SECONDS = 5.0
-"""How long the hub may take to answer at all; `datasets` itself would try for half a minute."""
+"""Timeout of the first request to the hub, in seconds; `datasets` itself would try for half a minute."""
 
 _BATCH = 1000
 
@@ -30,17 +30,17 @@ def hub_rows(
     begin: int = 0,
     end: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one split, streamed from the files that `datasets` keeps on disk, or from the hub itself.
+    """Yield rows of one split from the files that `datasets` keeps on disk, or streamed from the hub.
 
     Args:
         hub_id: data set on the hub (`owner/name`), or a local folder in the hub's layout.
-        hub_config: its configuration.
-        revision: commit, branch or tag.
-        split: the hub's name of the split.
-        files: pattern of the files of each split; None where the data set tells by itself.
-        streaming: read the rows as they come, keeping nothing.
+        hub_config: configuration of the data set; None for the default.
+        revision: commit, branch or tag; None for the newest commit.
+        split: name of the split on the hub.
+        files: file pattern of each split; None if the data set defines its splits.
+        streaming: whether to stream the rows without a download.
         begin: first row.
-        end: row after the last one; None for all.
+        end: one past the last row; None for all rows.
 
     Raises:
         DataError: the hub cannot be reached and nothing is kept locally, or there is no such data set.
@@ -60,7 +60,7 @@ def hub_rows(
     except ConnectionError as error:
         raise _unreachable(hub_id, _one_line(error)) from error
     except (ValueError, OSError, EOFError, zlib.error) as error:  # Files of a stream are opened only now.
-        raise DataError(f"data.hub_id={hub_id}: a file is damaged ({_one_line(error)}); get it anew") from error
+        raise DataError(f"data.hub_id={hub_id}: a file is damaged ({_one_line(error)}); download it again") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,17 +73,17 @@ def _load(
     files: tuple[tuple[str, str], ...] | None,
     streaming: bool,
 ) -> Any:
-    """The rows, memory-mapped or as a stream; `content` is the fingerprint of a local folder, None for the hub."""
+    """Return the rows, memory-mapped or streamed; `content` is the fingerprint of a local folder, None for the hub."""
     import datasets  # Slow to import.
 
     settings: dict[str, Any] = {"revision": revision, "streaming": streaming}
     access: AbstractContextManager[None] = nullcontext()
     if content is not None:
-        # `datasets` keys local folders by name alone: one that changed, or a namesake, would give the old rows.
+        # `datasets` caches local folders by name, so a changed folder or a namesake would return the old rows.
         settings["cache_dir"] = str(Path(datasets.config.HF_DATASETS_CACHE) / f"local-{content[:16]}")
         del settings["revision"]
         if not (Path(hub_id) / "README.md").is_file():
-            hub_config = None  # Only the README of a data set tells of configurations.
+            hub_config = None  # Configurations are defined in the README of a data set.
     elif not datasets.config.HF_HUB_OFFLINE and not _can_reach(_endpoint()):
         if not _is_kept(hub_id):
             raise _unreachable(hub_id, f"no answer from {_endpoint()}")
@@ -99,12 +99,12 @@ def _load(
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         place = f"data.hub_id={hub_id} data.hub_config={hub_config} data.revision={revision}"
         raise DataError(
-            f"{place}: cannot be loaded ({_one_line(error)}); check these three, or say data.path=FOLDER"
+            f"{place}: cannot be loaded ({_one_line(error)}); check these three keys, or set data.path=FOLDER"
         ) from error
 
 
 def hub_fingerprint(hub_id: str, hub_config: str | None, revision: str | None) -> str:
-    """Fingerprint of a data set, by name and revision; of a local folder, by its files. Needs no network."""
+    """Return a fingerprint: of name and revision, or of the files of a local folder. Needs no network."""
     content = _folder_fingerprint(hub_id) if Path(hub_id).is_dir() else None
     return digest("hub", hub_id, hub_config, revision, content)
 
@@ -127,7 +127,7 @@ def _endpoint() -> str:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keeps the library from trying, again and again, to reach a hub that did not answer."""
+    """Stop the library from retrying a hub that did not answer."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -139,7 +139,7 @@ def _offline() -> Iterator[None]:
 
 
 def _is_kept(hub_id: str) -> bool:
-    """Whether an earlier download lies in the cache of `datasets`, which it then finds without the hub."""
+    """Return whether the cache of `datasets` has an earlier download, which needs no connection to the hub."""
     import datasets
 
     return (Path(datasets.config.HF_DATASETS_CACHE) / hub_id.replace("/", "___")).is_dir()
@@ -150,7 +150,7 @@ def _can_reach(endpoint: str) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=REACH_SECONDS):
             return True
-    except urllib.error.HTTPError:  # An answer, if not a friendly one.
+    except urllib.error.HTTPError:  # The hub answered with an error, so it can be reached.
         return True
     except (OSError, ValueError):
         return False

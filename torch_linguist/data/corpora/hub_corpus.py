@@ -24,7 +24,7 @@ class Part(NamedTuple):
 
     @classmethod
     def parse(cls, option: str, text: str) -> "Part":
-        """Reads `SPLIT` or `SPLIT[BEGIN:END]`.
+        """Parse `SPLIT` or `SPLIT[BEGIN:END]`.
 
         Raises:
             DataError: it is neither, or holds no row.
@@ -38,7 +38,7 @@ class Part(NamedTuple):
         return cls(found[1], begin, end)
 
     def overlaps(self, other: "Part") -> bool:
-        """Whether the two share rows."""
+        """Return whether two parts share rows."""
         before = self.end is not None and self.end <= other.begin
         after = other.end is not None and other.end <= self.begin
         return self.split == other.split and not before and not after
@@ -85,22 +85,22 @@ class HubCorpus(Corpus):
         blank_lines: str = "keep",
         expected: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
-        """Names the source; reads nothing yet.
+        """Store the settings; reading starts later.
 
         Args:
             hub_id: data set on the hub, `owner/name`.
-            name: of the corpus, in headers and folders.
-            path: a local folder with the files of the data set; None for the hub.
-            hub_config: its configuration.
-            revision: its commit.
-            files: pattern of the files of each of the hub's splits, where the data set does not tell by itself.
-            text_column: the column with the text; every other one is metadata.
-            train: the hub's rows to train on: a split, or a part of one as in `train[:200000]`.
-            valid: the rows to validate on.
-            test: the rows to test on.
-            streaming: read the rows as they come.
+            name: name of the corpus, in headers and folders.
+            path: local folder with the files of the data set; None for the hub.
+            hub_config: configuration of the data set; None for the default.
+            revision: commit of the data set; None for the newest one.
+            files: file pattern of each split on the hub; None if the data set defines its splits.
+            text_column: column of the text; all other columns are metadata.
+            train: rows of the training split: a split on the hub, or a part of one as in `train[:200000]`.
+            valid: rows of the validation split.
+            test: rows of the test split.
+            streaming: whether to stream the rows without a download.
             tokenized: whether blanks already separate words and punctuation; None to detect it.
-            blank_lines: `keep` (each makes an ``<eos>``) or `drop`.
+            blank_lines: `keep` (each becomes an ``<eos>``) or `drop`.
             expected: published counts by split, such as `{train: {lines: 30301028}}`, checked after loading.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Documents that are in memory already: a corpus for a notebook."""
+"""A corpus of documents in memory, for notebooks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from torch_linguist.errors import DataError
 
 
 class InMemoryCorpus(Corpus):
-    """A corpus out of texts or documents that a program holds.
+    """A corpus of texts or documents in memory.
 
     Example:
         ``InMemoryCorpus({"train": [text], "valid": [other_text], "test": [third_text]})``
@@ -25,11 +25,11 @@ class InMemoryCorpus(Corpus):
         tokenized: bool | None = None,
         blank_lines: str = "keep",
     ) -> None:
-        """Takes the documents of each split.
+        """Store the documents of each split.
 
         Args:
-            documents: texts, or documents with metadata, by split; `train`, `valid` and `test` must be there.
-            name: of the corpus.
+            documents: texts, or documents with metadata, by split; `train`, `valid` and `test` are required.
+            name: name of the corpus.
             tokenized: whether blanks already separate words and punctuation; None to detect it.
             blank_lines: `keep` or `drop`.
 

@@ -13,10 +13,10 @@ from torch_linguist.data.corpora.file_formats import HEAD, foreign_format, is_cr
 from torch_linguist.errors import DataError
 
 CONTENT_HASH_LIMIT = 64 * 2**20
-"""Total size in bytes up to which files are fingerprinted by content; larger ones by path, size and time of change."""
+"""Total size in bytes up to which fingerprints use the content of files; above it, path, size and modification time."""
 
 DOCUMENT_CHARACTERS = 2**20
-"""Length of the documents that a longer file is cut into, so that memory stays bounded."""
+"""Length of the documents that a longer file is cut into, to bound the memory."""
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
@@ -26,7 +26,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     line.
 
     Args:
-        path: the file; it is unpacked if its name ends in `.gz`.
+        path: file; decompressed if its name ends in `.gz`.
         encoding: encoding of the file; a byte-order mark overrides it.
 
     Raises:
@@ -49,13 +49,13 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
             "name the file's encoding, such as data.encoding=latin-1"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: the gzip file is broken ({error}); get the file anew") from error
+        raise DataError(f"{path}: the gzip file is broken ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check data.path") from error
 
 
 def group_lines(lines: Iterator[str]) -> Iterator[str]:
-    """Join lines to texts of bounded length, each line closed by a newline."""
+    """Join lines into texts of bounded length; a newline ends each line."""
     pending: list[str] = []
     characters = 0
     for line in lines:
@@ -69,7 +69,7 @@ def group_lines(lines: Iterator[str]) -> Iterator[str]:
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Return a fingerprint of files: of their content, or of path, size and time of change if they are large.
+    """Return a fingerprint of files: of their content, or of path, size and modification time if they are large.
 
     Raises:
         DataError: a file cannot be read.
@@ -105,7 +105,7 @@ def _change_hash(path: Path) -> str:
 
 
 def _undecodable_line(path: Path, codec: str) -> int:
-    """Number of the first line with a byte that cannot be decoded."""
+    """Return the number of the first line that cannot be decoded."""
     decoder = codecs.getincrementaldecoder(codec)()
     lines = 1
     with _open_bytes(path) as file:

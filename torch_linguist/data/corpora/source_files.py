@@ -1,4 +1,4 @@
-"""Files that a path names: which of them hold text, and which split each belongs to."""
+"""The files behind a path: the text files among them, and the split of each."""
 
 import glob
 import re
@@ -60,7 +60,7 @@ def find_source_files(path: str | Path, ready_splits: bool | None = None) -> Sou
 
     Args:
         path: a file, a folder, or a pattern; `~` is the home folder.
-        ready_splits: False ignores split names; True requires them; None uses them if they are there.
+        ready_splits: whether file names determine the splits; None if they do so only where split names exist.
 
     Raises:
         DataError: there is no file with text, or the names are those of splits but `train` and a held-out split are not
@@ -69,7 +69,7 @@ def find_source_files(path: str | Path, ready_splits: bool | None = None) -> Sou
     location = Path(path).expanduser()
     if location.is_file():
         if location.stat().st_size == 0:
-            raise DataError(f"data.path={path}: the file is empty; give it text")
+            raise DataError(f"data.path={path}: the file is empty; add text to it")
         return SourceFiles(location.parent, [location])
     root, everything = _everything(path, location)
     notes: list[str] = []
@@ -90,12 +90,12 @@ def find_source_files(path: str | Path, ready_splits: bool | None = None) -> Sou
 
 
 def below_here(path: Path) -> str:
-    """Return where a relative path was looked for, for an error message; nothing for an absolute one."""
+    """Return the folder of a relative path for an error message; an empty text for an absolute path."""
     return "" if path.is_absolute() else f" below {Path.cwd()}"
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a relative file name tells of; the outermost folder that names one decides."""
+    """Return the split that a relative file name indicates; the outermost folder takes precedence."""
     *folders, file = Path(name.lower()).parts
     for part in (*folders, file.split(".gz")[0]):
         words = re.split(r"[^a-z0-9]+", part)
@@ -106,7 +106,7 @@ def split_of(name: str) -> str | None:
 
 
 def _everything(path: str | Path, location: Path) -> tuple[Path, list[Path]]:
-    """All files below a folder or behind a pattern, and the folder that their names are relative to."""
+    """Return all files below a folder or behind a pattern, and the folder that their names are relative to."""
     if location.is_dir():
         return location, sorted(file for file in location.rglob("*") if file.is_file())
     if location.exists():
@@ -124,7 +124,7 @@ def _everything(path: str | Path, location: Path) -> tuple[Path, list[Path]]:
 
 
 def _without(files: Iterable[Path], root: Path, notes: list[str]) -> list[Path]:
-    """The files without hidden ones, files about the corpus, empty ones and packed copies."""
+    """Return the files without hidden files, documentation, empty files and compressed copies."""
     reasons: dict[str, list[Path]] = {}
     kept = []
     everything = list(files)
@@ -154,11 +154,11 @@ def _reason(file: Path, root: Path, names: set[Path]) -> str | None:
 
 
 def _formats(files: Sequence[Path], named: bool) -> list[list[Path]]:
-    """The files by format: texts first, then tables, the most numerous format first.
+    """Group the files by format: texts first, then tables, the most numerous format first.
 
     Args:
-        files: the files.
-        named: whether a pattern named them, so that a text may have any suffix.
+        files: files to group.
+        named: whether a pattern selected the files, so that a text may have any suffix.
     """
     texts = [file for file in files if (_suffix(file) in TEXT_SUFFIXES) or (named and not table_suffix(file))]
     tables: dict[str, list[Path]] = {}
@@ -172,7 +172,7 @@ def _formats(files: Sequence[Path], named: bool) -> list[list[Path]]:
 def _chosen(
     path: str | Path, root: Path, groups: Sequence[list[Path]], ready_splits: bool | None
 ) -> tuple[list[Path], dict[str, list[Path]] | None]:
-    """The format to read, and its files by split."""
+    """Return the files of the format to read, by split."""
     if ready_splits is False:
         return groups[0], None
     by_group = [_by_split(group, root) for group in groups]

@@ -48,7 +48,7 @@ class Condition:
             self._value = value.strip("'\"")
 
     def holds(self, metadata: Mapping[str, MetadataValue]) -> bool:
-        """Return whether a document meets the condition; one without a value does not.
+        """Return whether a document meets the condition; a document without a value does not.
 
         Raises:
             DataError: there is no such column, or its values cannot be compared with this one.
@@ -65,7 +65,7 @@ class Condition:
             return compare(float(value), self._value)
         except (ValueError, OverflowError):
             raise DataError(
-                f"data.train_where={self.text}: the column {self.column} holds {str(value)[:60]!r}, which is no number"
+                f"data.train_where={self.text}: the column {self.column} holds {str(value)[:60]!r}, not a number"
             ) from None
 
 
@@ -84,12 +84,12 @@ class Splitter:
     """Assigns documents to train, valid and test; no document, and with `drop_duplicates` no text, is in two splits.
 
     Args:
-        valid_fraction: share held out for validation; with `train_where`, of the documents that meet it.
-        test_fraction: share held out for testing; not used with `train_where`.
+        valid_fraction: share of the documents held out for validation; with `train_where`, of the matching documents.
+        test_fraction: share of the documents held out for testing; ignored with `train_where`.
         seed: random seed of the draws.
         stratify: metadata column whose values are spread evenly over the splits.
-        train_where: condition: documents that meet it train and validate, the rest test.
-        drop_duplicates: whether of documents with the same text only the first is kept.
+        train_where: condition; matching documents train and validate, the others test.
+        drop_duplicates: whether to keep only the first of several documents with the same text.
 
     Raises:
         DataError: a value is out of its range.
@@ -111,22 +111,22 @@ class Splitter:
 
     @property
     def settings(self) -> list[Any]:
-        """Everything that determines the splits, for a fingerprint."""
+        """Return all settings that determine the splits, for a fingerprint."""
         where = self.condition and self.condition.text
         return [self.valid_fraction, self.test_fraction, self.seed, self.stratify, where, self.drop_duplicates]
 
     @property
     def looks_at_documents(self) -> bool:
-        """Whether the splits depend on the documents, not on their number alone."""
+        """Whether the splits depend on the content of the documents, not only on their number."""
         return self.stratify is not None or self.condition is not None or self.drop_duplicates
 
     def assign(self, documents: Iterable[Document], name: str, held_out: Sequence[str] = HELD_OUT) -> list[str]:
-        """Return the split of each document, in order; dropped documents get a name that is no split.
+        """Return the split of each document, in order; dropped documents get the name of no split.
 
         Args:
-            documents: read once; only a few bytes of each are kept.
+            documents: documents, read once; only a few bytes of each stay in memory.
             name: name of the corpus, for messages.
-            held_out: splits that are held out.
+            held_out: names of the held-out splits.
 
         Raises:
             DataError: there are too few documents, or a column is missing.
@@ -177,7 +177,7 @@ def assign_splits(count: int, valid_fraction: float, test_fraction: float, seed:
     drawn; then the rest likewise for test. Ordered by year, every split covers all years alike.
 
     Args:
-        count: number of documents, at least one a split.
+        count: number of documents, at least one per split.
         valid_fraction: share of validation documents; at least one is drawn, none if it is 0.
         test_fraction: share of test documents; at least one is drawn, none if it is 0.
         seed: random seed of the draws.

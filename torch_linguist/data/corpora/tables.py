@@ -20,7 +20,7 @@ _ROWS = 256
 
 
 def read_documents(path: Path, text_column: str, encoding: str = "utf-8") -> Iterator[Document]:
-    """Yield the rows of a table as documents: one column is the text, every other one metadata.
+    """Yield the rows of a table as documents: one column is the text, all other columns are metadata.
 
     Args:
         path: .jsonl (or .json with an object a line), .csv, .tsv, each also with .gz; .parquet or .arrow.
@@ -50,7 +50,7 @@ def row_documents(
     Args:
         rows: values by column.
         text_column: name of the column with the text.
-        place: where the rows come from, for error messages.
+        place: source of the rows, for error messages.
         first: number of the first row.
 
     Raises:
@@ -78,7 +78,7 @@ def _document(row: Mapping[str, Any], text_column: str, place: str) -> Document:
         )
     if text and not text.isascii() and _SURROGATE.search(text):
         raise DataError(
-            f"{place}: holds half a surrogate pair (\\ud800 to \\udfff), which is no character; mend the text"
+            f"{place}: holds half a surrogate pair (\\ud800 to \\udfff), which is not a character; correct the text"
         )
     if text and "\r" in text:
         text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
@@ -115,9 +115,9 @@ def _json_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
         except RecursionError:
             raise DataError(f"{path}: line {number} is nested too deeply; it must hold one plain object") from None
         except ValueError as error:
-            raise DataError(f"{path}: line {number} is no JSON ({error}); it must hold one object a line") from error
+            raise DataError(f"{path}: line {number} is not JSON ({error}); each line must hold one object") from error
         if not isinstance(row, dict):
-            raise DataError(f'{path}: line {number} is no JSON object; it must look like {{"text": "..."}}')
+            raise DataError(f'{path}: line {number} is not a JSON object; it must look like {{"text": "..."}}')
         yield row
 
 
@@ -139,7 +139,7 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
                         f"{path}: the row that begins on line {begin} opens a quotation mark and never closes it"
                     ) from error
                 raise DataError(
-                    f"{path}: line {reader.line_num} is no CSV ({error}); double quotation marks inside quoted text"
+                    f"{path}: line {reader.line_num} is not CSV ({error}); double quotation marks inside quoted text"
                 ) from error
             yield row, reader.line_num
 
@@ -147,13 +147,13 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _named_rows(path: Path, rows: Iterator[tuple[Sequence[str], int]]) -> Iterator[Mapping[str, Any]]:
-    """Rows by the names in the first one; numbers where values look like numbers, but in the text itself."""
+    """Yield rows by the names in the first row; metadata that look like numbers become numbers."""
     names, _ = next(rows, (None, 0))
     if names is None:
         raise DataError(f"{path}: the file is empty; it must begin with the names of its columns")
     if len(set(names)) < len(names):
         doubled = next(name for name in names if list(names).count(name) > 1)
-        raise DataError(f"{path}: names the column {doubled!r} twice; give each column a name of its own")
+        raise DataError(f"{path}: names the column {doubled!r} twice; give each column a different name")
     for row, line in rows:
         if not row:
             continue
@@ -166,7 +166,7 @@ def _named_rows(path: Path, rows: Iterator[tuple[Sequence[str], int]]) -> Iterat
 
 
 class _TextRow(dict[str, Any]):
-    """A row whose metadata are numbers where they look like numbers; the text stays what it is."""
+    """Return a row in which metadata that look like numbers are numbers; the text is unchanged."""
 
     def items(self) -> Any:
         return [(name, _number(value)) for name, value in super().items()]
@@ -198,11 +198,11 @@ def _binary_rows(path: Path, suffix: str) -> Iterator[Mapping[str, Any]]:
         if isinstance(error, DataError):
             raise
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as {suffix[1:]} ({reason}); get the file anew") from error
+        raise DataError(f"{path}: cannot be read as {suffix[1:]} ({reason}); download it again") from error
 
 
 def _arrow_batches(pa: Any, source: Any) -> Iterator[Any]:
-    """Batches of an Arrow file, or of an Arrow stream, which is what `datasets` writes."""
+    """Yield batches of an Arrow file, or of an Arrow stream as `datasets` writes it."""
     try:
         file = pa.ipc.open_file(source)
     except pa.ArrowInvalid:

@@ -46,10 +46,10 @@ class TextCorpus(Corpus):
         drop_duplicates: bool = False,
         ready_splits: bool | None = None,
     ) -> None:
-        """Find the files; none of them is read yet.
+        """Find the files; reading starts later.
 
         Args:
-            path: a file, a folder (with its subfolders), or a pattern such as `books/*.txt`; of several formats in a
+            path: file, folder (with its subfolders), or a pattern such as `books/*.txt`; of several formats in a
                 folder, text files are read rather than tables.
             valid_fraction: share of the documents, or of the lines of one or two text files, held out for validation.
             test_fraction: share held out for testing.

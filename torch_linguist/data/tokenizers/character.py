@@ -15,9 +15,9 @@ from torch_linguist.errors import DataError
 
 
 class CharTokenizerTrainer:
-    """Makes a tokenizer with one token for each character (Unicode code point) of the training split, blanks included.
+    """Trainer of a tokenizer with one token per character (Unicode code point) of the training split, blanks included.
 
-    A literal ``<unk>`` of the text is one token, as with every other tokenizer.
+    A literal ``<unk>`` in the text is one token, as with every other tokenizer.
 
     Example:
         >>> tokenizer = CharTokenizerTrainer().train(texts)
@@ -26,15 +26,15 @@ class CharTokenizerTrainer:
     """
 
     def __init__(self, min_frequency: int = 1, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:
-        """Sets what becomes a token.
+        """Store the settings.
 
         Args:
-            min_frequency: characters seen less often in the training split become ``<unk>``.
-            lowercase: lower-case the text first.
-            transforms: changes of the text, in their order; see `TRANSFORMS`.
+            min_frequency: smallest frequency in the training split; rarer characters become ``<unk>``.
+            lowercase: whether to lower-case the text first.
+            transforms: changes of the text, in order; see `TRANSFORMS`.
 
         Raises:
-            DataError: a value is out of its range.
+            DataError: a value is out of range.
         """
         if min_frequency < 1:
             raise DataError(f"tokenizer.min_frequency={min_frequency}: must be at least 1")
@@ -42,10 +42,10 @@ class CharTokenizerTrainer:
         self.transforms = transform_chain(transforms, lowercase)
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """A tokenizer whose characters come from the training split; the most frequent have the lowest ids.
+        """Return a tokenizer with the characters of the training split; the most frequent have the lowest ids.
 
         Raises:
-            DataError: the training split holds no character that is frequent enough.
+            DataError: no character of the training split is frequent enough.
         """
         backend = tokenizers.Tokenizer(models.BPE())
         set_transforms(backend, self.transforms)
@@ -57,22 +57,22 @@ class CharTokenizerTrainer:
         if not kept:
             raise DataError(
                 f"{corpus.name}: the training split has no character that occurs {self.min_frequency} times or more; "
-                "give more text, or set tokenizer.min_frequency=1"
+                "provide more text, or set tokenizer.min_frequency=1"
             )
         ordered = [EOS, UNK, *sorted(kept, key=lambda character: (-counts[character], character))]
-        # BPE without merges: characters, at the speed of one lookup each.
+        # BPE without merges splits into characters, with one lookup per character.
         backend.model = models.BPE({token: index for index, token in enumerate(ordered)}, [], unk_token=UNK)
         backend.decoder = decoders.Fuse()
         backend.add_tokens([AddedToken(UNK, normalized=False)])
         return sealed(backend)
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the library's version."""
+        """Return a digest of the options and of the library's version."""
         return digest("char", [self.min_frequency, self.transforms], tokenizers.__version__)
 
 
 class ByteTokenizerTrainer:
-    """Makes a tokenizer with one token for each of the 256 bytes of UTF-8, the same for every corpus.
+    """Trainer of a tokenizer with one token per UTF-8 byte (256), the same for every corpus.
 
     Example:
         >>> ByteTokenizerTrainer().train(texts).vocab_size  # 256 bytes, <eos> and <unk>.
@@ -80,11 +80,11 @@ class ByteTokenizerTrainer:
     """
 
     def __init__(self, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:
-        """Sets the changes of the text.
+        """Store the settings.
 
         Args:
-            lowercase: lower-case the text first.
-            transforms: changes of the text, in their order; see `TRANSFORMS`. The text then comes back changed.
+            lowercase: whether to lower-case the text first.
+            transforms: changes of the text, in order; see `TRANSFORMS`. Decoding returns the changed text.
 
         Raises:
             DataError: there is no such transform.
@@ -92,7 +92,7 @@ class ByteTokenizerTrainer:
         self.transforms = transform_chain(transforms, lowercase)
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """The tokenizer; the corpus is not looked at. ``<eos>`` has id 0, ``<unk>`` id 1."""
+        """Return the tokenizer; the corpus is ignored. ``<eos>`` has id 0, ``<unk>`` id 1."""
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         vocabulary = {token: index for index, token in enumerate([EOS, UNK, *alphabet])}
         backend = tokenizers.Tokenizer(models.BPE(vocabulary, []))
@@ -103,5 +103,5 @@ class ByteTokenizerTrainer:
         return sealed(backend)
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the library's version."""
+        """Return a digest of the options and of the library's version."""
         return digest("byte", self.transforms, tokenizers.__version__)

@@ -3,7 +3,7 @@
 The rules follow Unicode categories, so they hold for any script. Each word has a code that says how it joins its
 neighbors, and `place_word` reads the codes from left to right without looking ahead, so that text can be shown while it
 is generated. TorchScript compiles `place_word`: an exported model spaces words exactly as the package does. For that
-reason the function uses plain integers and no constants from outside.
+reason, the function uses plain integers and no global constants.
 """
 
 import unicodedata
@@ -54,15 +54,15 @@ _CONTINUOUS_SCRIPTS = ("CJK ", "HIRAGANA", "KATAKANA", "THAI ", "LAO ", "KHMER",
 
 
 def word_text(word: str) -> str:
-    """Return what is written for a word token: the mark itself for ``@-@``, ``@,@`` and ``@.@``."""
+    """Return the written form of a word token: the mark itself for ``@-@``, ``@,@`` and ``@.@``."""
     return _MARKED_JOINTS.get(word, word)
 
 
 def spacing_code(word: str) -> int:
-    """Return how a word token joins its neighbors, for `place_word`.
+    """Return the spacing code of a word token, for `place_word`.
 
     Args:
-        word: one token, not empty.
+        word: non-empty token.
 
     Returns:
         A sum of the constants above; 0 for a word with a blank on either side.
@@ -89,7 +89,7 @@ def _closes(sign: str) -> bool:
     category = unicodedata.category(sign)
     if category == "Po":
         return sign not in _FREE and sign not in _OPENING
-    # Combining marks, variation selectors, joiners, skin tones: all belong to the character before them.
+    # Combining marks, variation selectors, joiners and skin tones belong to the preceding character.
     return category in ("Pe", "Pf", "Mn", "Mc", "Me", "Cf") or "\U0001f3fb" <= sign <= "\U0001f3ff"
 
 
@@ -99,7 +99,7 @@ def _opens(sign: str) -> bool:
 
 
 def _is_wide_mark(sign: str) -> bool:
-    """Whether a character is punctuation that fills a whole cell, such as ``。`` and ``（``."""
+    """Return whether a character is full-width punctuation, such as ``。`` and ``（``."""
     return unicodedata.category(sign)[0] == "P" and unicodedata.east_asian_width(sign) in ("W", "F")
 
 

@@ -1,8 +1,8 @@
-"""Tokenizers as `transformers` loads them, and back.
+"""Conversion of tokenizers to and from the format of `transformers`.
 
-Here `<eos>` stands for the end of a line, which is a newline in the text. In the form for `transformers` its token is
-therefore the newline itself: it is read from the text, written back into it, and put before a text, as in training.
-`transformers` treats it as a special token, so `decode(ids, skip_special_tokens=True)` leaves the newlines out.
+In this package `<eos>` stands for a newline. For `transformers`, the newline itself is therefore the end-of-sequence
+token: it is encoded, decoded, and prepended to each text, as in training. Because it is a special token,
+`decode(ids, skip_special_tokens=True)` omits newlines.
 """
 
 import json
@@ -18,7 +18,7 @@ from torch_linguist.errors import DataError
 NEWLINE = "\n"
 
 _ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-"""Attributes of the added tokens: they are found in the text as it stands."""
+"""Attributes of the added tokens, which match the unchanged text."""
 
 UNUSED_SIGN = "ÿ"
 """Sign of the byte 0xFF, which UTF-8 never uses: its token becomes `<unk>` in a vocabulary without one."""
@@ -44,7 +44,7 @@ def to_huggingface(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]
     if NEWLINE in tokenizer.tokens:
         raise DataError("tokenizer: has a newline beside <eos>, so the two could not be told apart; export with --jit")
     _rename(description, {EOS: NEWLINE})
-    # Where words are split at blanks alone, <unk> inside a word is none.
+    # If only white space separates words, <unk> inside a word is not a token.
     unknown = {"content": UNK, **_ADDED, "single_word": description["pre_tokenizer"] == {"type": "WhitespaceSplit"}}
     description["added_tokens"] = [
         {"id": tokenizer.eos_id, "content": NEWLINE, **_ADDED},
@@ -82,11 +82,11 @@ def from_huggingface(description: Mapping[str, Any], config: Mapping[str, Any], 
     Args:
         description: content of `tokenizer.json`.
         config: content of `tokenizer_config.json`, for the names of the special tokens.
-        size: rows of the model's embedding; ids beyond the tokenizer's get names that no text has.
+        size: number of rows of the model's embedding; surplus ids get names that no text contains.
         where: path of the checkpoint, for messages.
 
     Raises:
-        DataError: another kind of tokenizer, or its size does not fit.
+        DataError: the tokenizer is of another kind, or its size does not fit.
     """
     own: dict[str, Any] = json.loads(json.dumps(description))
     try:

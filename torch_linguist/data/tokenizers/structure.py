@@ -1,7 +1,7 @@
-"""What a `tokenizer.json` of this package looks like; a file of another structure is not what it claims to be.
+"""Check of the structure of a `tokenizer.json`, for files from run folders of others.
 
-Truncation, padding or a normalizer that drops text would shorten what a model has to predict, and so improve its score
-for the same text; a regular expression of a stranger could take forever.
+Truncation, padding or a normalizer that drops text would shorten the text to predict, and so improve the score. A
+foreign regular expression could run forever.
 """
 
 import functools
@@ -25,19 +25,19 @@ MODEL_OPTIONS: Mapping[str, Any] = {
     "byte_fallback": False,
     "ignore_merges": False,
 }
-"""Options of the library's models, as every tokenizer of this package leaves them."""
+"""Options of the library's models in every tokenizer of this package."""
 
 ADDED_TOKEN: Mapping[str, Any] = {"content": UNK, "single_word": False, "lstrip": False, "rstrip": False}
 
 
 def check_structure(text: str) -> None:
-    """Check that a tokenizer file has the structure of one that this package writes.
+    """Check that a tokenizer file has the structure that this package writes.
 
     Args:
-        text: content of `tokenizer.json`, as the library in use writes it (`Tokenizer.to_json`).
+        text: content of `tokenizer.json`, as written by `Tokenizer.to_json`.
 
     Raises:
-        DataError: a part is not one of ours; the message names it.
+        DataError: a part differs; the message names it.
     """
     description: dict[str, Any] = json.loads(text)
     for name in ("truncation", "padding", "post_processor"):
@@ -72,7 +72,7 @@ def _transforms() -> tuple[Any, ...]:
         backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
         set_transforms(backend, [name])
         written = json.loads(backend.to_str())["normalizer"]
-        # In a longer chain the library flattens a transform of several steps.
+        # Inside a longer chain, the library flattens a transform with several steps.
         made += [written, *written.get("normalizers", ())]
     return tuple(made)
 

@@ -1,4 +1,4 @@
-"""Subword tokenizers at byte level, BPE and unigram: any text comes back exactly, no word is unknown."""
+"""Byte-level subword tokenizers, BPE and unigram: they decode any text exactly and have no unknown words."""
 
 import json
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from torch_linguist.errors import DataError
 
 
 def special_tokens() -> list[AddedToken]:
-    """``<eos>`` and ``<unk>``, the first two ids."""
+    """Return ``<eos>`` and ``<unk>``, which have the first two ids."""
     return [AddedToken(EOS, special=True, normalized=False), AddedToken(UNK, normalized=False)]
 
 
 def sealed(backend: tokenizers.Tokenizer) -> Tokenizer:
-    """The finished tokenizer: a literal ``<unk>`` is one token, and ``<eos>`` is only ever written by the newline.
+    """Return the finished tokenizer: a literal ``<unk>`` is one token, and only a newline becomes ``<eos>``.
 
-    The same five characters inside a text stay text.
+    A literal ``<eos>`` in a text remains text.
     """
     description: dict[str, Any] = json.loads(backend.to_str())
     description["added_tokens"] = [token for token in description["added_tokens"] if token["content"] == UNK]
@@ -30,7 +30,7 @@ def sealed(backend: tokenizers.Tokenizer) -> Tokenizer:
 
 
 class _SubwordTrainer:
-    """What BPE and unigram share: bytes as in GPT-2, the options, the training loop."""
+    """Base class of BPE and unigram trainers: bytes as in GPT-2, the options, the training loop."""
 
     def __init__(self, vocab_size: int, lowercase: bool, transforms: Sequence[str]) -> None:
         if vocab_size < 258:
@@ -40,7 +40,7 @@ class _SubwordTrainer:
 
     def _train(self, corpus: Corpus, backend: tokenizers.Tokenizer, trainer: Any) -> Tokenizer:
         set_transforms(backend, self.transforms)
-        # A literal <unk> is a token of its own, so nothing is to be learned from its letters.
+        # A literal <unk> is one token, so its letters must not influence the merges.
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(UNK, behavior="removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
@@ -51,9 +51,9 @@ class _SubwordTrainer:
 
 
 class BPETokenizerTrainer(_SubwordTrainer):
-    """Makes a byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2), which gives back every text exactly.
+    """Trainer of a byte-level BPE tokenizer (Sennrich et al. 2016; bytes as in GPT-2) that decodes every text exactly.
 
-    ``<unk>`` occurs only where the text itself holds it, as WikiText does: it stays one token.
+    ``<unk>`` occurs only if the text contains it, as WikiText does; it is one token.
 
     Example:
         >>> tokenizer = BPETokenizerTrainer(vocab_size=300).train(texts)
@@ -68,16 +68,16 @@ class BPETokenizerTrainer(_SubwordTrainer):
         min_frequency: int = 2,
         transforms: Sequence[str] = (),
     ) -> None:
-        """Sets the size of the vocabulary.
+        """Store the settings.
 
         Args:
-            vocab_size: number of token types at most, ``<eos>`` and ``<unk>`` included.
-            lowercase: lower-case the text first.
-            min_frequency: pairs seen less often are not merged.
-            transforms: changes of the text, in their order; see `TRANSFORMS`. The text then comes back changed.
+            vocab_size: largest number of token types, ``<eos>`` and ``<unk>`` included.
+            lowercase: whether to lower-case the text first.
+            min_frequency: smallest frequency of a pair that is merged.
+            transforms: changes of the text, in order; see `TRANSFORMS`. Decoding returns the changed text.
 
         Raises:
-            DataError: a value is out of its range.
+            DataError: a value is out of range.
         """
         super().__init__(vocab_size, lowercase, transforms)
         if min_frequency < 1:
@@ -85,7 +85,7 @@ class BPETokenizerTrainer(_SubwordTrainer):
         self.min_frequency = min_frequency
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """A tokenizer whose merges come from the training split alone; ``<eos>`` has id 0, ``<unk>`` id 1.
+        """Return a tokenizer with merges from the training split only; ``<eos>`` has id 0, ``<unk>`` id 1.
 
         Raises:
             DataError: the source cannot be read.
@@ -100,14 +100,14 @@ class BPETokenizerTrainer(_SubwordTrainer):
         return self._train(corpus, tokenizers.Tokenizer(models.BPE()), trainer)
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the library's version."""
+        """Return a digest of the options and of the library's version."""
         return digest("bpe", [self.vocab_size, self.transforms, self.min_frequency], tokenizers.__version__)
 
 
 class UnigramTokenizerTrainer(_SubwordTrainer):
-    """Makes a unigram tokenizer (Kudo 2018, "Subword regularization"), of which the most probable cut is taken.
+    """Trainer of a unigram tokenizer (Kudo 2018, "Subword regularization") that picks the most probable segmentation.
 
-    It works on bytes as the BPE here does (the original works on characters), so that no text is unknown.
+    It works on bytes, so that no text is unknown; the original works on characters.
 
     Example:
         >>> tokenizer = UnigramTokenizerTrainer(vocab_size=300).train(texts)
@@ -116,26 +116,26 @@ class UnigramTokenizerTrainer(_SubwordTrainer):
     """
 
     def __init__(self, vocab_size: int = 8000, lowercase: bool = False, transforms: Sequence[str] = ()) -> None:
-        """Sets the size of the vocabulary.
+        """Store the settings.
 
         Args:
-            vocab_size: number of token types at most, ``<eos>`` and ``<unk>`` included.
-            lowercase: lower-case the text first.
-            transforms: changes of the text, in their order; see `TRANSFORMS`. The text then comes back changed.
+            vocab_size: largest number of token types, ``<eos>`` and ``<unk>`` included.
+            lowercase: whether to lower-case the text first.
+            transforms: changes of the text, in order; see `TRANSFORMS`. Decoding returns the changed text.
 
         Raises:
-            DataError: a value is out of its range.
+            DataError: a value is out of range.
         """
         super().__init__(vocab_size, lowercase, transforms)
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """A tokenizer whose pieces come from the training split alone; ``<eos>`` has id 0, ``<unk>`` id 1.
+        """Return a tokenizer with pieces from the training split only; ``<eos>`` has id 0, ``<unk>`` id 1.
 
         Raises:
-            DataError: the source cannot be read, or the training split has no text to learn from.
+            DataError: the source cannot be read, or the training split has no text.
         """
         if not any(line.strip() for line in training_lines(corpus)):
-            raise DataError(f"{corpus.name}: the training split has no text to learn from; give more text")
+            raise DataError(f"{corpus.name}: the training split has no text to learn from; provide more text")
         trainer = trainers.UnigramTrainer(
             vocab_size=self.vocab_size,
             special_tokens=special_tokens(),
@@ -145,11 +145,11 @@ class UnigramTokenizerTrainer(_SubwordTrainer):
         )
         tokenizer = self._train(corpus, tokenizers.Tokenizer(models.Unigram()), trainer)
         description: dict[str, Any] = json.loads(tokenizer.to_json())
-        # By their bytes: the library's own order is that of their probabilities, and of a hash table among equal ones.
+        # Sorted, because the library orders by probability, and equal ones in the random order of a hash table.
         vocabulary = description["model"]["vocab"]
         vocabulary[2:] = sorted(vocabulary[2:])
         return Tokenizer.from_json(json.dumps(description))
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the library's version."""
+        """Return a digest of the options and of the library's version."""
         return digest("unigram", [self.vocab_size, self.transforms], tokenizers.__version__)

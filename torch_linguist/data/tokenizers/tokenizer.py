@@ -23,12 +23,12 @@ UNK = "<unk>"
 BYTES = 256
 
 SIZE_LIMIT = 256 * 2**20
-"""Size in bytes of the largest `tokenizer.json` that is read; a million words take about 30 million."""
+"""Largest size of a `tokenizer.json` in bytes; one with a million words has about 30 million."""
 
 PANIC = "PanicException"
-"""Name of the exception that the library's Rust code raises on unforeseen input."""
+"""Name of the exception for panics in the library's Rust code."""
 
-# No word can have this name: text is cut at newlines before it is encoded.
+# No word can have this name, because text is split at newlines before it is encoded.
 _OUT_OF_VOCABULARY = "\n"
 
 
@@ -37,7 +37,7 @@ class EncodedLines(NamedTuple):
 
     Attributes:
         ids: ids of all lines, uint32 [N].
-        lengths: tokens of each line, int64 [lines]; the ``<eos>`` that closes a line counts.
+        lengths: number of tokens of each line, its ``<eos>`` included, int64 [lines].
         oov: number of tokens that stand for a word outside the vocabulary.
     """
 
@@ -51,13 +51,13 @@ class Tokenizer:
 
     Attributes:
         vocab_size: number of token types V, ``<eos>`` and ``<unk>`` included.
-        eos_id: id of ``<eos>``, which closes a line.
+        eos_id: id of ``<eos>``, which ends a line.
         unk_id: id of ``<unk>``, which stands for a word outside the vocabulary.
-        tokens: the tokens in the order of their ids.
-        kind: `word`, `bpe`, `unigram`, `char` or `byte`, for display; ask the properties for what a kind can do.
-        joins_words: whether each token is a whole word, with blanks between words that are no part of any token.
-        is_byte_level: whether tokens are sequences of bytes, so that any text comes back exactly and none is unknown.
-        transformed: whether the text is changed before it is cut into tokens.
+        tokens: tokens in the order of their ids.
+        kind: `word`, `bpe`, `unigram`, `char` or `byte`, for display; code should use the properties below instead.
+        joins_words: whether each token is a whole word; the blanks between words belong to no token.
+        is_byte_level: whether tokens are sequences of bytes, so that any text is decoded exactly and none is unknown.
+        transformed: whether the text is changed before tokenization.
 
     Example:
         >>> ids = corpus.tokenizer.encode("the dog sat")
@@ -66,7 +66,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Wrap a tokenizer of the library whose vocabulary holds ``<eos>`` and ``<unk>``.
+        """Wrap a tokenizer of the library whose vocabulary contains ``<eos>`` and ``<unk>``.
 
         Raises:
             DataError: the vocabulary lacks one of the two, or its ids have gaps.
@@ -88,7 +88,7 @@ class Tokenizer:
         self._marking: tokenizers.Tokenizer | None = None
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text. Each newline becomes ``<eos>``; none is added at the end."""
+        """Return the token ids of a text. Each newline becomes ``<eos>``; no ``<eos>`` is appended."""
         encodings = self._backend.encode_batch_fast(text.split("\n"), add_special_tokens=False)
         ids: list[int] = []
         for position, encoding in enumerate(encodings):
@@ -98,9 +98,9 @@ class Tokenizer:
         return ids
 
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
-        """Return the token ids of lines without newlines, each closed by ``<eos>``; runs on all cores.
+        """Return the token ids of lines without newlines, each with a final ``<eos>``; runs on all cores.
 
-        A literal ``<unk>`` in the text is a word like any other, not an out-of-vocabulary token.
+        A literal ``<unk>`` in the text does not count as an out-of-vocabulary token.
         """
         return self.encode_pieces(lines, [True] * len(lines))
 
@@ -125,13 +125,13 @@ class Tokenizer:
         return EncodedLines(ids, lengths, oov)
 
     def offsets(self, line: str) -> list[tuple[int, int]]:
-        """Return where each token of a line stands in it.
+        """Return the position of each token in a line.
 
         Args:
             line: text without a newline.
 
         Returns:
-            For each token its first character and one past its last; a subword token may include the blank before it.
+            The first character of each token and one past its last; a subword token may include the blank before it.
         """
         spans: list[tuple[int, int]] = self._backend.encode(line, add_special_tokens=False).offsets
         return spans
@@ -141,8 +141,8 @@ class Tokenizer:
 
         Args:
             ids: token ids; ``<eos>`` becomes a newline.
-            detokenize: for word tokens, omit the blanks before punctuation and the like; False puts a blank between
-                any two words. Byte-level tokens always give back the original text.
+            detokenize: whether to omit the blanks around punctuation between word tokens; False puts a blank between
+                any two words. Byte-level tokens always return the original text.
         """
         lines: list[list[int]] = [[]]
         for token_id in ids:
@@ -156,7 +156,7 @@ class Tokenizer:
 
     @property
     def word_boundaries(self) -> str | None:
-        """Return where a tokenizer of words cuts: `white space`, or `white space and punctuation`; else None."""
+        """Boundaries of a word tokenizer, `white space` or `white space and punctuation`; None for other tokenizers."""
         if not self.joins_words:
             return None
         whole = isinstance(self._backend.pre_tokenizer, pre_tokenizers.WhitespaceSplit)
@@ -164,12 +164,12 @@ class Tokenizer:
 
     @cached_property
     def word_texts(self) -> list[str]:
-        """What is written for each word token."""
+        """Written form of each word token."""
         return [word_text(token) for token in self.tokens]
 
     @cached_property
     def spacing(self) -> list[int]:
-        """How each word token joins its neighbors: codes for `detokenization.place_word`."""
+        """Spacing code of each word token, for `detokenization.place_word`."""
         return [spacing_code(token) for token in self.tokens]
 
     @cached_property
@@ -190,7 +190,7 @@ class Tokenizer:
         return self.decode([token])
 
     def shown_prompt(self, prompt: str) -> str:
-        """Return a prompt as it is shown before its continuation: word tokens bring the blank after it themselves."""
+        """Return the displayed form of a prompt: without final blanks if word tokens add their own."""
         return prompt.rstrip(" ") if self.joins_words else prompt
 
     def to_json(self) -> str:
@@ -204,11 +204,11 @@ class Tokenizer:
         """Return a tokenizer from the result of `to_json`.
 
         Raises:
-            DataError: the text is no tokenizer.
+            DataError: the text does not describe a tokenizer.
         """
         try:
             backend = tokenizers.Tokenizer.from_str(text)
-        except BaseException as error:  # The library raises nothing more exact, and its panics are no Exception.
+        except BaseException as error:  # The library raises plain Exception, and its panics are not an Exception.
             if not isinstance(error, Exception) and type(error).__name__ != PANIC:
                 raise
             raise DataError(
@@ -225,11 +225,11 @@ class Tokenizer:
         """Read what `save` wrote.
 
         Raises:
-            DataError: there is no such file, or it is no tokenizer.
+            DataError: the file does not exist or does not describe a tokenizer.
         """
         try:
             if (size := Path(path).stat().st_size) > SIZE_LIMIT:
-                raise DataError(f"{path}: has {size:,} bytes, more than any tokenizer.json that is of use; not read")
+                raise DataError(f"{path}: has {size:,} bytes, more than a tokenizer.json may have ({SIZE_LIMIT:,})")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
@@ -238,7 +238,7 @@ class Tokenizer:
         return cls.from_json(text)
 
     def _marking_backend(self) -> tokenizers.Tokenizer:
-        """The same tokenizer with id V for out-of-vocabulary words, which tells them from a literal ``<unk>``."""
+        """Return the same tokenizer with id V for out-of-vocabulary words, distinct from a literal ``<unk>``."""
         if self.is_byte_level:
             return self._backend
         if self._marking is None:
@@ -260,7 +260,7 @@ def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:
 
 
 def _in_order(vocabulary: Mapping[str, int]) -> list[str]:
-    """The tokens by their ids; a DataError if an id is missing."""
+    """Return the tokens ordered by id; raise a DataError if an id is missing."""
     tokens: list[str | None] = [None] * len(vocabulary)
     for token, index in vocabulary.items():
         if index < len(tokens):

@@ -1,4 +1,4 @@
-"""What every maker of a tokenizer shares: its contract, and the lines of the training split."""
+"""The contract of tokenizer trainers, and the lines that they train on."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,7 +8,7 @@ from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 
 
 class TokenizerTrainer(Protocol):
-    """What makes a tokenizer out of a corpus.
+    """Trainer of a tokenizer on a corpus.
 
     Example:
         >>> trainer: TokenizerTrainer = WordTokenizerTrainer()
@@ -17,23 +17,23 @@ class TokenizerTrainer(Protocol):
     """
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """A tokenizer that has seen the training split alone."""
+        """Return a tokenizer trained on the training split only."""
         ...
 
     def fingerprint(self) -> str:
-        """Digest of everything, besides the corpus, that determines the tokenizer."""
+        """Return a digest of everything except the corpus that determines the tokenizer."""
         ...
 
 
 def training_lines(corpus: Corpus) -> Iterator[str]:
-    """The lines of the training split; a very long one comes in pieces, so that memory stays bounded."""
+    """Yield the lines of the training split; very long lines are cut into pieces to bound the memory."""
     for document in corpus.documents("train"):
         for line in split_lines(document.text, corpus.blank_lines):
             yield from cut_line(line)
 
 
 def beginning(corpus: Corpus, characters: int = 200_000) -> str:
-    """The beginning of the training split."""
+    """Return the beginning of the training split, about `characters` long."""
     sample: list[str] = []
     for document in corpus.documents("train"):
         sample.append(document.text[:characters])

@@ -1,4 +1,4 @@
-"""Changes of the text before it is tokenized, as a chain; kept inside the tokenizer, so that prompts get them too."""
+"""Changes of the text before tokenization. The tokenizer stores them, so that they apply to prompts as well."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from tokenizers import Regex, normalizers
 from torch_linguist.errors import DataError
 
 _MARK = r"[^\s\p{L}\p{M}\p{N}_]"
-# The places beside a mark where no white space stands; none inside <unk>, which is a word of its own in many corpora.
+# Positions beside a mark without white space, except inside <unk>, which is a word in many corpora.
 _BESIDE_MARKS = (
     rf"(?:(?<=\S)(?={_MARK})|(?<={_MARK})(?=\S))(?<!<)(?<!<unk)|(?<=<)(?!unk>)(?=\S)|(?<=<unk)(?!>)(?={_MARK})"
 )
@@ -26,16 +26,16 @@ _MAKERS: Mapping[str, Callable[[], normalizers.Normalizer]] = {
 }
 
 TRANSFORMS = tuple(_MAKERS)
-"""Unicode forms (nfc, nfd, nfkc, nfkd), lowercase, strip_accents; digits: each becomes 0; punctuation: marks are set
-off by blanks; whitespace: each run of it becomes one blank."""
+"""Unicode forms (nfc, nfd, nfkc, nfkd), lowercase, strip_accents, digits (each becomes 0), punctuation (blanks around
+marks), whitespace (one blank for each run)."""
 
 
 def transform_chain(names: Sequence[str], lowercase: bool = False) -> list[str]:
-    """Checks the names of a chain.
+    """Check the names of a chain of transforms.
 
     Args:
-        names: of `TRANSFORMS`, in the order in which they apply.
-        lowercase: whether lower-casing is asked for beside the chain; it then comes last.
+        names: names from `TRANSFORMS`, in the order of application.
+        lowercase: whether to append `lowercase` if the names lack it.
 
     Returns:
         The complete chain.
@@ -50,7 +50,7 @@ def transform_chain(names: Sequence[str], lowercase: bool = False) -> list[str]:
 
 
 def set_transforms(backend: tokenizers.Tokenizer, chain: Sequence[str]) -> None:
-    """Puts a checked chain into a tokenizer of the library."""
+    """Set a checked chain as the normalizer of a tokenizer of the library."""
     if chain:
         made = [_MAKERS[name]() for name in chain]
         backend.normalizer = made[0] if len(made) == 1 else normalizers.Sequence(made)

@@ -1,4 +1,4 @@
-"""Word-level tokenizers: one token for each word of the training split."""
+"""Word-level tokenizers: one token per word of the training split."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ WORD_PATTERN = (
     r"|-{2,}|\.{2,}"
     r"|[^\s\p{L}\p{M}\p{N}_]"
 )
-"""Words with inner apostrophes and hyphens, numbers, initials (U.S.), dashes and dots in a row, other marks alone."""
+"""Words with inner apostrophes and hyphens, numbers, initials (U.S.), runs of dashes or dots, single other marks."""
 
 
 class WordTokenizerTrainer:
-    """Makes a word-level tokenizer: one token for each word of the training split.
+    """Trainer of a word-level tokenizer: one token per word of the training split.
 
     Example:
         >>> tokenizer = WordTokenizerTrainer(max_size=4).train(texts)
@@ -40,19 +40,20 @@ class WordTokenizerTrainer:
         split: str = "auto",
         transforms: Sequence[str] = (),
     ) -> None:
-        """Sets what becomes a token.
+        """Store the settings.
 
         Args:
-            min_frequency: words seen less often in the training split become ``<unk>``. None means 1 where the text
-                itself holds ``<unk>`` for its rare words (WikiText), else 2, so that ``<unk>`` is met in training.
-            max_size: largest vocabulary, ``<eos>`` and ``<unk>`` included; the rarest words are left out.
-            lowercase: lower-case the text first.
-            split: `whitespace` (blanks alone separate words), `punctuation` (marks are tokens of their own), or
-                `auto`: white space where the corpus is already tokenized, which is detected where it is not known.
-            transforms: changes of the text, in their order; see `TRANSFORMS`.
+            min_frequency: smallest frequency in the training split; rarer words become ``<unk>``. None means 1 if the
+                text contains ``<unk>`` for its rare words (WikiText), else 2, so that training sees ``<unk>``.
+            max_size: largest size of the vocabulary, ``<eos>`` and ``<unk>`` included; the rarest words are left out.
+                None for no limit.
+            lowercase: whether to lower-case the text first.
+            split: `whitespace` (only white space separates words), `punctuation` (each mark is a token), or `auto`:
+                `whitespace` if the corpus is already tokenized (detected if unknown), else `punctuation`.
+            transforms: changes of the text, in order; see `TRANSFORMS`.
 
         Raises:
-            DataError: a value is out of its range.
+            DataError: a value is out of range.
         """
         if min_frequency is not None and min_frequency < 1:
             raise DataError(f"tokenizer.min_frequency={min_frequency}: must be at least 1")
@@ -66,12 +67,12 @@ class WordTokenizerTrainer:
         self.transforms = transform_chain(transforms, lowercase)
 
     def train(self, corpus: Corpus) -> Tokenizer:
-        """A tokenizer whose vocabulary comes from the training split alone.
+        """Return a tokenizer with the words of the training split.
 
-        ``<eos>`` has id 0, ``<unk>`` id 1, the words follow by descending frequency, ties in alphabetical order.
+        ``<eos>`` has id 0 and ``<unk>`` id 1. Words follow by descending frequency, ties in alphabetical order.
 
         Raises:
-            DataError: the training split holds no word that is frequent enough.
+            DataError: no word of the training split is frequent enough.
         """
         backend = tokenizers.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
         set_transforms(backend, self.transforms)
@@ -85,8 +86,8 @@ class WordTokenizerTrainer:
         words = [word for word in sorted(ranks, key=ranks.__getitem__) if word not in (EOS, UNK)]
         if not words:
             raise DataError(
-                f"{corpus.name}: the training split has no word that occurs {min_frequency} times or more; give more "
-                "text, set tokenizer.min_frequency=1, or choose tokenizer=bpe or tokenizer=char where spaces do not "
+                f"{corpus.name}: the training split has no word that occurs {min_frequency} times or more; provide "
+                "more text, set tokenizer.min_frequency=1, or choose tokenizer=bpe or tokenizer=char if spaces do not "
                 "separate words"
             )
         ordered = [EOS, UNK, *words][: self.max_size]
@@ -94,7 +95,7 @@ class WordTokenizerTrainer:
         return Tokenizer(backend)
 
     def fingerprint(self) -> str:
-        """Digest of the options and of the library's version."""
+        """Return a digest of the options and of the library's version."""
         options = [self.min_frequency, self.max_size, self.transforms, self.split, WORD_PATTERN]
         return digest("word", options, "looks_tokenized 2", tokenizers.__version__)
 
@@ -112,22 +113,21 @@ TOKENIZED_SIGNS = frozenset(
     f"{UNK} <s> </s> @-@ @,@ @.@ -lrb- -rrb- -LRB- -RRB- `` '' &apos;s "
     "n't 's 're 've 'll 'd 'm n’t ’s ’re ’ve ’ll ’d ’m".split()
 )
-"""Tokens that only a tokenizer separates from their neighbors, or writes."""
+"""Tokens that only a tokenizer writes, or separates from their neighbors."""
 
 TOKENIZED_SHARE = 0.8
-"""Share of signs of a tokenizer from which a text counts as tokenized."""
-
+"""Smallest share of tokenizer signs at which a text counts as tokenized."""
 
 FULL_WIDTH = frozenset("，。、！？；：「」『』")
-"""Marks of scripts without spaces, which stand within what white space leaves together."""
+"""Punctuation marks of scripts without spaces, which occur inside words separated by white space."""
 
 
 def looks_tokenized(text: str) -> bool:
     """Return whether white space already separates the punctuation of a text from its words.
 
     Marks that stand alone, split contractions (`n't`) and `<unk>` are signs of a tokenizer; marks attached to words
-    are signs against one. Full stops within a line count for neither side: tokenized text keeps them in `mr.` and
-    `inc.`. Marks are those of any script. A text without any sign (verse, or a script without spaces) is not
+    are signs against one. Full stops within a line are ignored, because tokenized text keeps them in `mr.` and `inc.`.
+    Marks of any script count. A text without any sign (verse, or a script without spaces) is not
     tokenized.
     """
     separated = attached = 0
@@ -145,6 +145,6 @@ def looks_tokenized(text: str) -> bool:
 
 
 def _is_mark(sign: str) -> bool:
-    # Apostrophes and full stops belong to words such as 'tis and mr. as well; dashes stand alone in any text.
+    # Apostrophes and full stops also belong to words such as 'tis and mr.; dashes stand alone in any text.
     category = unicodedata.category(sign)
     return category[0] == "P" and category not in ("Pd", "Pc") and sign not in "'’.…•&@#%*/\\"

@@ -99,7 +99,7 @@ def test_broken_files_are_named(name: str, tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"body": "x", "n": 1}\n', "data.text_column=text: .*row 1 has no such column; there are body, n"),
         ("a.jsonl", '{"text": 3}\n', "holds int there and no text"),
-        ("a.jsonl", '{"text": "x"}\n{\n', "line 2 is no JSON"),
+        ("a.jsonl", '{"text": "x"}\n{\n', "line 2 is not JSON"),
         ("a.csv", "text,n\nx,1,2\n", "line 2 has 3 fields, the first line names 2"),
         ("a.jsonl", '{"text": "x"}\n', "1 of 1 documents; each of train, valid and test takes at least one"),
     ],
@@ -127,7 +127,7 @@ class TestSplits:
         [
             ({"train_where": "year"}, "data.train_where=year: no condition"),
             ({"train_where": "town=x"}, "there is no column town; there are document, year"),
-            ({"train_where": "party<3"}, "which is no number"),
+            ({"train_where": "party<3"}, "not a number"),
             ({"train_where": "year<1"}, "is met by 0 of 249 documents"),
             ({"stratify": "town"}, "data.stratify=town: there is no column town"),
         ],

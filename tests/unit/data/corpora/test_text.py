@@ -118,7 +118,7 @@ def test_a_file_cut_inside_a_letter_is_named_by_line(tmp_path: Path) -> None:
     [
         (None, r"data.path=.*book.txt: no such file or folder"),
         ("", r"data.path=.*book.txt: the file is empty"),
-        ("one\ntwo\n", r"has 2 lines; it takes at least 3"),
+        ("one\ntwo\n", r"has 2 lines; it needs at least 3"),
     ],
 )
 def test_bad_files(content: str | None, message: str, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_bad_folders_and_settings(tmp_path: Path) -> None:
 
 def test_a_split_of_blanks_is_empty(tmp_path: Path) -> None:
     path = write(tmp_path / "book.txt", "a a\nb b\n\n\n")
-    with pytest.raises(DataError, match="the split valid comes out empty"):
+    with pytest.raises(DataError, match="the split valid is empty"):
         prepare(TextCorpus(path, blank_lines="drop"), WordTokenizerTrainer(), tmp_path / "cache")
     assert list((tmp_path / "cache").glob("text-*")) == list((tmp_path / "cache").glob("*.lock"))
 

@@ -55,7 +55,7 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
     assert reader.skipped == 1
     broken = tmp_path / "a.jsonl"
     broken.write_text('{"text": "a"}\n{"text": \n[1]\n{"text": "b"}\n')
-    with pytest.raises(DataError, match="line 2 is no JSON"):
+    with pytest.raises(DataError, match="line 2 is not JSON"):
         read(broken)
     assert [text for text, _ in read(broken, errors="skip")] == ["a", "b"]
     with pytest.raises(DataError, match="no such column; it has text"):

@@ -16,7 +16,8 @@ from torch_linguist.errors import DataError
 
 NOISES = ("blank", "unigram", "kneser_ney")
 
-_CHUNK = 2**24
+CHUNK = 2**24
+"""Number of tokens whose bigrams are counted at a time."""
 
 
 class NoisyBatches:
@@ -151,8 +152,8 @@ def bigram_type_counts(stream: TokenStream, vocab_size: int) -> tuple[NDArray[np
         N1+(x, .) and N1+(., x), both [V].
     """
     found = np.empty(0, np.int64)
-    for begin in range(0, len(stream) - 1, _CHUNK):
-        ids = np.asarray(stream.ids[begin : begin + _CHUNK + 1]).astype(np.int64)
+    for begin in range(0, len(stream) - 1, CHUNK):
+        ids = np.asarray(stream.ids[begin : begin + CHUNK + 1]).astype(np.int64)
         found = np.union1d(found, ids[:-1] * vocab_size + ids[1:])
     followers = np.bincount(found // vocab_size, minlength=vocab_size)
     predecessors = np.bincount(found % vocab_size, minlength=vocab_size)

@@ -75,22 +75,7 @@ class Transformer(NeuralLanguageModel):
         num_softmaxes: int = 1,
     ) -> None:
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        check_sizes(
-            embedding_dim=embedding_dim,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            context_length=context_length,
-            feed_forward_size=1 if feed_forward_size is None else feed_forward_size,
-            num_key_value_heads=shared_heads,
-        )
-        if embedding_dim % (2 * num_heads):
-            raise LinguistError(
-                f"model.num_heads={num_heads}: must divide model.embedding_dim={embedding_dim} into an even width"
-            )
-        if num_heads % shared_heads:
-            raise LinguistError(
-                f"model.num_key_value_heads={shared_heads}: must divide model.num_heads={num_heads} evenly"
-            )
+        _check_sizes(embedding_dim, num_layers, num_heads, shared_heads, context_length, feed_forward_size)
         for name, number in {"rotary_base": rotary_base, "norm_epsilon": norm_epsilon}.items():
             if not 0 < number < math.inf:
                 raise LinguistError(f"model.{name}={number}: must be a number greater than 0")
@@ -222,3 +207,22 @@ class Transformer(NeuralLanguageModel):
         query = torch.arange(total - count, total, device=device)[:, None]
         key = torch.arange(total, device=device)[None, :]
         return (key <= query) & (key > query - self.context_length)
+
+
+def _check_sizes(
+    embedding_dim: int, num_layers: int, num_heads: int, shared_heads: int, context_length: int, inner: int | None
+) -> None:
+    check_sizes(
+        embedding_dim=embedding_dim,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        context_length=context_length,
+        feed_forward_size=1 if inner is None else inner,
+        num_key_value_heads=shared_heads,
+    )
+    if embedding_dim % (2 * num_heads):
+        raise LinguistError(
+            f"model.num_heads={num_heads}: must divide model.embedding_dim={embedding_dim} into an even width"
+        )
+    if num_heads % shared_heads:
+        raise LinguistError(f"model.num_key_value_heads={shared_heads}: must divide model.num_heads={num_heads} evenly")

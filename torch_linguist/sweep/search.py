@@ -114,7 +114,7 @@ class Search:
         self._study = _open_study(optuna, folder, prune)
         before = self._study.trials
         # A sampler that restarts with the same seed would propose the first points again.
-        self._study.sampler = _sampler(optuna, kind, seed + len(before), jobs)
+        self._study.sampler = make_sampler(optuna, kind, seed + len(before), jobs)
         self._trial_objects: dict[int, Any] = {}
         self._open: dict[int, list[Outcome]] = {}
         self._queue: list[SweepRun] = []
@@ -205,7 +205,8 @@ def _open_study(optuna: Any, folder: Path, prune: bool) -> Any:
     return study
 
 
-def _sampler(optuna: Any, kind: str, seed: int, jobs: int) -> Any:
+def make_sampler(optuna: Any, kind: str, seed: int, jobs: int) -> Any:
+    """Return Optuna's sampler of a kind, `random` or `tpe`."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     # With several jobs, a point that is still running must count as bad, or the next point lands beside it.

@@ -64,12 +64,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        return "bf16" if _bfloat16_gain() > 1.5 else "fp32"
+        return "bf16" if bfloat16_gain() > 1.5 else "fp32"
     return "fp32"
 
 
 @functools.cache
-def _bfloat16_gain() -> float:
+def bfloat16_gain() -> float:
     """Return how many times faster this CPU multiplies in bfloat16 than in float32, measured once per machine.
 
     If it were measured anew, a value near the threshold could change the precision of the same command.
@@ -78,7 +78,7 @@ def _bfloat16_gain() -> float:
     machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     gains = _known_gains(path)
     if machine not in gains:
-        gains[machine] = _measured_gain()
+        gains[machine] = measure_bfloat16_gain()
         # If nothing can be written, it is measured again next time.
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _measured_gain() -> float:
+def measure_bfloat16_gain() -> float:
     """Measure the gain, as the ratio of the fastest of six products each; takes a few milliseconds."""
 
     def fastest(dtype: torch.dtype) -> float:

@@ -274,7 +274,7 @@ def test_a_losing_run_of_a_search_is_stopped(
     rates = ["0.003", "0.002", "0.004", "0.005", "3"]
     sampler = optuna.samplers.RandomSampler()
     sampler.sample_independent = lambda study, trial, name, distribution: rates[trial.number]
-    monkeypatch.setattr("torch_linguist.sweep.search._sampler", lambda *_: sampler)
+    monkeypatch.setattr("torch_linguist.sweep.search.make_sampler", lambda *_: sampler)
     monkeypatch.setattr("torch_linguist.sweep.engine.PROGRESS_SECONDS", 0.01)
     orders = {"005": "forever", **{f"00{number}": "wait" for number in range(1, 5)}}
     opener = threading.Timer(0.0, _open_when_read, [workplace / "outputs" / "g"])

@@ -56,7 +56,7 @@ def test_unigram_noise_draws_words_as_often_as_they_occur(corpus: TokenizedCorpu
 
 
 def test_bigram_types_agree_with_a_plain_count(corpus: TokenizedCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch_linguist.data.noising._CHUNK", 97)
+    monkeypatch.setattr("torch_linguist.data.noising.CHUNK", 97)
     ids = corpus.train.ids.tolist()
     pairs = set(pairwise(ids))
     followers, predecessors = bigram_type_counts(corpus.train, corpus.tokenizer.vocab_size)

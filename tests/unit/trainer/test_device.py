@@ -51,25 +51,25 @@ def test_the_choice_of_a_machine_is_kept(
         measured.append(gain)
         return gain
 
-    monkeypatch.setattr(device, "_measured_gain", measure)
+    monkeypatch.setattr(device, "measure_bfloat16_gain", measure)
     path = tmp_path / device.BFLOAT16_GAINS
     path.write_text("not whole", encoding="utf-8")
-    for _ in range(3):  # Each time as a process of its own would.
-        device._bfloat16_gain.cache_clear()
+    for _ in range(3):  # As three processes would.
+        device.bfloat16_gain.cache_clear()
         assert choose_precision("auto", torch.device("cpu")) == chosen
     assert measured == [gain]
     (kept,) = json.loads(path.read_text(encoding="utf-8")).items()
     assert torch.__version__ in kept[0]
     assert kept[1] == gain
-    device._bfloat16_gain.cache_clear()
+    device.bfloat16_gain.cache_clear()
 
 
-def test_a_machine_that_keeps_nothing_measures_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_keeps_nothing_measures_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_LINGUIST_CACHE", "/proc/none")
-    monkeypatch.setattr(device, "_measured_gain", lambda: 9.0)
-    device._bfloat16_gain.cache_clear()
+    monkeypatch.setattr(device, "measure_bfloat16_gain", lambda: 9.0)
+    device.bfloat16_gain.cache_clear()
     assert choose_precision("auto", torch.device("cpu")) == "bf16"
-    device._bfloat16_gain.cache_clear()
+    device.bfloat16_gain.cache_clear()
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -6,42 +6,20 @@ Shape legend, used in every module of this package:
 
 import functools
 import inspect
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.model.stock_architecture import StockArchitecture
+from torch_linguist.errors import LinguistError
+from torch_linguist.model.outputs.output import refuse_training_loss
+from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture
 
 State = list[Tensor]
 """What a model carries from call to call. The batch is on axis 1 of each tensor."""
-
-
-@dataclass(frozen=True)
-class ExportSpecification:
-    """What exporters need to know about a model beyond its contract.
-
-    Attributes:
-        traceable: whether `forward` is a graph of tensor operations, as torch.export and ONNX require.
-        recurrent_kernel: the fused kernel that runs over time: `lstm`, `gru` or `rnn`; None if there is none.
-        cache_axis: axis of the state tensors that grows with the text (a key/value cache); None if their size is fixed.
-
-    Example:
-        >>> LSTM(100, embedding_dim=8, hidden_size=8).export_specification().recurrent_kernel
-        'lstm'
-    """
-
-    traceable: bool = False
-    recurrent_kernel: str | None = None
-    cache_axis: int | None = None
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
@@ -352,47 +330,6 @@ class LanguageModel(nn.Module, ABC):
 
     def _lacks(self, what: str) -> LinguistError:
         return LinguistError(f"a {type(self).__name__} has no {what}; use rnn, lstm, gru or transformer")
-
-
-def refuse_training_loss(label_smoothing: float, z_loss: float) -> None:
-    """Raise an error if an additional loss is requested.
-
-    Raises:
-        ConfigError: one of the values is not 0.
-    """
-    for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):
-        if value:
-            raise ConfigError(f"trainer.{name}={value}: needs model.output=full, or set trainer.{name}=0")
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's weights or tables; the CPU for a model without any.
-
-    Example:
-        >>> device_of(LSTM(100, embedding_dim=8, hidden_size=8))
-        device(type='cpu')
-    """
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for the block and restore its mode afterwards.
-
-    Example:
-        >>> network = LSTM(100, embedding_dim=8, hidden_size=8)
-        >>> with evaluating(network):
-        ...     print(network.training)
-        False
-    """
-    mode = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 def detach_state(state: State) -> State:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.adaptive_softmax import AdaptiveOutput
-from torch_linguist.model.base import ExportSpecification, LanguageModel
+from torch_linguist.model.base import LanguageModel
 from torch_linguist.model.dropout import LockedDropout
-from torch_linguist.model.mixture_of_softmaxes import MixtureOutput
-from torch_linguist.model.output import FullOutput, OutputLayer
+from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput
+from torch_linguist.model.outputs.mixture_of_softmaxes import MixtureOutput
+from torch_linguist.model.outputs.output import FullOutput, OutputLayer
+from torch_linguist.model.outputs.sampled_softmax import SampledOutput
 from torch_linguist.model.quantization import QuantizedModel
-from torch_linguist.model.sampled_softmax import SampledOutput
+from torch_linguist.model.stock_architecture import ExportSpecification
 
 OUTPUTS = ("full", "adaptive", "sampled")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch_linguist.model.neural import NeuralLanguageModel
-    from torch_linguist.model.output import OutputLayer
+    from torch_linguist.model.outputs.output import OutputLayer
 
 
 class QuantizedModel(nn.Module):

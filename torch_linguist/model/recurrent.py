@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.base import ExportSpecification
 from torch_linguist.model.dropout import LockedDropout, WordDropout
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
+from torch_linguist.model.stock_architecture import ExportSpecification
 
 
 class RecurrentLanguageModel(NeuralLanguageModel):

@@ -32,6 +32,25 @@ _OUTER_WEIGHTS = {"embedding.weight": "model.embed_tokens.weight", "norm.weight"
 
 
 @dataclass(frozen=True)
+class ExportSpecification:
+    """What exporters need to know about a model beyond its contract.
+
+    Attributes:
+        traceable: whether `forward` is a graph of tensor operations, as torch.export and ONNX require.
+        recurrent_kernel: the fused kernel that runs over time: `lstm`, `gru` or `rnn`; None if there is none.
+        cache_axis: axis of the state tensors that grows with the text (a key/value cache); None if their size is fixed.
+
+    Example:
+        >>> LSTM(100, embedding_dim=8, hidden_size=8).export_specification().recurrent_kernel
+        'lstm'
+    """
+
+    traceable: bool = False
+    recurrent_kernel: str | None = None
+    cache_axis: int | None = None
+
+
+@dataclass(frozen=True)
 class StockArchitecture:
     """A model as Mistral.
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.base import ExportSpecification, device_of, evaluating
+from torch_linguist.model.module_modes import device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
-from torch_linguist.model.stock_architecture import StockArchitecture, to_stock
+from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
 from torch_linguist.model.transformer_block import Block, exporting
 
 

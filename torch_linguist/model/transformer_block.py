@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.output import widened
+from torch_linguist.model.outputs.output import widened
 
 
 class Block(nn.Module):

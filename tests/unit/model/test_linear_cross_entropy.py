@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LSTM
-from torch_linguist.model import linear_cross_entropy as module
-from torch_linguist.model.adaptive_softmax import AdaptiveOutput
-from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
+from torch_linguist.model.outputs import linear_cross_entropy as module
+from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput
+from torch_linguist.model.outputs.linear_cross_entropy import linear_cross_entropy
 
 N, V, D = 37, 23, 6
 

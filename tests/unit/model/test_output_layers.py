@@ -9,9 +9,9 @@ from torch import nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.adaptive_softmax import AdaptiveOutput, default_cutoffs
 from torch_linguist.model.neural import make_output
-from torch_linguist.model.output import FullOutput
+from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput, default_cutoffs
+from torch_linguist.model.outputs.output import FullOutput
 
 V, D = 60, 32
 CUTOFFS = [10, 30]

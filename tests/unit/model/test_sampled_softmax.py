@@ -14,8 +14,8 @@ from torch import Tensor
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.neural import NeuralLanguageModel, make_output
-from torch_linguist.model.output import FullOutput
-from torch_linguist.model.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, strata
+from torch_linguist.model.outputs.output import FullOutput
+from torch_linguist.model.outputs.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, strata
 
 V, D, N = 97, 6, 40
 ModelBuilder = Callable[..., LanguageModel]

@@ -10,9 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_linguist.errors import LinguistError
-from torch_linguist.model.base import refuse_training_loss
-from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
+from torch_linguist.errors import ConfigError, LinguistError
+from torch_linguist.model.outputs.linear_cross_entropy import linear_cross_entropy
+
+
+def refuse_training_loss(label_smoothing: float, z_loss: float) -> None:
+    """Raise an error if an additional loss is requested.
+
+    Raises:
+        ConfigError: one of the values is not 0.
+    """
+    for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):
+        if value:
+            raise ConfigError(f"trainer.{name}={value}: needs model.output=full, or set trainer.{name}=0")
 
 
 class OutputLayer(nn.Module):

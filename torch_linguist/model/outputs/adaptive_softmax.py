@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
-from torch_linguist.model.output import LinearOutput, RankedOutput, linear, widened
+from torch_linguist.model.outputs.linear_cross_entropy import linear_cross_entropy
+from torch_linguist.model.outputs.output import LinearOutput, RankedOutput, linear, widened
 
 
 class AdaptiveOutput(RankedOutput):

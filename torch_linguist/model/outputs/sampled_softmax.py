@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_linguist.model.base import refuse_training_loss
-from torch_linguist.model.linear_cross_entropy import linear_cross_entropy
-from torch_linguist.model.output import FullOutput, RankedOutput
+from torch_linguist.model.outputs.linear_cross_entropy import linear_cross_entropy
+from torch_linguist.model.outputs.output import refuse_training_loss, FullOutput, RankedOutput
 
 OUT_OF_SAMPLE = -1e4
 """Logit correction of a column that does not count."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.model.output import LinearOutput, OutputLayer, widened
+from torch_linguist.model.outputs.output import LinearOutput, OutputLayer, widened
 
 
 class MixtureOutput(OutputLayer):

@@ -1,6 +1,6 @@
 """Benchmark of the n-gram model: time, memory and exactness, compared with the kenlm module on the same ARPA file.
 
-    python scripts/benchmarks/bench_ngram.py                      # WikiText-2 in ../shared/data/wikitext-2, growth to 10 M tokens
+    python scripts/benchmarks/bench_ngram.py  # WikiText-2 in ../shared/data/wikitext-2, growth to 10 M tokens
     python scripts/benchmarks/bench_ngram.py --grow 10 50         # up to 50 M (about 6 GiB)
     python scripts/benchmarks/bench_ngram.py --parts build score  # only some parts
 

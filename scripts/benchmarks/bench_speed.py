@@ -1,6 +1,6 @@
 """Training and scoring speed compared with PyTorch's stock modules, and with the peak performance of the machine.
 
-    python scripts/benchmarks/bench_speed.py                            # everything, on WikiText-2 in ../shared/data/wikitext-2
+    python scripts/benchmarks/bench_speed.py  # everything, on WikiText-2 in ../shared/data/wikitext-2
     python scripts/benchmarks/bench_speed.py --parts same --rounds 8    # one table
     python scripts/benchmarks/bench_speed.py --parts curve              # 500 steps of both from the same weights
 

@@ -180,14 +180,9 @@ def stream_nll(
         >>> nll.shape == (len(corpus.test),)
         True
     """
-
-    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        with autocast(tokens.device, precision):
-            measured, new_state = model.nll(tokens, targets, state)
-        return measured, [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
-
     if precision not in PRECISIONS:
         raise LinguistError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
+    nll = _nll_in(model, precision)
     scored = stride or default_stride(model)
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
@@ -207,6 +202,17 @@ def stream_nll(
         return
     for (part,) in stream_measures(model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride):
         yield part.double().cpu().numpy()
+
+
+def _nll_in(model: LanguageModel, precision: str) -> Callable[[Tensor, Tensor, State], tuple[Tensor, State]]:
+    """Return the model's `nll` in a precision; the state keeps its type."""
+
+    def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        with autocast(tokens.device, precision):
+            measured, new_state = model.nll(tokens, targets, state)
+        return measured, [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
+
+    return nll
 
 
 def stream_measures(

@@ -123,12 +123,7 @@ def measure(
         >>> measured.documents[["split", "words"]].shape
         (3, 2)
     """
-    characters = int(settings.sample_mebibytes * MEBIBYTE)
-    scanned = None if settings.scan_mebibytes is None else int(settings.scan_mebibytes * MEBIBYTE)
-    samples: dict[str, SplitSample] = {}
-    for split in corpus.splits():
-        samples[split] = read_split(corpus, split, characters, scanned, seed)
-        report(f"read {split}: {len(samples[split].documents):,} documents")
+    samples = _read_splits(corpus, settings, seed, report)
     for note in corpus.notes():
         report(f"note: {note}")
     train = samples["train"].documents
@@ -137,17 +132,15 @@ def measure(
     word_tokenizer = _every_word(tokenizer_trainer, tokenizer).train(_in_memory(corpus, everything))
     cut = f", words end at {tokenizer.word_boundaries}" if tokenizer.joins_words else ""
     report(f"tokenizer: {tokenizer.vocab_size:,} types{cut}")
-    words: dict[str, EncodedDocuments] = {}
-    for split, sample in samples.items():
-        words[split] = encode_documents(sample.documents, word_tokenizer, corpus.blank_lines)
-        if not len(words[split].ids):
+
+    def encoded_by(one: Tokenizer) -> dict[str, EncodedDocuments]:
+        return {split: encode_documents(sample.documents, one, corpus.blank_lines) for split, sample in samples.items()}
+
+    words = encoded_by(word_tokenizer)
+    for split, encoded in words.items():
+        if not len(encoded.ids):
             raise DataError(f"{corpus.name}: the split {split} is empty; provide more text")
-    tokens = words
-    if not tokenizer.joins_words:
-        tokens = {
-            split: encode_documents(sample.documents, tokenizer, corpus.blank_lines)
-            for split, sample in samples.items()
-        }
+    tokens = words if tokenizer.joins_words else encoded_by(tokenizer)
     report(f"tokenized: {sum(len(encoded.ids) for encoded in tokens.values()):,} tokens")
     frame, names = documents_table(samples, words, tokens, corpus.blank_lines, word_tokenizer.vocab_size)
     measured = Measurements(
@@ -164,6 +157,16 @@ def measure(
     for note in measured.notes:
         report(f"note: {note}")
     return measured
+
+
+def _read_splits(corpus: Corpus, settings: ExploreSettings, seed: int, report: Report) -> dict[str, SplitSample]:
+    characters = int(settings.sample_mebibytes * MEBIBYTE)
+    scanned = None if settings.scan_mebibytes is None else int(settings.scan_mebibytes * MEBIBYTE)
+    samples: dict[str, SplitSample] = {}
+    for split in corpus.splits():
+        samples[split] = read_split(corpus, split, characters, scanned, seed)
+        report(f"read {split}: {len(samples[split].documents):,} documents")
+    return samples
 
 
 def _in_memory(corpus: Corpus, documents: list[Document]) -> InMemoryCorpus:

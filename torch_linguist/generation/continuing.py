@@ -122,13 +122,7 @@ def continue_prompt(
         >>> found[0].reason, len(found[0].choices)
         ('length', 3)
     """
-    for name, value in {"max_tokens": max_tokens, "num_samples": num_samples}.items():
-        if not 0 < value < math.inf:
-            raise LinguistError(f"{name}={value}: must be greater than 0 and finite")
-    if alternatives < 0:
-        raise LinguistError(f"alternatives={alternatives}: must be at least 0")
-    if not all(stop):
-        raise LinguistError(f"stop={list(stop)}: a stop text must not be empty")
+    _check_options(max_tokens, num_samples, alternatives, stop)
     prompt_ids = prompt_tokens(tokenizer, prompt)
     listeners = [None if listener is None else functools.partial(listener, number) for number in range(num_samples)]
     writers = [ContinuationWriter(tokenizer, prompt, prompt_ids, stop, stop_at_eos, one) for one in listeners]
@@ -143,6 +137,16 @@ def continue_prompt(
             break
     steps.close()  # type: ignore[attr-defined]
     return [writer.finish("length") for writer in writers]
+
+
+def _check_options(max_tokens: int, num_samples: int, alternatives: int, stop: Sequence[str]) -> None:
+    for name, value in {"max_tokens": max_tokens, "num_samples": num_samples}.items():
+        if not 0 < value < math.inf:
+            raise LinguistError(f"{name}={value}: must be greater than 0 and finite")
+    if alternatives < 0:
+        raise LinguistError(f"alternatives={alternatives}: must be at least 0")
+    if not all(stop):
+        raise LinguistError(f"stop={list(stop)}: a stop text must not be empty")
 
 
 def continue_by_beam(

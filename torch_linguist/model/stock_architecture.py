@@ -75,20 +75,7 @@ def to_stock(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], contex
         LinguistError: the model has a bias, an adaptive output, several softmaxes or no gate, which neither Llama nor
             Mistral has.
     """
-    required = {
-        "output_bias": (False,),
-        "activation": ("swiglu",),
-        "output": ("full", "sampled"),
-        "num_softmaxes": (1,),
-    }
-    for name, wanted in required.items():
-        value = arguments.get(name, True)
-        if value not in wanted:
-            shown = str(value).lower()
-            raise LinguistError(
-                f"model.{name}={shown}: Llama and Mistral have no such layer; train with model.{name}="
-                f"{str(wanted[0]).lower()}, or export with --hf or --jit"
-            )
+    _check_arguments(arguments)
     heads = arguments["num_heads"]
     width = weights["embedding.weight"].shape[1]
     groups = arguments.get("num_key_value_heads") or heads
@@ -126,6 +113,23 @@ def to_stock(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], contex
         "attention_dropout": 0.0,
     }
     return StockArchitecture(config, {name: tensor.detach().contiguous() for name, tensor in stock.items()})
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    required = {
+        "output_bias": (False,),
+        "activation": ("swiglu",),
+        "output": ("full", "sampled"),
+        "num_softmaxes": (1,),
+    }
+    for name, wanted in required.items():
+        value = arguments.get(name, True)
+        if value not in wanted:
+            shown = str(value).lower()
+            raise LinguistError(
+                f"model.{name}={shown}: Llama and Mistral have no such layer; train with model.{name}="
+                f"{str(wanted[0]).lower()}, or export with --hf or --jit"
+            )
 
 
 LONGEST_TEXT = 8192

@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 
 from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import OneCycle, Schedule
 from torch_linguist.runs.files import temporary_folder
@@ -71,7 +70,6 @@ def train(
         make_optimizer=make_optimizer,
         schedule=schedule or OneCycle(),
         settings=resolved(chosen, device, choose_precision(chosen.precision, device)),
-        score=ScoreSettings(),
         seed=seed,
     )
     with temporary_folder("torch-linguist-") as temporary, denormals_flushed():

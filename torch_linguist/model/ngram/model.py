@@ -106,6 +106,7 @@ class NGramModel(LanguageModel):
         self.register_load_state_dict_post_hook(_check_tables)  # type: ignore[no-untyped-call]
 
     def _check_arguments(self) -> None:
+        limit = self.memory_limit_mib
         ranges = {
             "vocab_size": (self.vocab_size >= 1, "at least 1"),
             "order": (1 <= self.order <= MAX_ORDER, f"from 1 to {MAX_ORDER}"),
@@ -114,19 +115,14 @@ class NGramModel(LanguageModel):
             "add_k": (0 < self.add_k < math.inf, "greater than 0"),
             "backoff_factor": (0 < self.backoff_factor <= 1, "greater than 0 and at most 1"),
             "entropy_threshold": (0 <= self.entropy_threshold < math.inf, "a finite number of at least 0"),
-            "memory_limit_mib": (
-                self.memory_limit_mib is None or self.memory_limit_mib >= MINIMUM_MIB,
-                f"at least {MINIMUM_MIB}, or null",
-            ),
+            "memory_limit_mib": (limit is None or limit >= MINIMUM_MIB, f"at least {MINIMUM_MIB}, or null"),
             "quantize_bits": (self.quantize_bits in (None, 8), "8, or null"),
         }
         for name, (fits, wanted) in ranges.items():
             if not fits:
                 raise ConfigError(f"{name}={getattr(self, name)} must be {wanted}")
         if self.entropy_threshold and self.smoothing == "stupid_backoff":
-            raise ConfigError(
-                f"entropy_threshold={self.entropy_threshold} needs probabilities, which stupid_backoff does not have"
-            )
+            raise ConfigError(f"entropy_threshold={self.entropy_threshold} needs probabilities, unlike stupid_backoff")
 
     def fit_counts(self, ids: WordArray, eos_id: int) -> None:
         """Count a stream and estimate the model from it.

@@ -21,7 +21,7 @@ from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, es
 from torch_linguist.model.ngram.pruning import prune_entropy
 from torch_linguist.model.ngram.quantized import QuantizedLevel, quantize
 from torch_linguist.model.ngram.smoothing import SMOOTHINGS, smoothing_method
-from torch_linguist.model.ngram.sorting import KeySearch
+from torch_linguist.model.ngram.sorting import SORTED_FROM, KeySearch
 from torch_linguist.model.ngram.tables import ExactLevel, Level, check_log_probs, check_sums, require
 from torch_linguist.model.ngram.workspace import (
     MEBIBYTE,
@@ -34,8 +34,6 @@ from torch_linguist.model.ngram.workspace import (
 )
 
 MAX_ORDER = 8
-# Number of words from which sorting the queries pays off.
-_SORTED_FROM = 1 << 13
 
 
 class NGramModel(LanguageModel):
@@ -266,7 +264,7 @@ class NGramModel(LanguageModel):
 
         Queries in the order of the keys hit the caches of the processor and take half the time.
         """
-        if not torch.jit.is_scripting() and flat.numel() >= _SORTED_FROM and flat.device.type == "cpu":  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting() and flat.numel() >= SORTED_FROM and flat.device.type == "cpu":  # type: ignore[attr-defined]
             # NumPy sorts integers of up to 16 bits by their digits, in linear time.
             leading = (flat >> max(0, self.word_bits - 16)).numpy().astype(np.uint16)
             order = torch.from_numpy(np.argsort(leading, kind="stable"))

@@ -8,6 +8,9 @@ import torch
 from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Store, slices
 from torch_linguist.model.ngram.counts import IntArray
 
+SORTED_FROM = 1 << 13
+"""Number of queries from which sorting them pays off."""
+
 
 def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
     """Return keys in ascending order and the slot where each was before; equal keys keep their order."""

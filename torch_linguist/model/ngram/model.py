@@ -41,13 +41,12 @@ class NGramModel(LanguageModel):
 
     Before `fit_counts` it is the uniform distribution. Its state is the last order - 1 words, one int64 tensor
     [order - 1, B], -1 where there is none yet. `forward` returns log-probabilities that add up to one: exactly in
-    float64, within the error of quantization in float32. The scores of stupid backoff are not normalized.
+    float64, within the error of quantization in float32. Those of stupid backoff are not normalized and not comparable.
 
     Args:
         vocab_size: V.
         order: number of words in the longest n-gram, 1 to 8.
-        smoothing: ``kneser_ney`` (interpolated modified Kneser-Ney), ``witten_bell``, ``add_k`` or ``stupid_backoff``
-            (scores that are not probabilities: its perplexity cannot be compared with that of the others).
+        smoothing: ``kneser_ney`` (interpolated modified Kneser-Ney), ``witten_bell``, ``add_k`` or ``stupid_backoff``.
         min_count: smallest count of an n-gram that is kept: one number for all orders from 2 up, or one per order from
             order 1 up, the last of which holds for all further orders. Words are always kept.
         min_word_count: n-grams of two words and more are left out if one of their words occurs less often.

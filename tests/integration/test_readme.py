@@ -28,7 +28,7 @@ SMALL_SOTU = ["data.max_documents=16", "tokenizer.max_size=300"]
 ONLY_COMPOSED = {
     "data=wikitext2": "needs the Hugging Face hub",
     "trainer.max_steps=50000": "takes hours",
-    "torchrun": "tests/integration/test_processes.py runs several processes",
+    "torchrun": "tests/integration/resuming/test_processes.py runs several processes",
     "tl-grid": "tests/unit/sweep runs sweeps",
 }
 NOT_RUN = {

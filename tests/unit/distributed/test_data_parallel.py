@@ -1,4 +1,4 @@
-"""Rows, gradients and agreement with one process; tests/integration/test_processes.py runs several."""
+"""Rows, gradients and agreement with one process; tests/integration/resuming/test_processes.py runs several."""
 
 import pytest
 import torch

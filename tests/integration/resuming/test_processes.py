@@ -23,7 +23,7 @@ import torch
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 PLAIN = ["data=text", "data.path=tale.txt", "model=gru", "model.embedding_dim=16", "model.hidden_size=16"]
 PLAIN += ["model.output=full", "model.dropout=0", "trainer.precision=fp32", "experiment=debug"]

@@ -1,6 +1,6 @@
 """Small trainings that test_processes.py carries out with one process and, by torchrun, with two.
 
-torchrun --nproc-per-node=2 tests/integration/processes_driver.py FOLDER
+torchrun --nproc-per-node=2 tests/integration/resuming/processes_driver.py FOLDER
 """
 
 import random

@@ -1,7 +1,8 @@
 """`tl-export --gguf`: what llama.cpp computes from the file equals what the model computes.
 
 llama-cpp-python compiles llama.cpp, which takes half an hour on two cores. To run the tests that need it:
-`pip install "torch-linguist[gguf]" llama-cpp-python && pytest -m integrations tests/integration/test_gguf_export.py`.
+`pip install "torch-linguist[gguf]" llama-cpp-python`, then
+`pytest -m integrations tests/integration/export/test_gguf_export.py`.
 """
 
 from collections.abc import Callable

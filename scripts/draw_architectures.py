@@ -1,6 +1,6 @@
 """Draw the architectures of the model families for the guide: docs/guide/figures/*.svg.
 
-The pictures have a light ground of their own, to be readable on light and dark pages, and are narrow
+The pictures have a light background, to be readable on light and dark pages, and are narrow
 enough for a phone.
 """
 

@@ -1,4 +1,4 @@
-"""Run a command in a terminal of its own and save what it shows as SVG (rich's export).
+"""Run a command in a pseudo-terminal and save its output as SVG (rich's export).
 
     python scripts/record_terminal.py docs/images/default-run.svg -- tl-train name=default
     python scripts/record_terminal.py generated.svg --width 80 --title "tl-generate" -- tl-generate -p "The war"
@@ -23,7 +23,7 @@ SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07\x1b]*(?:\x07|\x1
 
 
 class Screen:
-    """The lines that a program has written, as a terminal of endless height keeps them.
+    """Terminal of unlimited height that keeps the output of a program as lines.
 
     Understands what rich prints: new lines, carriage returns, colors, and moving up to write over earlier lines.
     """
@@ -45,7 +45,7 @@ class Screen:
         self._write_plain(text[position:])
 
     def text(self) -> str:
-        """The screen as lines with color sequences."""
+        """Return the screen as lines with color sequences."""
         shown = []
         for line in self.lines:
             parts, before = [], ""

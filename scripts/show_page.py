@@ -1,4 +1,4 @@
-"""Measures a page of `tl-export --html` in headless Chromium, and takes its pictures.
+"""Measure a page of `tl-export --html` in headless Chromium, and save screenshots.
 
     python scripts/show_page.py PAGE.html [--pictures FOLDER] [--tabs type inside]
 
@@ -27,7 +27,7 @@ COLORS = 64
 
 
 class Browser:
-    """Chromium with one page, spoken to over a pipe in the DevTools protocol."""
+    """Chromium with one page, controlled over a pipe by the DevTools protocol."""
 
     def __init__(self, profile: str) -> None:
         browser = shutil.which("chromium") or shutil.which("google-chrome")

@@ -28,7 +28,7 @@ KEPT = ("model", "data", "tokenizer", "vocab_size", "parameters", "seed", "lr", 
 
 
 def record_of(folder: Path, prompts: list[str]) -> dict[str, Any]:
-    """The record of a finished run: its scores, and a continuation of each prompt.
+    """Return the record of a finished run: its scores, and a continuation of each prompt.
 
     Args:
         folder: run folder.
@@ -57,7 +57,7 @@ def record_of(folder: Path, prompts: list[str]) -> dict[str, Any]:
 
 
 def score_table(record: dict[str, Any]) -> str:
-    """The scores of a record as a Markdown table, best test perplexity first."""
+    """Return the scores of a record as a Markdown table, best test perplexity first."""
     rows = sorted(record["scores"].items(), key=lambda item: float(item[1]["test"]["perplexity"]))
     lines = ["| model | valid perplexity | test perplexity | test bits per byte |", "|---|---|---|---|"]
     for name, scores in rows:
@@ -67,7 +67,7 @@ def score_table(record: dict[str, Any]) -> str:
 
 
 def results_block(record: dict[str, Any] | None) -> str:
-    """What stands between the two markers of the README.
+    """Return the section of the README between the two markers.
 
     Args:
         record: from `record_of`; None where no run has been recorded.
@@ -88,14 +88,14 @@ def results_block(record: dict[str, Any] | None) -> str:
 
 
 def updated(readme: str, record: dict[str, Any] | None) -> str:
-    """The README with its results replaced by those of a record."""
+    """Return the README with the results of a record."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + results_block(record) + END + after
 
 
 def stored_record() -> dict[str, Any] | None:
-    """The stored record; None where there is none."""
+    """Return the stored record, or None."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""Regenerates tests/assets/losses.csv after an intended change of the numerics.
+"""Regenerate tests/assets/losses.csv after an intended change of the numerics.
 
     python scripts/write_loss_curves.py
 

@@ -129,7 +129,7 @@ def step_times(corpora: TokenizedCorpus, steps: int = 10) -> tuple[float, float]
 
 
 def speed(tokenizer: Tokenizer, path: Path, which: str) -> float:
-    """Tokens a second over the first 20 MB, from text in memory: to files (own), or to the library's objects."""
+    """Return tokens per second over the first 20 MB of text in memory: to files (own), or to the library's objects."""
     with path.open(encoding="utf-8") as file:
         lines = file.read(20 * 2**20).split("\n")
     batches = [lines[start : start + 8192] for start in range(0, len(lines), 8192)]
@@ -145,7 +145,7 @@ def speed(tokenizer: Tokenizer, path: Path, which: str) -> float:
 
 
 def own_speed(tokenizer: Tokenizer, lines: list[str]) -> float:
-    """The same lines through the encoder of the cache, to files."""
+    """Encode the same lines with the encoder of the cache, to files."""
     from concurrent.futures import ThreadPoolExecutor
 
     from torch_linguist.data import Document
@@ -162,7 +162,7 @@ def own_speed(tokenizer: Tokenizer, lines: list[str]) -> float:
 
 @contextlib.contextmanager
 def peak() -> Iterator[list[float]]:
-    """The highest resident memory during the block, in MiB, looked at a hundred times a second."""
+    """Measure the highest resident memory during the block in MiB, a hundred times a second."""
     highest, done = [0.0], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""How far the learning-rate finder falls short of the best learning rate, by model family and corpus.
+"""Loss of the learning rate that the finder picks, compared with the best one, by model family and corpus.
 
 For each cell, a fine grid of short trainings (a factor of 1.7 apart, extended until the best lies inside) gives the
 reference. The shortfall of a pick is its validation loss minus the best of the cell, interpolated linearly between the
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 class Rows:
-    """The trainings that are done; those of an earlier start included."""
+    """Load the finished trainings, those of an earlier start included."""
 
     def __init__(self, path: Path) -> None:
         self.done: dict[tuple[str, str, str, str], dict[str, str]] = {}
@@ -88,7 +88,7 @@ class Rows:
         return None if row is None else float(row["valid_loss"])
 
     def picked(self, corpus: str, family: str) -> float | None:
-        """The finder's pick, if it is there already."""
+        """Return the stored pick of the finder, or None."""
         found = [row for key, row in self.done.items() if key[:3] == (corpus, family, "finder")]
         return float(found[0]["lr"]) if found else None
 
@@ -123,7 +123,7 @@ class Cell:
         start_from_counts(self.model, tokens, self.context.settings)
 
     def measure(self, lr: float) -> float:
-        """The validation loss of the short training at a learning rate; infinite where it diverges."""
+        """Return the validation loss of a short training; infinite if it diverges."""
         known = self.rows.loss(self.corpus, self.family, "training", lr)
         if known is None:
             trial = run_trial(self.model, self.context, lr, 0.0, self.steps, VALID_TOKENS)
@@ -132,7 +132,7 @@ class Cell:
         return known
 
     def truth(self) -> None:
-        """The fine grid, walked on until its best lies inside."""
+        """Train on a fine grid of learning rates, extended until its best one is inside."""
         losses = {step: self.measure(CENTER * FACTOR**step) for step in FIRST}
         while (best := min(losses, key=losses.__getitem__)) in (min(losses), max(losses)) and len(losses) < 16:
             step = best + (1 if best == max(losses) else -1)
@@ -140,7 +140,7 @@ class Cell:
         self.told = f"best {CENTER * FACTOR**best:.2g}: {losses[best]:.4f}"
 
     def curves(self) -> None:
-        """The suggestions of every method for every pair of ends, from one range test each."""
+        """Return the suggestions of every method for every pair of ends, from one range test each."""
         for start, end, steps in ENDS:
             kinds = {method: f"{start:g}-{end:g} {method}" for method in METHODS}
             if all(self._has(kind) for kind in kinds.values()):
@@ -158,7 +158,7 @@ class Cell:
         return any(key[:3] == (self.corpus, self.family, kind) for key in self.rows.done)
 
     def picks(self) -> None:
-        """The finder as a whole, by its default method, ends and trials, on the curve that is there."""
+        """Run the whole finder with its defaults on the stored curve."""
         done = self.rows.picked(self.corpus, self.family)
         if done is not None:
             self.told = f"finder {done:.2g}: {self.measure(done):.4f}"
@@ -191,7 +191,7 @@ def model_of(family: str, vocab_size: int) -> LanguageModel:
 
 
 def report(frame: pd.DataFrame, folder: Path) -> None:
-    """Prints, as Markdown, how far each pick falls short, and for other ends by interpolation between trainings."""
+    """Print the excess loss of each pick as Markdown; for other ends, interpolate between trainings."""
     defaults = LRFind()
     trained = frame[frame["kind"] == "training"]
     lines: list[Sequence[str]] = []
@@ -224,13 +224,13 @@ def report(frame: pd.DataFrame, folder: Path) -> None:
 
 
 def truth_of(trained: pd.DataFrame, corpus: str, family: str) -> pd.DataFrame:
-    """The trainings of a cell by ascending learning rate."""
+    """Return the trainings of a cell by ascending learning rate."""
     own = (trained["corpus"] == corpus) & (trained["family"] == family)
     return trained.loc[own].sort_values("lr")
 
 
 def shortfall(lr: float, truth: pd.DataFrame) -> float:
-    """How much higher the loss at a learning rate is than the best, as a share of it; between trainings, by the line.
+    """Return the excess of the loss over the best one, as a share of it, linearly interpolated between trainings.
 
     Args:
         lr: may be nan.

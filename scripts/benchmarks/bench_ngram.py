@@ -104,7 +104,7 @@ def exact(data: TokenizedCorpus) -> None:
 
 
 def child(path: Path, vocab_size: int, order: int, limit: int) -> None:
-    """Builds a model in this process and prints the best seconds and the peak memory on top of the imports, MiB."""
+    """Build a model in this process; print the best time and the peak memory above the imports, in MiB."""
     ids = np.load(path, mmap_mode="r")
     model = NGramModel(vocab_size, order, memory_limit_mib=limit or None)
     before = peak_mebibytes()
@@ -114,7 +114,7 @@ def child(path: Path, vocab_size: int, order: int, limit: int) -> None:
 
 
 def peak_mebibytes() -> float:
-    """The most memory that this process has held; getrusage would count its parent's."""
+    """Return the peak memory of this process; getrusage would count that of its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -124,7 +124,7 @@ def peak_mebibytes() -> float:
 
 
 def build_apart(ids: npt.NDArray[Any], vocab_size: int, order: int = 5, limit: int = 0) -> list[float]:
-    """`child` in a fresh process: seconds, MiB on top, MiB in all, n-grams."""
+    """Run `child` in a fresh process; return seconds, MiB above the imports, total MiB and n-grams."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ids.npy"
         np.save(path, ids)
@@ -232,7 +232,7 @@ def disk(data: TokenizedCorpus) -> None:
 
 
 def made_text(tokens: int, vocab_size: int) -> npt.NDArray[np.uint16]:
-    """Words by Zipf's law, half of them in phrases that came up before, so that long n-grams recur as in real text."""
+    """Return words by Zipf's law, half of them in repeated phrases, so that long n-grams recur as in real text."""
     generator = np.random.default_rng(0)
     ranks: npt.NDArray[np.uint16]
     ranks = np.exp(generator.random(tokens, dtype=np.float32) * np.log(vocab_size)).astype(np.uint16) - np.uint16(1)
@@ -245,7 +245,7 @@ def made_text(tokens: int, vocab_size: int) -> npt.NDArray[np.uint16]:
 
 
 def phrases(ends: npt.NDArray[np.int64], generator: np.random.Generator) -> Iterator[tuple[tuple[int, int], int]]:
-    """Half of the phrases: where an earlier one begins, where the new one does, and its length."""
+    """Return the repeated phrases: start of the earlier one, start of the new one, and length."""
     for place in range(1, len(ends) - 1, 2):
         begin, size = int(ends[place]), int(ends[place + 1] - ends[place])
         yield (int(begin * generator.random() ** 2), begin), size

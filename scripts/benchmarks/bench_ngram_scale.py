@@ -93,7 +93,7 @@ def child(name: str, options: dict[str, Any], folder: Path) -> tuple[int, dict[s
 
 
 class Watch:
-    """The largest size of a folder while the block runs."""
+    """Measure the largest size of a folder while the block runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.most, self._stop = folder, 0, threading.Event()

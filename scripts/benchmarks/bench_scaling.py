@@ -65,7 +65,7 @@ def launched(arguments: argparse.Namespace, family: str, count: int) -> dict[str
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """What one process does: a few updates, timed from when all are warm until all are done."""
+    """Run the work of one process: a few updates, timed from the warm-up of all processes to the end of all."""
     import numpy as np
     import torch
 
@@ -123,7 +123,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def table(results: Sequence[dict[str, Any]], families: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Prints and returns the fastest launch of each kind, and how well it scales."""
+    """Print and return the fastest launch of each kind and its scaling efficiency."""
     rows: list[dict[str, Any]] = []
     print(f"{'family':12} {'parameters':>11} {'processes':>9} {'tokens/s':>9} {'ms/update':>9} {'efficiency':>10}")
     for family in families:

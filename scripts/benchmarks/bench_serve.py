@@ -1,4 +1,4 @@
-"""Load on `tl-serve`: throughput, latency, memory, and whether every answer is the one the request gets alone.
+"""Load on `tl-serve`: throughput, latency, memory, and whether every answer equals that of the same request alone.
 
     python scripts/benchmarks/bench_serve.py RUN [RUN ...] --minutes 3 --clients 16
 
@@ -31,7 +31,7 @@ SHARED_WORDS = 200
 
 
 class Measured(NamedTuple):
-    """What a phase measured."""
+    """Measurements of a phase."""
 
     tokens: int
     seconds: float

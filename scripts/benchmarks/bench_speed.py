@@ -42,7 +42,7 @@ class Bench:
         self.rows: list[Row] = []
 
     def in_turns(self, title: str, setups: Iterable[StepSetup]) -> None:
-        """Times several setups to do a step; the first one is the reference.
+        """Time a step of several setups; the first one is the reference.
 
         Where the whole vocabulary is in the step, its share of the ceiling is told: six operations a token for each
         weight in matrix products (forward, and twice that backward), over what the same products reach alone.
@@ -67,7 +67,7 @@ class Bench:
             worker.close()
 
     def same(self) -> None:
-        """The well-known example's model: two layers of 200 units, batch 20, 35 steps, the whole vocabulary, SGD."""
+        """Time the model of PyTorch's example: two layers of 200 units, batch 20, 35 steps, full vocabulary, SGD."""
         own = StepSetup("ours, full, fp32", layers=2, dropout=0.2)
         setups = [
             replace(own, name="stock", stock=True, tuned=False),
@@ -77,7 +77,7 @@ class Bench:
         self.in_turns("LSTM 2 x 200, 20 x 35 tokens, SGD", setups)
 
     def transformer(self) -> None:
-        """Two layers of 256, four heads, feed-forward 1,024, windows of 64."""
+        """Time a Transformer: two layers of 256, four heads, feed-forward 1,024, windows of 64."""
         own = StepSetup("ours, full, fp32", family="transformer", size=256, layers=2, batch=(16, 64), optimizer="adamw")
         setups = [
             replace(own, name="nn.TransformerEncoder", stock=True, tuned=False),
@@ -87,7 +87,7 @@ class Bench:
         self.in_turns("Transformer 2 x 256, 16 x 64 tokens, AdamW", setups)
 
     def recurrent(self) -> None:
-        """Each family at three sizes, one layer, batch 16, 64 steps."""
+        """Time each family at three sizes: one layer, batch 16, 64 steps."""
         for family in self.families:
             for size in (256, 650, 1150):
                 own = StepSetup("full, fp32", family=family, size=size, batch=(16, 64))
@@ -101,7 +101,7 @@ class Bench:
                 self.in_turns(f"{family} {size}", setups)
 
     def memory(self) -> None:
-        """The same model with a batch of 64 and 70 steps."""
+        """Time the same model with a batch of 64 and 70 steps."""
         worker = Worker(StepSetup("ours", layers=2, dropout=0.2, precision="bf16", batch=(64, 70)), self.data)
         worker.steps(10)
         found = worker.memory()
@@ -110,7 +110,7 @@ class Bench:
         print(f"64 x 70 tokens: {found['above']:,.0f} MiB above the start, {found['peak']:,.0f} MiB in all")
 
     def score(self, tokens: int = 10**9) -> None:
-        """Scoring of the validation split, all of it, beside the training speed of the same model, in turns."""
+        """Time scoring the whole validation split, in turns with training the same model."""
         common = StepSetup("", size=384, batch=(16, 64), optimizer="adamw")
         transformer = replace(common, name="Transformer 2 x 256, full", family="transformer", size=256, layers=2)
         for setup in (
@@ -135,7 +135,7 @@ class Bench:
                 self.rows.append({"what": what, "how": "scoring", "tokens/s": speed, "ratio": speed / trained})
 
     def curve(self, steps: int = 500) -> None:
-        """The same weights, the same batches, no dropout: how far the losses of both lie apart."""
+        """Compare the losses of both models with the same weights and batches, without dropout."""
         for precision in ("bf16", "fp32"):
             losses = curves(self.data, steps, precision)
             differences = [abs(own / reference - 1) for reference, own in losses]
@@ -146,7 +146,7 @@ class Bench:
             self.rows.append(row | {"largest difference": apart})
 
     def cuda(self) -> None:
-        """What a GPU is for: AWD-LSTM's three layers of 1,150, and a Transformer of twelve layers, in bfloat16."""
+        """Time models for GPUs: AWD-LSTM's three layers of 1,150, and a Transformer of twelve layers, in bfloat16."""
         if not torch.cuda.is_available():
             print("part cuda: there is no CUDA device here, nothing is measured")
             return

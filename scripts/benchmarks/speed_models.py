@@ -1,4 +1,4 @@
-"""The models that `speed_worker.py` times: the reference made of PyTorch's stock modules, and ours.
+"""Models that `speed_worker.py` times: a reference of PyTorch's stock modules, and the models of this package.
 
 Shape legend: B batch, T time, V vocabulary.
 """

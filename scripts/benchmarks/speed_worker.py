@@ -1,4 +1,4 @@
-"""Times the steps of one setup in a process of its own; `bench_speed.py` starts it and requests the steps.
+"""Time the steps of one setup in a separate process; `bench_speed.py` starts it and requests the steps.
 
 The reference does what PyTorch's word language model example does: embedding, `nn.LSTM` (or `nn.TransformerEncoder`), a
 linear layer, log-softmax and NLL over the full vocabulary in float32, in an ordinary process. Our model runs as in the
@@ -51,7 +51,7 @@ def serve(setup: StepSetup, data: str) -> None:
 
 
 class Worker:
-    """The process of a setup, seen from the benchmark."""
+    """Handle of the benchmark for the process of a setup."""
 
     def __init__(self, setup: StepSetup, data: str) -> None:
         import subprocess

@@ -216,7 +216,7 @@ def test_a_run_goes_on(trained: Path, workplace: Path) -> None:
     assert [path.name for path in (workplace / "outputs").iterdir()] == ["first"]
 
 
-def test_ctrl_c_saves_and_is_told(workplace: Path) -> None:
+def test_ctrl_c_saves_and_is_reported(workplace: Path) -> None:
     line = ["experiment=debug", "data=text", "data.path=tale.txt", *SMALL, *GIVEN, "stages=[fit]"]
     process = start("train", *line, "trainer.max_steps=10000000", "output_dir=stopped", "name=one", folder=workplace)
     checkpoint = workplace / "stopped" / "one" / "checkpoints" / "last.pt"

@@ -148,7 +148,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_death_is_told_in_one_line(workplace: Path, tmp_path: Path) -> None:
+def test_a_dead_process_is_reported_in_one_line(workplace: Path, tmp_path: Path) -> None:
     """Without torchrun, which would send a signal too."""
     shutil.copy(workplace / "tale.txt", tmp_path)
     with socket.socket() as probe:

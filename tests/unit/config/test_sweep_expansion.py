@@ -36,7 +36,7 @@ def test_points_are_those_of_hydras_sweeper(lines: list[str]) -> None:
     assert made == [[line.removesuffix("=null") if line.startswith("~") else line for line in one] for one in expected]
 
 
-def test_swept_keys_are_told_apart_from_the_rest() -> None:
+def test_swept_keys_are_separated_from_the_rest() -> None:
     points = expand(["model=lstm,gru", "seed=3", "+model.extra=1,2"], GROUPS)
     assert [dict(point.swept) for point in points] == [
         {"model": "lstm", "model.extra": "1"},

@@ -46,7 +46,7 @@ def test_one_document_larger_than_the_budget_is_cut() -> None:
     assert beginning("x" * 50, 10) == "x" * 10
 
 
-def test_reading_stops_where_it_was_told_to() -> None:
+def test_reading_stops_at_the_limit() -> None:
     sample = read_split(corpus_of(["12345"] * 100), "train", 1000, scan_characters=50)
     assert (sample.scanned, sample.complete, sample.is_whole) == (10, False, False)
 

@@ -52,7 +52,7 @@ def test_a_stream_adds_up_to_the_decoded_text(tokenizers: dict[str, Tokenizer], 
     assert "".join([stream.push(token) for token in ids] + [stream.finish()]) == tokenizer.decode(ids)
 
 
-def test_pieces_are_told_as_they_come(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
+def test_pieces_are_reported_at_once(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
     told: list[list[str]] = [[], [], []]
     model = build_model("gru", tiny_corpus.tokenizer.vocab_size)
     with torch.no_grad():

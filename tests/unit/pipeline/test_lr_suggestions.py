@@ -50,7 +50,7 @@ def test_no_fall_no_suggestion(method: str, losses: np.ndarray) -> None:
 
 
 @given(losses=arrays(np.float64, st.integers(5, 60), elements=st.floats(0, 100)), method=st.sampled_from(list(METHODS)))
-def test_whatever_the_curve_the_answer_is_a_rate_of_the_range(losses: np.ndarray, method: str) -> None:
+def test_the_suggestion_is_in_the_range_for_every_curve(losses: np.ndarray, method: str) -> None:
     rates = RATES[: len(losses)]
     chosen = suggest(method, rates, losses)
     assert chosen is None or rates[0] / 10 <= chosen <= rates[-1]

@@ -18,7 +18,7 @@ def test_the_least_recently_used_state_goes_first() -> None:
     assert cache.used_bytes == 3 * (STATE_BYTES + 8)
 
 
-def test_models_and_prefixes_are_told_apart() -> None:
+def test_models_and_prefixes_are_distinguished() -> None:
     cache = PrefixCache(1 << 20)
     cache.put("m", [1, 2], [torch.zeros(1)])
     assert cache.get("n", [1, 2]) is None

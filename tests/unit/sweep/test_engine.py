@@ -274,7 +274,7 @@ def test_every_launcher_leaves_the_same_rows(name: str, tmp_path: Path) -> None:
     assert rows(there)[2]["error"] == "killed by SIGKILL (out of memory?)"
 
 
-def test_two_workers_of_a_launcher_work_at_once_and_stop_when_told(tmp_path: Path) -> None:
+def test_two_workers_run_at_once_and_stop_on_request(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     runs = make_runs(tmp_path, ["99", "98", "7"])
     launcher = make_launcher("submitit", tmp_path, 2, 1, OPTIONS["submitit"])

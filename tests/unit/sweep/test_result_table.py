@@ -180,7 +180,7 @@ def test_what_a_run_left_decides_whether_it_is_made_again(tmp_path: Path) -> Non
     assert not runs[2].folder.exists()
 
 
-def test_a_watch_reads_only_whole_lines_and_starts_anew_where_rows_were_dropped(tmp_path: Path) -> None:
+def test_a_watch_reads_whole_lines_and_restarts_after_dropped_rows(tmp_path: Path) -> None:
     watch = RunProgress(tmp_path / "run")
     assert not watch.update()
     (tmp_path / "run").mkdir()

@@ -107,7 +107,7 @@ def test_the_state_is_carried_until_a_reset(reset: bool, build_model: ModelBuild
     assert abs(expected - mistaken) > 1e-4
 
 
-def test_another_batch_size_starts_anew(build_model: ModelBuilder) -> None:
+def test_another_batch_size_resets_the_state(build_model: ModelBuilder) -> None:
     loop = loop_of(build_model("lstm", V), [batch(3, 6), batch(2, 6, reset=False)])
     loop.update()
     loop.update()

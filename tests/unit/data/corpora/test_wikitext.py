@@ -148,7 +148,7 @@ def test_without_network_the_hub_fails_soon_and_says_what_to_do(monkeypatch: pyt
     assert "\n" not in str(caught.value)
 
 
-def test_a_local_folder_that_changed_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_local_folder_is_read_again(tmp_path: Path) -> None:
     lines = {"train": LINES, "validation": LINES, "test": LINES}
     first = WikiTextCorpus(hub_id=str(write_hub_folder(tmp_path / "a" / "wikitext", lines)))
     assert list(first.documents("train"))

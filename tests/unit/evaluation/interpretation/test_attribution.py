@@ -96,7 +96,7 @@ def test_input_x_gradient_is_that_of_finite_differences(build_model: ModelBuilde
         assert found.input_x_gradient[place] == pytest.approx(slope, abs=1e-7)
 
 
-def test_without_captum_the_way_out_is_told(build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_extra_without_captum(build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch_linguist.evaluation.interpretation.attribution.has_captum", lambda: False)
     model = build_model("lstm")
     assert isinstance(model, NeuralLanguageModel)

@@ -108,7 +108,7 @@ def test_a_typing_error_changes_a_word_a_little(word: str, seed: int) -> None:
     assert abs(len(wrong) - len(word)) <= 1
 
 
-def test_misspelled_words_are_tokenized_anew() -> None:
+def test_misspelled_words_are_tokenized_again() -> None:
     text = "seven lonely sailors follow the river in the morning . " * 20 + "\n"
     corpus = InMemoryCorpus({"train": [text], "valid": [text], "test": [text]}, tokenized=True)
     words = WordTokenizerTrainer(min_frequency=1).train(corpus)

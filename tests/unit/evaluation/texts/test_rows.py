@@ -96,7 +96,7 @@ def test_several_models_stand_side_by_side_with_their_mixture(
         assert row["perplexity_mixture"] < max(both)
 
 
-def test_documents_begin_anew(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
+def test_each_document_starts_from_the_initial_state(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:
     tokenizer = tiny_corpus.tokenizer
     scorers = [Scorer("lstm", build_model("lstm", tokenizer.vocab_size), tokenizer)]
     records = [Record(text, {"d": d}) for text, d in [("the king .", 1), ("a queen", 1), ("the king .", 2)]]

@@ -191,7 +191,7 @@ def test_a_rate_that_explodes_ends_the_range_test(make_context: ContextBuilder, 
     assert test.reason
 
 
-def test_the_finder_walks_on_where_the_best_trial_lies_at_an_edge(
+def test_the_finder_continues_if_the_best_trial_is_at_an_edge(
     make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     context = make_context()

@@ -36,7 +36,7 @@ def read(folder: Path) -> Any:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
-def test_everything_lies_in_one_run(family: str, build_model: ModelBuilder, tmp_path: Path) -> None:
+def test_everything_is_in_one_run(family: str, build_model: ModelBuilder, tmp_path: Path) -> None:
     model = build_model(family, 50).train()
     logger = started(tmp_path / "tb")
     assert not (tmp_path / "tb").exists()

@@ -92,7 +92,7 @@ def test_rollback_takes_the_weights_of_the_last_checkpoint(fit_of: FitBuilder, t
     assert finite(tmp_path / "checkpoints" / "last.pt")
 
 
-def test_a_jump_is_told_once() -> None:
+def test_a_jump_is_reported_once() -> None:
     watch = LossWatch()
     told = [watch.jump(loss) for loss in [5.0] * SETTLED + [9.0, 9.5, 5.0]]
     assert told[:SETTLED] == [None] * SETTLED

@@ -112,7 +112,7 @@ def test_a_mixture_a_filter_and_words(runs: Path, tmp_path: Path, capsys: pytest
         (["--weights", "0.5", "--", "{lines}"], 2, "--weights 0.5"),
         (["--tokens", "--words", "{lines}"], 2, "--tokens and --words"),
         (["--carry", "--no-eos", "{lines}"], 2, "--no-eos"),
-        (["--keep-share", "2", "{lines}"], 2, "--keep-share=2"),
+        (["--keep-share", "2", "{lines}"], 2, "--keep-share: 2: must be"),
         (["--pairs", "{lines}"], 1, "holds no pairs"),
         (["--nbest", "{lines}"], 1, "line 1: has no score"),
         (["{bad}"], 1, "line 2 is not UTF-8"),

@@ -15,7 +15,7 @@ pytest.importorskip("sphinx_book_theme", reason='needs pip install -e ".[docs]"'
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "guide").glob("[0-9]*.md"))
 
-pytestmark = [pytest.mark.xdist_group("docs"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("docs"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_the_command_knows_every_part() -> None:
         (["outputs/ngram", "outputs/gru", "outputs/ngram"], 2, "one, or two side by side"),
         (["outputs/ngram", "--parts", "colors"], 2, "invalid choice: 'colors'"),
         (["outputs/ngram", "--text", " "], 2, "--text: the text is empty"),
-        (["outputs/ngram", "--probes", "1"], 2, "probes=1: must be at least 2"),
+        (["outputs/ngram", "--probes", "1"], 2, "--probes: 1: must be between 2 and"),
         (["outputs/none"], 1, "outputs/none: no such run; "),
         (["outputs/unfinished"], 1, "checkpoint"),
         (["outputs/transformer", "--stride", "99"], 1, "score.stride=99"),

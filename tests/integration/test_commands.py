@@ -162,7 +162,14 @@ def test_a_stride_beyond_the_context_is_met_before_the_training(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    line = ["model=transformer", "data=text", "data.path=tale.txt", "experiment=debug", "name=stride"]
+    line = [
+        "model=transformer",
+        "data=text",
+        "data.path=tale.txt",
+        "experiment=debug",
+        "name=stride",
+        "output_dir=strides",
+    ]
     assert train.main([*line, "score.stride=99"]) == 1
     output, errors = capsys.readouterr()
     assert errors == "error: score.stride=99: must lie between 1 and the model's context of 32 tokens\n"
@@ -202,7 +209,7 @@ def test_export_takes_the_newest_run(trained: Path, workplace: Path) -> None:
     logits, _ = module(torch.zeros(2, 3, dtype=torch.int64), module.initial_state(2))
     assert logits.shape[:2] == (2, 3)
     code, output, errors = run("export", folder=workplace)
-    ways = "--jit, --onnx, --pt2 or --quantize int8"
+    ways = "--gguf, --hf, --jit, --onnx, --pt2, --safetensors or --quantize int8"
     assert (code, output, errors) == (2, "", f"error: choose a format: {ways}; see tl-export --help\n")
     assert run("export", "nowhere", "--jit", folder=workplace)[0] == 1
 

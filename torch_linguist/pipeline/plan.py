@@ -14,7 +14,7 @@ from torch_linguist.generation.sample_settings import SampleSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim import Schedule
 from torch_linguist.pipeline.stages import Stage, arrange, default_stages
-from torch_linguist.report.loggers import Logger
+from torch_linguist.report.loggers import Logger, TensorBoardLogger
 from torch_linguist.trainer import Callback, CheckpointSettings, TrainerSettings
 from torch_linguist.trainer.callback import Fact
 from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
@@ -65,7 +65,7 @@ class Plan:
     trainer: TrainerSettings
     stages: Sequence[Stage] = field(default_factory=default_stages)
     callbacks: Sequence[Callback] = ()
-    loggers: Sequence[Logger] = ()
+    loggers: Sequence[Logger] = field(default_factory=lambda: (TensorBoardLogger(),))
     parameters: Mapping[str, Fact] = field(default_factory=dict)
     lr: float | None = None
     fallback_lr: float = 3e-3

@@ -18,7 +18,7 @@ def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A trained run `first`, and the words that train on another text."""
     monkeypatch.chdir(tmp_path)
     for index, name in enumerate(("one", "two")):
-        Path(f"{name}.txt").write_text(conftest.made_text(400, index) + f"animals{name} " * 20, encoding="utf-8")
+        Path(f"{name}.txt").write_text(f"animals{name} " * 20 + conftest.made_text(400, index), encoding="utf-8")
     assert main(["data=text", "data.path=one.txt", "name=first", *SMALL]) == 0
     return ["data=text", "data.path=two.txt", *SMALL]
 

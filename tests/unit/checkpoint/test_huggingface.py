@@ -110,7 +110,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path, tokenizer: Toke
     for source, message in (
         (f"hf:{tmp_path}", "has no config.json"),
         (f"hf:{tmp_path}/none", "there is no such folder"),
-        ("elsewhere", "must be hf:FOLDER"),
+        ("elsewhere", "elsewhere: no such run folder"),
     ):
         with pytest.raises(LinguistError, match=message):
             starting_point(source)

@@ -114,12 +114,12 @@ class RecordReader:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                self._refuse(f"{name}: line {number} is no JSON ({error}); --errors skip continues without it")
+                self._refuse(f"{name}: line {number} is not JSON ({error}); --errors skip continues without it")
                 continue
             if isinstance(row, dict):
                 yield from self._row(row, f"{name}: line {number}")
             else:
-                self._refuse(f"{name}: line {number} is no JSON object; --errors skip continues without it")
+                self._refuse(f"{name}: line {number} is not a JSON object; --errors skip continues without it")
 
     def _csv(self, name: str, delimiter: str) -> Iterator[Record]:
         csv.field_size_limit(2**31 - 1)

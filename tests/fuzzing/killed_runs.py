@@ -274,6 +274,8 @@ def main(folder: Path, points: int, seed: int, kills: int = 0) -> int:
         place, killed = f"{events[deadly][0]}: {events[deadly][1]}", folder / f"killed-{deadly}"
         stage = events[deadly][0]
         number = sum(one[0] == stage for one in events[:deadly])
+        # With the token cache of an earlier run, some events of the preparation would not happen.
+        shutil.rmtree(folder / "cache", ignore_errors=True)
         status = in_child(lambda killed=killed, at=(stage, number): carry_out(killed, corpus, at))  # type: ignore[misc]
         assert os.WIFSIGNALED(status), f"{place}: was not killed"
         assert os.WTERMSIG(status) == signal.SIGKILL

@@ -133,7 +133,7 @@ def test_adaptation_is_tuned_on_valid(here: Path, capsys: pytest.CaptureFixture[
     assert len({row["tokens"] for row in rows.values()}) == 1
     # The text repeats itself, and the model has learned little of it in thirty updates.
     assert float(rows["lstm + dynamic"]["perplexity"]) < float(rows["lstm"]["perplexity"])
-    assert output.count("of the first 200 tokens of valid") + output.count("on the first 200 tokens of valid") == 2
+    assert output.count("of the first 200 tokens of valid") + output.count("on the first 200 tokens of valid") == 3
 
 
 def test_a_window_is_printed_and_can_be_chosen(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,8 @@ def compose_config(
     choices = {group: str(choice) for group, choice in chosen.items() if group in groups and choice is not None}
     choices |= {group: ",".join(names) for group, names in side_by_side.items()}
     plain = to_plain(config)
+    if config_name == "train" and "output_dir" not in plain:
+        raise ConfigError("~output_dir: cannot be removed; set output_dir=FOLDER")
     for key in ("output_dir", "resume"):
         if isinstance(value := plain.get(key), str):
             config[key] = os.path.expanduser(value)  # noqa: PTH111 - a run called `.` or `a/` keeps its name

@@ -64,21 +64,27 @@ COMMANDS = ["train"] * 8 + ["generate", "eval", "score"] * 4 + ["export", "expor
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with texts and two runs, made by commands as a user makes them."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with texts and two runs, made by commands as a user makes them; nothing draws meanwhile."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "texts").mkdir()
     for number in range(8):
         (folder / "texts" / f"{number}.txt").write_text(made_text(10, number))
-    os.environ["HF_HUB_OFFLINE"] = "1"
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # The first one imports a compiler; forks have it then.
-    for name in [name for name in vars(plots) if name.startswith("plot_")]:
-        setattr(plots, name, lambda *arguments: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for name in [name for name in vars(plots) if name.startswith("plot_")]:
+            patch.setattr(plots, name, lambda *arguments: None)
+        make_runs(folder)
+        yield folder
+
+
+def make_runs(folder: Path) -> None:
+    """Make the runs `a` and `ngram`."""
     for line in (["name=a"], ["name=ngram", "model=ngram", "~model.embedding_dim", "~model.num_layers"]):
         words = [word for word in BASE if not (line[0] == "name=ngram" and word.startswith("model."))]
         ending = run_command(["train", *words, *[word for word in line if not word.startswith("~")]], folder)
         assert ending.code == 0, ending.errors
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -330,6 +330,7 @@ def test_lm_eval_gets_the_scores_of_the_model_in_process(
     server: Server, runs: dict[str, LoadedRun], tmp_path: Path
 ) -> None:
     pytest.importorskip("lm_eval")
+    pytest.importorskip("tenacity", reason='needs pip install "lm-eval[api]"')
     transformers = pytest.importorskip("transformers")
     run = runs["trained"]
     choices = ["meet again .", "tells that 3", "and"]

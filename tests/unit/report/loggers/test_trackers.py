@@ -134,6 +134,7 @@ def test_mlflow_keeps_the_run_in_a_local_store(tmp_path: Path, monkeypatch: pyte
     use(MLflowLogger(store), tmp_path / "run", resumed_at=2)
     client = MlflowClient(tracking_uri=store)
     experiment = client.get_experiment_by_name("torch-linguist")
+    assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "run"
     assert run.info.status == "FINISHED"

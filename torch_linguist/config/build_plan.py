@@ -48,6 +48,8 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
     names = ("checkpoint", "score", "sample", "schedule")
     settings = {name: instantiate(config[name], name) for name in names if config.get(name) is not None}
     settings["trainer"] = instantiate(_with_limit(config.trainer), "trainer")
+    if config.get("logger") is not None:  # A configuration from before there was a choice has the default.
+        settings["loggers"] = _make_callbacks(config, "logger", Logger)
     if (fallback := OmegaConf.select(config, "lr_find.default")) is not None:
         settings["fallback_lr"] = fallback
     make_model = partial(_without(config.model, OWN["model"]))
@@ -65,7 +67,6 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         make_optimizer=make_optimizer,
         stages=_make_stages(config),
         callbacks=_make_callbacks(config, "callbacks", Callback),
-        loggers=_make_callbacks(config, "logger", Logger),
         parameters=_parameters(config),
         lr=lr,
         weight_decay=weight_decay,

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from torch_linguist.trainer.callback import Callback
 
 if TYPE_CHECKING:
@@ -22,14 +24,20 @@ class GradualUnfreezing(Callback):
 
     def __init__(self, every: int) -> None:
         self._every = every
+        self._groups: list[list[nn.Parameter]] = []
+
+    def training_started(self, training: "Fit") -> None:
+        # A weight that is never trained, such as frozen word vectors, stays frozen.
+        groups = training.model.layer_groups()
+        self._groups = [[weight for weight in group if weight.requires_grad] for group in reversed(groups)]
 
     def before_update(self, training: "Fit") -> None:
-        groups = training.model.layer_groups()
-        open_groups = 1 + training.state.step // self._every
-        for depth, group in enumerate(reversed(groups)):
+        trained = 1 + training.state.step // self._every
+        for depth, group in enumerate(self._groups):
             for weight in group:
-                weight.requires_grad_(depth < open_groups)
+                weight.requires_grad_(depth < trained)
 
     def training_ended(self, training: "Fit") -> None:
-        for weight in training.model.parameters():
-            weight.requires_grad_()
+        for group in self._groups:
+            for weight in group:
+                weight.requires_grad_()

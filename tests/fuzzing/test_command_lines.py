@@ -142,16 +142,8 @@ class Faults:
             sys.stdout.flush()
 
 
-@pytest.fixture
-def faults() -> Iterator[Faults]:
-    """Collects faults; the test fails at its end if there is one."""
-    collected = Faults()
-    yield collected
-    assert not collected.found, "\n".join(collected.found)
-
-
-def test_command_lines_end_well(place: Path, keys: list[str], rounds: Rounds, faults: Faults) -> None:
-    options = {command: options_of(command, place) for command in sorted(set(COMMANDS))}
+def test_command_lines_end_well(place: Path, keys: list[str], rounds: Rounds) -> None:
+    options, faults = {command: options_of(command, place) for command in sorted(set(COMMANDS))}, Faults()
     for number, source in rounds(6):
         line = random_line(source, keys, options)
         if not any("\0" in word for word in line):
@@ -159,6 +151,7 @@ def test_command_lines_end_well(place: Path, keys: list[str], rounds: Rounds, fa
         for left in (place / "outputs").glob("*"):
             if left.name not in ("a", "ngram"):
                 shutil.rmtree(left, ignore_errors=True)
+    assert not faults.found, "\n".join(faults.found)
 
 
 def changed_folder(folder: Path, source: random.Random) -> None:
@@ -191,7 +184,8 @@ AFTER_TRAINING = [
 ]
 
 
-def test_damaged_run_folders_end_in_one_line(place: Path, rounds: Rounds, faults: Faults) -> None:
+def test_damaged_run_folders_end_in_one_line(place: Path, rounds: Rounds) -> None:
+    faults = Faults()
     for number, source in rounds(4):
         shutil.rmtree(place / "outputs/b", ignore_errors=True)
         shutil.copytree(place / "outputs/a", place / "outputs/b")
@@ -199,11 +193,12 @@ def test_damaged_run_folders_end_in_one_line(place: Path, rounds: Rounds, faults
         line = source.choice(AFTER_TRAINING)
         faults.check(run_command(line, place), line, number)
     shutil.rmtree(place / "outputs/b", ignore_errors=True)
+    assert not faults.found, "\n".join(faults.found)
 
 
-def test_full_disks_and_few_handles_end_in_one_line(place: Path, rounds: Rounds, faults: Faults) -> None:
+def test_full_disks_and_few_handles_end_in_one_line(place: Path, rounds: Rounds) -> None:
     """No file may grow beyond a random size, or few files may be open: whatever fails names a file or the shortage."""
-    lines = [["train", *BASE, "name=c"], *AFTER_TRAINING]
+    lines, faults = [["train", *BASE, "name=c"], *AFTER_TRAINING], Faults()
     for number, source in rounds(4):
         shutil.rmtree(place / "outputs/b", ignore_errors=True)
         shutil.copytree(place / "outputs/a", place / "outputs/b")
@@ -215,3 +210,4 @@ def test_full_disks_and_few_handles_end_in_one_line(place: Path, rounds: Rounds,
         shutil.rmtree(place / "outputs/c", ignore_errors=True)
         faults.check(ending, line, number)
     shutil.rmtree(place / "outputs/b", ignore_errors=True)
+    assert not faults.found, "\n".join(faults.found)

@@ -117,6 +117,7 @@ def test_half_a_character_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_interrupt_during_the_imports_of_a_command_leaves_no_traceback() -> None:
     script = (
         "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # A background job of a shell inherits `ignore`.
         "sys.argv[0] = '/somewhere/bin/tl-train'\n"
         "import torch_linguist.cli\n"
         "os.kill(os.getpid(), signal.SIGINT)\n"

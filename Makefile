@@ -28,8 +28,8 @@ package:  ## build and check wheel and sdist (pip install build twine check-whee
 	check-wheel-contents dist/*.whl
 
 record:  ## record the default run for the README (five minutes; uses outputs/default)
-	python scripts/record_terminal.py docs/images/default-run.svg --title tl-train -- tl-train name=default
-	python scripts/update_readme.py outputs/default
+	python scripts/documentation/record_terminal.py docs/images/default-run.svg --title tl-train -- tl-train name=default
+	python scripts/documentation/update_readme.py outputs/default
 
 docs:  ## run the guide and build the documentation: docs/_build/html (pip install -e ".[docs]")
 	sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import write_tale
 
 from torch_linguist.cli import grid, train
 
@@ -44,9 +45,7 @@ def run(command: str, *arguments: str, folder: Path) -> tuple[int, str, str]:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An otherwise empty folder with a small text."""
     folder = tmp_path_factory.mktemp("workplace")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_tale(folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import write_tale
 
 from torch_linguist.cli import eval as evaluation
 from torch_linguist.cli import train
@@ -19,8 +20,7 @@ pytestmark = pytest.mark.xdist_group("commands")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an n-gram run and an LSTM run of one small text."""
     folder = tmp_path_factory.mktemp("ngram")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_tale(folder)
     line = ["data=text", f"data.path={folder / 'tale.txt'}", f"output_dir={folder}"]
     assert train.main([*line, "model=ngram", "model.order=3", "name=counted"]) == 0
     assert train.main([*line, "experiment=debug", "model=lstm", *SMALL, "name=trained"]) == 0

@@ -65,8 +65,8 @@ def run(arguments: list[str]) -> int:
 
 
 def load_script(name: str) -> ModuleType:
-    """A file of `scripts/` as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    """A file of `scripts/documentation/` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "documentation" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

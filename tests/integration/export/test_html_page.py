@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import make_counted_and_trained
 
 from torch_linguist.data import (
     BPETokenizerTrainer,
@@ -187,14 +188,9 @@ def test_a_seed_repeats_a_generation_and_the_tabs_open(
 def test_the_command_writes_runs_and_their_mixture(
     browser: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from torch_linguist.cli import export, train
+    from torch_linguist.cli import export
 
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(200)]
-    (tmp_path / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = ["data=text", f"data.path={tmp_path / 'tale.txt'}", f"output_dir={tmp_path}"]
-    assert train.main([*text, "model=ngram", "model.order=3", "name=counted"]) == 0
-    small = ["model.hidden_size=16", "optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]
-    assert train.main([*text, "experiment=debug", "model=lstm", *small, "name=trained"]) == 0
+    make_counted_and_trained(tmp_path)
     runs = [str(tmp_path / name) for name in ("counted", "trained")]
     page = tmp_path / "both.html"
     assert export.main([*runs, "--html", "--weights", "0.5", "0.5", "--output", str(page), "--prompt", "line 3"]) == 0

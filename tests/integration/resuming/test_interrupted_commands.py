@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import write_tale
 from test_commands import GIVEN, SMALL, environment, run
 
 from torch_linguist.checkpoint import read_checkpoint
@@ -28,9 +29,7 @@ LINE = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("interrupted")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_tale(folder)
 
 
 def begin(folder: Path, *arguments: str, **options: str) -> "subprocess.Popen[str]":

@@ -19,6 +19,7 @@ from typing import Any
 import processes_driver as driver
 import pytest
 import torch
+from small_runs import write_tale
 
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
@@ -101,9 +102,7 @@ def test_too_few_rows_are_refused(trained: Path) -> None:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_tale(folder)
 
 
 @pytest.fixture

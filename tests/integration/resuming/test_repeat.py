@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import write_tale
 
 from torch_linguist.checkpoint import read_checkpoint
 from torch_linguist.cli import train
@@ -20,9 +21,7 @@ QUICK = ["experiment=debug", "lr_find.steps=12", "grid.weight_decay=[0.1]", "sta
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(400)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    return write_tale(folder)
 
 
 def weights(folder: Path) -> dict[str, Any]:

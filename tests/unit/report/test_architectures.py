@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PICTURES = runpy.run_path(str(ROOT / "scripts" / "draw_architectures.py"))["PICTURES"]
+PICTURES = runpy.run_path(str(ROOT / "scripts" / "documentation" / "draw_architectures.py"))["PICTURES"]
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -7,7 +7,7 @@ enough for a phone.
 from html import escape
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "guide" / "figures"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "guide" / "figures"
 
 WIDTH = 420
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, GRAY = "#cfe5f5", "#fbdcb0", "#bfe6d8", "#f0d3e3", "#fbf3b4", "#eceef1"

@@ -1,7 +1,7 @@
 """Run a command in a pseudo-terminal and save its output as SVG (rich's export).
 
-    python scripts/record_terminal.py docs/images/default-run.svg -- tl-train name=default
-    python scripts/record_terminal.py generated.svg --width 80 --title "tl-generate" -- tl-generate -p "The war"
+    python scripts/documentation/record_terminal.py docs/images/default-run.svg -- tl-train name=default
+    python scripts/documentation/record_terminal.py generated.svg --width 80 -- tl-generate -p "The war"
 
 The command runs in a pseudo-terminal, so that it prints what a person sees: colors, tables, progress bars. What it
 overwrites (a progress bar that moves) is left out, as on the screen. Works on Linux and macOS.

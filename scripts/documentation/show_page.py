@@ -1,6 +1,6 @@
 """Measure a page of `tl-export --html` in headless Chromium, and save screenshots.
 
-    python scripts/show_page.py PAGE.html [--pictures FOLDER] [--tabs type inside]
+    python scripts/documentation/show_page.py PAGE.html [--pictures FOLDER] [--tabs type inside]
 
 Prints the size of the file, the time until the page is ready, and the time for each word that is typed, with the
 processor time of the page's thread, which other work on the machine does not change much. The pictures show the page

@@ -1,8 +1,8 @@
 """Benchmark of the n-gram model: time, memory and exactness, compared with the kenlm module on the same ARPA file.
 
-    python scripts/benchmarks/bench_ngram.py  # WikiText-2 in ../shared/data/wikitext-2, growth to 10 M tokens
-    python scripts/benchmarks/bench_ngram.py --grow 10 50         # up to 50 M (about 6 GiB)
-    python scripts/benchmarks/bench_ngram.py --parts build score  # only some parts
+    python scripts/bench_ngram.py  # WikiText-2 in ../shared/data/wikitext-2, growth to 10 M tokens
+    python scripts/bench_ngram.py --grow 10 50         # up to 50 M (about 6 GiB)
+    python scripts/bench_ngram.py --parts build score  # only some parts
 
 Each timing is the best of several. Builds run in separate processes; their peak memory is reported without that of
 Python and torch.
@@ -27,7 +27,7 @@ import torch
 from torch_linguist.data import TokenizedCorpus, WikiTextCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.model.ngram import NGramModel, prune_entropy, read_arpa, write_arpa
 
-WIKITEXT = Path(__file__).resolve().parents[2] / "../shared/data/wikitext-2"
+WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
 # KenLM on WikiText-2 as one stream, by order: perplexity on valid and test, `lmplz -S 200M` and `query` on 2 cores.
 KENLM_PERPLEXITY = {2: (284.74, 263.97), 3: (240.75, 224.40), 4: (233.93, 219.10), 5: (232.51, 217.80)}
 KENLM_BUILD_SECONDS, KENLM_BUILD_MIB, KENLM_TOKENS_PER_SECOND = 2.8, 165, 3.0e6

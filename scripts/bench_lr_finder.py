@@ -5,7 +5,7 @@ reference. The shortfall of a pick is its validation loss minus the best of the 
 trainings on either side; the finder's own pick (suggestion and trials) is trained itself. The test split is not used.
 Every row is written when its training ends, and a second start continues.
 
-Usage: python scripts/benchmarks/bench_lr_finder.py --folder FOLDER [--data WIKITEXT2] [--steps 120]
+Usage: python scripts/bench_lr_finder.py --folder FOLDER [--data WIKITEXT2] [--steps 120]
     [--parts truth curves picks]
 """
 

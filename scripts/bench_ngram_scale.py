@@ -1,8 +1,8 @@
 """Benchmark of large n-gram models: built on disk and quantized, beside KenLM's `lmplz` and `build_binary`.
 
-    python scripts/benchmarks/bench_ngram_scale.py --kenlm ~/kenlm/build/bin                # 10 M tokens of made text
-    python scripts/benchmarks/bench_ngram_scale.py --kenlm ~/kenlm/build/bin --millions 50 --memory 2048
-    python scripts/benchmarks/bench_ngram_scale.py --arpa  # without KenLM, with an ARPA file
+    python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin                # 10 M tokens of made text
+    python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin --millions 50 --memory 2048
+    python scripts/bench_ngram_scale.py --arpa  # without KenLM, with an ARPA file
 
 Order 5, 50,000 types. Both programs start from tokens in a file and work with the same memory limit. Each command runs
 in a process of its own; its peak memory includes the interpreter and libraries. KenLM's programs are built from source

@@ -1,7 +1,7 @@
 """Write the results in README.md from the record of a run.
 
-    python scripts/update_readme.py outputs/default      # store a run's record, then rewrite the README
-    python scripts/update_readme.py                      # rewrite the README from the stored record
+    python scripts/documentation/update_readme.py outputs/default      # store a run's record, then rewrite the README
+    python scripts/documentation/update_readme.py                      # rewrite the README from the stored record
 
 The record, `docs/records/default-run.json`, holds the scores of the run's `summary.json` and what the model generates.
 Pictures in `docs/images/` are shown where they exist.
@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "docs" / "records" / "default-run.json"
 README = ROOT / "README.md"
-BEGIN = "<!-- results: begin, written by scripts/update_readme.py -->\n"
+BEGIN = "<!-- results: begin, written by scripts/documentation/update_readme.py -->\n"
 END = "<!-- results: end -->\n"
 TERMINAL = (
     "docs/images/default-run.svg",

@@ -1,6 +1,6 @@
 """Generation speed with the carried state, compared with running the whole prefix again for every token.
 
-    python scripts/benchmarks/bench_generation.py [RUN ...] [--length 512] [--json FILE]
+    python scripts/bench_generation.py [RUN ...] [--length 512] [--json FILE]
 
 Without RUN, the models are untrained, with the sizes of the configurations and a vocabulary of 33,278 types. The prefix
 is run again at the last length, through the model's `forward` (all logits) and, for a fair comparison, with the logits

@@ -1,9 +1,9 @@
 """Start-up time of the commands: `--help` of each, and `tl-train` up to its first update.
 
-    python scripts/benchmarks/bench_startup.py                               # WikiText-2 in ../shared/data/wikitext-2
-    python scripts/benchmarks/bench_startup.py --rounds 9 --threads 1 --output startup.json
-    python scripts/benchmarks/bench_startup.py --overrides data=sotu         # another corpus
-    python scripts/benchmarks/bench_startup.py --imports                     # and the imports, the slowest first
+    python scripts/bench_startup.py                               # WikiText-2 in ../shared/data/wikitext-2
+    python scripts/bench_startup.py --rounds 9 --threads 1 --output startup.json
+    python scripts/bench_startup.py --overrides data=sotu         # another corpus
+    python scripts/bench_startup.py --imports                     # and the imports, the slowest first
 
 Every start is a new process; the time includes process creation and imports. A first start of each, which is not
 counted, builds the token cache and the byte code and warms the disk cache. CPU seconds are those of the process with
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-WIKITEXT = Path(__file__).resolve().parents[2] / "../shared/data/wikitext-2"
+WIKITEXT = Path(__file__).resolve().parents[1] / "../shared/data/wikitext-2"
 COMMANDS = ("train", "grid", "explore", "eval", "generate", "export", "analyze", "score")
 GIVEN = ("optim.lr=3e-3", "optim.weight_decay=0", "stages=[fit]")
 TRAININGS: dict[str, tuple[str, ...]] = {

@@ -1,6 +1,6 @@
 """Load on `tl-serve`: throughput, latency, memory, and whether every answer equals that of the same request alone.
 
-    python scripts/benchmarks/bench_serve.py RUN [RUN ...] --minutes 3 --clients 16
+    python scripts/bench_serve.py RUN [RUN ...] --minutes 3 --clients 16
 
 For each run: a plain loop (`continue_prompt`, one request after the other), one client that sends each request alone,
 and all clients at once to a fresh server. The answers under load are compared with those of the single client.

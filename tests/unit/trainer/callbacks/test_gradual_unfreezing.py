@@ -37,3 +37,15 @@ def test_layers_join_from_the_output_down(
     assert [sum(layers) for layers in noted.layers] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert all(layers == sorted(layers) for layers in noted.layers), "never a layer below a frozen one"
     assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_a_weight_that_is_never_trained_stays_frozen(
+    build_model: Callable[..., LanguageModel], make_context: Callable[..., TrainingContext], tmp_path: Path
+) -> None:
+    model = build_model("lstm", 50, num_layers=2, tied=False)
+    embedding = model.get_parameter("embedding.weight").requires_grad_(False)
+    before = embedding.clone()
+    Fit(model, make_context(max_steps=8, freeze=2), 0.01, 0.0, tmp_path).run()
+    assert not embedding.requires_grad
+    assert embedding.grad is None
+    assert torch.equal(embedding, before)

@@ -34,7 +34,7 @@ def read_huggingface(source: str) -> StartingPoint:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise LinguistError(
-                f"init_from={source}: has no {name}, so it is no checkpoint of transformers; give the folder that "
+                f"init_from={source}: has no {name}, so it is not a checkpoint of transformers; give the folder that "
                 "save_pretrained wrote for the model and its tokenizer"
             )
     where = str(folder / "config.json")
@@ -75,7 +75,7 @@ def _folder(source: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise LinguistError(
-            f"init_from={source}: is no folder, and cannot be had from the hub ({reason}); download it, then give the "
+            f"init_from={source}: is not a folder, and the hub does not provide it ({reason}); download it, then give the "
             "folder"
         ) from error
 

@@ -133,6 +133,6 @@ def _make_folder(composition: Composition) -> Path:
     default = "-".join(choices[group] for group in ("data", "model") if group in choices)
     output_dir = Path(config.output_dir)
     if config.resume == "auto" and config.name and is_just_started(output_dir / config.name):
-        # Another process started the same run at this instant; the lock of the folder decides which of them trains.
+        # Another process started the same run at this instant; the lock of the folder decides which one trains.
         return output_dir / str(config.name)
     return create_run_folder(output_dir, config.name, default or "run")

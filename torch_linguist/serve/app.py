@@ -262,7 +262,7 @@ async def _json_body(request: Request, limits: Limits) -> dict[str, Any]:
     """Read a JSON object from the body.
 
     Raises:
-        RequestError: the body is too large, too slow, or no JSON object.
+        RequestError: the body is too large, too slow, or not a JSON object.
         ClientDisconnect: the client has left.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

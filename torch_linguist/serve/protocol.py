@@ -65,7 +65,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
-        RequestError: the body is no UTF-8, no JSON, or no object.
+        RequestError: the body is not UTF-8, not JSON, or not an object.
     """
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)

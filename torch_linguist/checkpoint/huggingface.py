@@ -75,8 +75,8 @@ def _folder(source: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise LinguistError(
-            f"init_from={source}: is not a folder, and the hub does not provide it ({reason}); download it, then give the "
-            "folder"
+            f"init_from={source}: is not a folder, and the hub does not provide it ({reason}); download it, then give "
+            "the folder"
         ) from error
 
 

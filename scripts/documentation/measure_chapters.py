@@ -42,7 +42,7 @@ def measure(chapter: str) -> dict[str, float | str]:
     notebook = read_myst_markdown_notebook(path.read_text(encoding="utf-8"), path=path)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = single_nb_execution(notebook, cwd=folder, timeout=3600, meta_override=True)
+        result = single_nb_execution(notebook, cwd=folder, timeout=3600, allow_errors=False)
     seconds = time.monotonic() - begin
     if result.err is not None:
         raise RuntimeError(f"chapter {chapter} stopped:\n{result.exc_string}")

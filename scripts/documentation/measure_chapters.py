@@ -3,8 +3,8 @@
     python scripts/documentation/measure_chapters.py                     # all chapters
     python scripts/documentation/measure_chapters.py 03 08               # chapters 3 and 8
 
-Each result is stored in `docs/records/guide-chapters.json`, from which the table in `docs/guide/index.md` is written. The
-outputs go to the cache of the documentation, so that `GUIDE_EXECUTION=cache make docs` shows them without a second run.
+Each result is stored in `docs/records/guide-chapters.json`, from which the table in `docs/guide/index.md` is written.
+The outputs go to the cache of the documentation: `GUIDE_EXECUTION=cache make docs` shows them without a second run.
 """
 
 import argparse

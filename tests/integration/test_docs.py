@@ -67,9 +67,8 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
 
 
 def test_every_picture_has_an_alternative_text(site: Path) -> None:
-    pictures = [
-        (page.name, picture) for page in site.rglob("*.html") for picture in re.findall(r"<img\b[^>]*>", page.read_text("utf-8"))
-    ]
+    pages = {page.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    pictures = [(name, picture) for name, text in pages.items() for picture in re.findall(r"<img\b[^>]*>", text)]
     assert len({page for page, _ in pictures} & {f"{chapter}.html" for chapter in CHAPTERS}) == len(CHAPTERS)
     texts = [(page, re.search(r'\balt="([^"]*)"', picture)) for page, picture in pictures]
     # Sphinx takes the path of a picture without a text for its text.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.checkpoint.loaded_run import load_run
+from torch_linguist.checkpoint.storage import load_model, save_checkpoint
 from torch_linguist.checkpoint.transfer import transfer_weights
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, LinguistError, require_one_of
@@ -15,6 +16,9 @@ HUGGINGFACE = "hf:"
 """Prefix of a checkpoint in the layout of `transformers`."""
 
 VOCABULARIES = ("keep", "new")
+
+START = Path("checkpoints", "start.pt")
+"""Copy of the weights that a run begins with, in its folder: a resumed run does not need the source again."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,45 @@ def _read_run(source: str, vocabulary: str) -> StartingPoint:
         raise ConfigError(f"init_from={source}: is a model fitted by counting; there are no weights to begin with")
     if vocabulary == "new":
         run.model.vocabulary_parameters()
-    # Dropout rates belong to the training, sizes to the weights.
-    kept = {name: value for name, value in run.model.arguments.items() if "dropout" not in name}
-    kept.pop("vocab_size", None)
 
     def load(model: LanguageModel, tokenizer: Tokenizer) -> str:
         return f"weights of {source}: {transfer_weights(run.model, run.tokenizer, model, tokenizer)}"
 
-    return StartingPoint(source, type(run.model), kept, run.tokenizer if vocabulary == "keep" else None, load)
+    kept = run.tokenizer if vocabulary == "keep" else None
+    return StartingPoint(source, type(run.model), _sizes(run.model), kept, load)
+
+
+def save_start(folder: Path, model: LanguageModel) -> None:
+    """Keep the weights that a run begins with in its folder."""
+    save_checkpoint(folder / START, model, {})
+
+
+def saved_start(folder: Path, source: str, vocabulary: str) -> StartingPoint | None:
+    """Return the starting point of a run that has begun before, from the run's own folder.
+
+    Args:
+        folder: run folder.
+        source: value of `init_from`.
+        vocabulary: see `starting_point`.
+
+    Returns:
+        None if the run stopped before it had read the weights.
+
+    Raises:
+        LinguistError: the copy cannot be read.
+    """
+    if not (folder / START).is_file():
+        return None
+    saved = load_model(folder / START)
+
+    def load(model: LanguageModel, _: Tokenizer) -> str:
+        model.load_state_dict(saved.state_dict())
+        return f"weights of {source}, from {folder / START}"
+
+    kept = Tokenizer.load(folder / "tokenizer.json") if vocabulary == "keep" else None
+    return StartingPoint(source, type(saved), _sizes(saved), kept, load)
+
+
+def _sizes(model: LanguageModel) -> dict[str, Any]:
+    """Return the arguments that belong to the weights; dropout rates belong to the training."""
+    return {name: value for name, value in model.arguments.items() if "dropout" not in name and name != "vocab_size"}

@@ -23,12 +23,13 @@ DEFAULT_MINUTES = 1.5
 """Length of a training for which no limit is set."""
 
 
-def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
+def make_plan(config: DictConfig, choices: Mapping[str, str], begun: Path | None = None) -> "Plan":
     """Build everything that a run needs. Nothing is read yet, except what a corpus checks when it is built.
 
     Args:
         config: composed configuration, or one read from a run folder.
         choices: choice of each group, for the names in the summary.
+        begun: folder of the run that continues or is repeated, which keeps the weights of `init_from`.
 
     Returns:
         The plan, without its folder.
@@ -54,7 +55,7 @@ def make_plan(config: DictConfig, choices: Mapping[str, str]) -> "Plan":
         settings["fallback_lr"] = fallback
     make_model = partial(_without(config.model, OWN["model"]))
     if config.get("init_from") is not None:
-        settings["start"] = _start(config.init_from, config.init_vocabulary, make_model)
+        settings["start"] = _start(config, make_model, begun)
         make_model = functools.partial(make_model, **settings["start"].arguments)
     chosen = {group: choices[group] for group in ("model", "data", "tokenizer") if group in choices}
     if (start := settings.get("start")) is not None and start.tokenizer is not None:
@@ -92,10 +93,11 @@ def _word_vectors(model: DictConfig) -> "WordVectors | None":
     return WordVectors(Path(model.embedding_from), frozen=bool(model.get("freeze_embedding", False)))
 
 
-def _start(source: str, vocabulary: str, make_model: "functools.partial[Any]") -> "StartingPoint":
-    from torch_linguist.checkpoint.init_from import starting_point
+def _start(config: DictConfig, make_model: "functools.partial[Any]", begun: Path | None) -> "StartingPoint":
+    from torch_linguist.checkpoint.init_from import saved_start, starting_point
 
-    start = starting_point(source, vocabulary)
+    named = config.init_from, config.init_vocabulary
+    start = (saved_start(begun, *named) if begun else None) or starting_point(*named)
     start.check_family(make_model.func)
     return start
 

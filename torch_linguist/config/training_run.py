@@ -101,7 +101,8 @@ def run_training(
         composition = resumed_composition(found, composition)
         changes = changed_values(found, composition)
     _check_data(composition, found or (repeated.folder if repeated else None), trust_data)
-    plan = replace(make_plan(composition.config, composition.choices), changes=changes)
+    begun = repeated.folder if found is None and repeated and repeated.exact else found
+    plan = replace(make_plan(composition.config, composition.choices, begun), changes=changes)
 
     from torch_linguist import pipeline
     from torch_linguist.trainer.callbacks.recorded_progress import read_recorded_progress

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import torch
 
 from torch_linguist import load_run
 from torch_linguist.cli.train import main
@@ -38,8 +39,23 @@ def test_a_run_begins_with_the_weights_of_another(first: list[str], capsys: pyte
     new = load_run("outputs/new")
     assert "animalstwo" in new.tokenizer.tokens
     assert "animalstwo" not in start.tokenizer.tokens
-    assert main([*first, "resume=outputs/new", "trainer.max_steps=8"]) == 0
-    assert json.loads(Path("outputs/new/summary.json").read_text())["train"]["steps"] == 8
+
+
+@pytest.mark.parametrize("vocabulary", ["keep", "new"])
+def test_a_run_that_has_begun_does_not_need_its_source(first: list[str], vocabulary: str) -> None:
+    words = [*first, f"init_vocabulary={vocabulary}", "init_from=outputs/first"]
+    assert main([*words, "name=whole", "trainer.max_steps=8"]) == 0
+    assert main([*words, "name=part"]) == 0
+    Path("outputs/first").rename("outputs/gone")
+    assert main([*words, "resume=outputs/part", "trainer.max_steps=8"]) == 0
+    assert json.loads(Path("outputs/part/summary.json").read_text())["train"]["steps"] == 8
+    # A repetition trains from the first update on, so it needs the weights themselves.
+    assert main(["--config-dir", "outputs/whole", "name=again"]) == 0
+    whole, again = (load_run(f"outputs/{name}").model.state_dict() for name in ("whole", "again"))
+    assert all(torch.equal(weight, again[name]) for name, weight in whole.items())
+    # Before the first stage there is only the source.
+    Path("outputs/part/checkpoints/start.pt").unlink()
+    assert main([*words, "resume=outputs/part", "trainer.max_steps=9"]) == 1
 
 
 def test_word_vectors_and_mistakes(first: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from torch_linguist.checkpoint.init_from import START, save_start
+from torch_linguist.distributed import processes
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.trainer.initialization import start_from_counts, start_from_vectors, uses_cooccurrences
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 class Initialize(Stage):
     """Initializes the model from counts, as `trainer.unigram_start` and `trainer.cooccurrence_start` say.
 
-    With `init_from` the model takes the weights of an existing one instead.
+    With `init_from` the model takes the weights of an existing one instead, of which the run folder keeps a copy.
 
     The stage runs where another stage requires it, in every part of a run that is resumed: `check` sees a model that
     knows nothing, all later stages one that knows the token frequencies.
@@ -30,6 +32,8 @@ class Initialize(Stage):
     def run(self, context: "RunContext") -> StageResult:
         if (start := context.plan.start) is not None:
             note = start.load(context.model, context.training.corpus.tokenizer)
+            if processes.is_main_process() and not (context.folder / START).is_file():
+                save_start(context.folder, context.model)
             return StageResult("", notes=[f"initialize: {note}"])
         begin = time.perf_counter()
         settings = context.training.settings

@@ -18,7 +18,7 @@ examples:
   tl-export lstm --quantize int8             eight-bit weights: size, speed and perplexity before and after
   tl-export gpt --hf my-model                a folder for transformers
   tl-export lstm ngram --jit                 the mixture of both, weights fitted on valid
-  tl-export lstm ngram --html                a page in which both work side by side, without a network
+  tl-export lstm ngram --html both.html      a page in which both work side by side, without a network
 
 A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
 vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
@@ -45,17 +45,20 @@ def _parser() -> ArgumentParser:
     for one in formats:
         text = f"{one.help} (RUN/{one.file_name})"
         if one.takes_path:
-            parser.add_argument(
-                f"--{one.name}", nargs="?", const=True, default=False, type=path, metavar="PATH", help=text
-            )
+            _add_file(parser, f"--{one.name}", text)
         elif one.is_exact:
             parser.add_argument(f"--{one.name}", action="store_true", help=text)
     inexact = {one.name: f"{one.name}: {one.help} (RUN/{one.file_name})" for one in formats if not one.is_exact}
     parser.add_argument("--quantize", choices=list(inexact), help="; ".join(inexact.values()))
     add_weights(parser, "weights of a mixture (default: fitted on valid by EM)")
-    page = {"--html": "a page in which the models of the runs work side by side (RUN/model.html)"}
-    add_options(parser, None, OPTIONS, page)
+    _add_file(parser, "--html", "a page in which the models of the runs work side by side (RUN/model.html)")
+    add_options(parser, None, OPTIONS)
     return parser
+
+
+def _add_file(parser: ArgumentParser, option: str, text: str) -> None:
+    """Add an option that may name its file: the value is a path, True without one, False without the option."""
+    parser.add_argument(option, nargs="?", const=True, default=False, type=path, metavar="PATH", help=text)
 
 
 def _export(argv: list[str]) -> int:
@@ -66,7 +69,7 @@ def _export(argv: list[str]) -> int:
     if not formats and not arguments.html:
         options = ", ".join(f"--{one.name}" for one in known if one.is_exact)
         parser.error(f"choose a format: {options} or --quantize int8")
-    requested = len(formats) + arguments.html
+    requested = len(formats) + bool(arguments.html)
     if arguments.output is not None and requested > 1:
         parser.error(f"--output={arguments.output}: names one file, but {requested} formats are requested")
     if len(arguments.runs) > 1 and not all(one.takes_mixtures for one in formats):
@@ -83,7 +86,8 @@ def _export(argv: list[str]) -> int:
 
     runs = [load_run(folder) for folder in folders]
     if arguments.html:
-        path = arguments.output or folders[0] / "model.html"
+        named = arguments.html if isinstance(arguments.html, Path) else arguments.output
+        path = named or folders[0] / "model.html"
         size = write_runs_page(runs, path, arguments.prompt, arguments.weights)
         say(f"{path}: {size / 2**20:.1f} MiB; open it in a browser, it needs nothing else")
     if not formats:

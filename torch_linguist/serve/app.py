@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from torch import Tensor
 
+from torch_linguist.errors import LinguistError
 from torch_linguist.serve.batch_engine import Engine
 from torch_linguist.serve.limits import Limits, RequestError
 from torch_linguist.serve.protocol import (
@@ -74,6 +75,7 @@ class Application:
             Route("/v1/models/{name:path}", self._endpoint(self._show_model)),
             Route("/v1/completions", self._endpoint(self._complete), methods=["POST"]),
             Route("/page/distributions", self._endpoint(self._distributions), methods=["POST"]),
+            Route("/page/model/{name:path}", self._endpoint(self._page_model)),
         ]
         handlers: Any = {HTTPException: self._no_route}
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -212,6 +214,14 @@ class Application:
             if isinstance(rows, Tensor):
                 content = rows.to(torch.float32).numpy().astype("<f4").tobytes()
         return Response(content, media_type="application/octet-stream")
+
+    async def _page_model(self, request: Request) -> Response:
+        model = find_model(request.path_params["name"], self._models)
+        try:
+            content = await asyncio.to_thread(lambda: model.page_model)
+        except LinguistError as error:
+            raise RequestError(404, str(error), "model") from error
+        return Response(content, media_type="application/json")
 
     async def _results(
         self, request: Request, model: ServedModel, readings: Sequence[Any], streams: bool

@@ -1,5 +1,6 @@
 """Models under the names that clients use."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 from torch_linguist.checkpoint import LoadedRun
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
+from torch_linguist.export.html import packed_text
 from torch_linguist.model import LanguageModel, Mixture
 from torch_linguist.runs.folders import run_labels
 
@@ -41,6 +43,16 @@ class ServedModel:
                 name = "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
             names.append(name)
         return names
+
+    @cached_property
+    def page_model(self) -> bytes:
+        """The model as JSON that the page runs, with 8-bit weights.
+
+        Raises:
+            LinguistError: the page has no code for this model.
+        """
+        description, weights = packed_text(self.model)
+        return json.dumps({"model": description, "weights": weights}).encode()
 
 
 def served_models(runs: Sequence[LoadedRun], weights: Sequence[float] | None = None) -> list[ServedModel]:

@@ -193,7 +193,7 @@ def test_the_command_writes_runs_and_their_mixture(
     make_counted_and_trained(tmp_path)
     runs = [str(tmp_path / name) for name in ("counted", "trained")]
     page = tmp_path / "both.html"
-    assert export.main([*runs, "--html", "--weights", "0.5", "0.5", "--output", str(page), "--prompt", "line 3"]) == 0
+    assert export.main([*runs, "--weights", "0.5", "0.5", "--html", str(page), "--prompt", "line 3"]) == 0
     assert "open it in a browser" in capsys.readouterr().out
     shares = (
         "page.sessions.map((one) => [one.run.label, Math.exp(one.last().logs[one.tokenizer.encode('tells')[0].id])])"
@@ -204,3 +204,7 @@ def test_the_command_writes_runs_and_their_mixture(
     assert [label for label, _ in found] == ["counted", "trained", "mixture"]
     assert found[2][1] == pytest.approx((found[0][1] + found[1][1]) / 2, rel=1e-5)
     assert export.main([*runs, "--html", "--jit", "--output", str(page)]) == 2
+    other = tmp_path / "other.html"
+    assert export.main([*runs, "--html", "--output", str(other)]) == 0
+    assert export.main([*runs, "--html"]) == 0
+    assert other.read_bytes() == (tmp_path / "counted" / "model.html").read_bytes()

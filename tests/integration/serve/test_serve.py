@@ -244,6 +244,20 @@ def test_the_page_shows_what_the_server_computes(server: Server, runs: dict[str,
     logits, _ = run.model(torch.tensor([ids]), run.model.initial_state(1))
     ranked = [run.tokenizer.tokens[token] for token in logits[0, -1].argsort(descending=True).tolist()]
     assert labels == [token for token in ranked if token.startswith("tells")][: len(labels)] != []
+    # The first model is an LSTM: its gates, its cell and its hidden vector, over three words.
+    line[-1] += "#inside"
+    shown = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True).stdout
+    inside = shown.partition('id="inside-area"')[2].partition('id="compare"')[0]
+    assert inside.count("<table") == 3
+    assert inside.count("forget gate: 0.") == 3
+
+
+def test_the_page_gets_every_model_for_its_inside(server: Server) -> None:
+    for name, family in (("trained", "lstm"), ("counted", "ngram"), ("mixture", "mixture")):
+        status, content = get(server, f"/page/model/{name}")
+        assert status == 200
+        assert json.loads(content)["model"]["family"] == family
+    assert get(server, "/page/model/other")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def render_html(models: Sequence[PageModel], prompt: str = "", *, served: bool =
     data: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
     for index, one in enumerate(models):
-        blob, weights_id = Blob(), f"weights-{index}"
+        weights, weights_id = "", f"weights-{index}"
         run = {"label": one.label, "tokenizer": tokenizer_description(one.tokenizer)}
         if not served:
-            run["model"] = pack(one.model, blob, [other.model for other in models[:index]])
+            run["model"], weights = packed_text(one.model, [other.model for other in models[:index]])
             run["weights"] = weights_id
         data.append(run)
         shown.append(
@@ -90,7 +90,7 @@ def render_html(models: Sequence[PageModel], prompt: str = "", *, served: bool =
                 "facts": [(name, one.summary[name]) for name in FACTS if one.summary.get(name) is not None],
                 "curves": _picture(one.curves),
                 "weights_id": weights_id,
-                "weights": base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode(),
+                "weights": weights,
             }
         )
     template = Environment(autoescape=True).from_string((assets / "page.html.j2").read_text(encoding="utf-8"))
@@ -103,6 +103,21 @@ def render_html(models: Sequence[PageModel], prompt: str = "", *, served: bool =
         runs=shown,
         served=served,
     )
+
+
+def packed_text(model: LanguageModel, earlier: Sequence[LanguageModel] = ()) -> tuple[dict[str, Any], str]:
+    """Return a model as the page's code takes it: its description, and its weights, compressed, in base64.
+
+    Args:
+        model: any of the package's families.
+        earlier: models that the page holds already.
+
+    Raises:
+        LinguistError: the page has no code for this model.
+    """
+    blob = Blob()
+    description = pack(model, blob, earlier)
+    return description, base64.b64encode(zlib.compress(bytes(blob.content), 9)).decode()
 
 
 def _script_json(value: Any) -> str:

@@ -23,11 +23,11 @@ class Page {
     this.text = byId("text");
     this.random = randomOf(1);
     this.running = false;
-    this.tabs();
     this.choices();
+    this.tabs();
     this.text.addEventListener("input", () => this.typed());
     this.text.addEventListener("keydown", (event) => this.key(event));
-    byId("inside-unit").addEventListener("change", () => this.inside());
+    byId("inside-unit").addEventListener("change", () => this.typed());
     byId("generate").addEventListener("click", () => this.generate(Number(byId("length").value)));
     byId("one-word").addEventListener("click", () => this.generate(1));
     this.typed();
@@ -45,7 +45,6 @@ class Page {
     });
     byId("run-choice").hidden = this.runs.length < 2;
     byId("tab-compare").hidden = this.runs.length < 2;
-    byId("tab-inside").hidden = this.runs.some((run) => !run.model);
   }
 
   tabs() {
@@ -70,7 +69,10 @@ class Page {
         open(next);
       });
     });
+    // A link may name a tab, as in #inside.
     this.shown = tabs[0].id;
+    const named = tabs.find((tab) => !tab.hidden && `#${tab.getAttribute("aria-controls")}` === location.hash);
+    if (named) open(named);
   }
 
   key(event) {
@@ -94,16 +96,15 @@ class Page {
       const current = await Promise.all(shown.map((one) => one.prepare(encodedBy(one, this.text.value).map((piece) => piece.id))));
       if (!current.every(Boolean)) return;
       byId("failed").hidden = true;
+      this.encoded = encoded;
+      this.suggest();
+      this.colored();
+      if (this.shown === "tab-inside") await this.inside();
+      if (this.shown === "tab-compare") this.compare();
     } catch (error) {
-      byId("failed").textContent = `The server does not answer: ${error.message}`;
+      byId("failed").textContent = session.model ? `The page failed: ${error.message}` : `The server does not answer: ${error.message}`;
       byId("failed").hidden = false;
-      return;
     }
-    this.encoded = encoded;
-    this.suggest();
-    this.colored();
-    if (this.shown === "tab-inside") this.inside();
-    if (this.shown === "tab-compare") this.compare();
   }
 
   // The complete tokens, and the beginning of a word that is still being typed.
@@ -189,11 +190,13 @@ class Page {
     byId("generate").textContent = "Generate";
   }
 
-  inside() {
-    const area = byId("inside-area"), ids = this.encoded.map((piece) => piece.id);
-    const steps = this.session.read(ids).slice(1), names = this.encoded.map((piece) => visible(piece.text));
+  async inside() {
+    const area = byId("inside-area"), {encoded} = this, ids = encoded.map((piece) => piece.id);
     if (!ids.length) { area.replaceChildren(make("p", {class: "quiet"}, "Type something first.")); return; }
-    area.replaceChildren(...insideViews(this.session.model, steps, names, byId("inside-unit").value));
+    const session = await this.session.local();
+    if (encoded !== this.encoded) return;
+    const steps = session.read(ids).slice(1), names = encoded.map((piece) => visible(piece.text));
+    area.replaceChildren(...insideViews(session.model, steps, names, byId("inside-unit").value));
   }
 
   compare() {

@@ -10,6 +10,19 @@ class ServedSession extends Session {
     this.loading = Promise.resolve();
   }
 
+  // The model itself, for the view of its inside; it is fetched once, when that view is first opened.
+  local() {
+    this.fetched = this.fetched || this.fetchModel().catch((error) => { this.fetched = null; throw error; });
+    return this.fetched;
+  }
+
+  async fetchModel() {
+    const answer = await fetch(`page/model/${encodeURIComponent(this.run.label)}`), content = await answer.json();
+    if (!answer.ok) throw new Error(content.error.message);
+    const model = modelOf(content.model, await unpacked(content.weights), []);
+    return new Session({...this.run, model});
+  }
+
   // Fetches what `read` needs for a text; false if a later text has taken over.
   prepare(ids) {
     const turn = ++this.turn;

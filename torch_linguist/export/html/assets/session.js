@@ -15,6 +15,9 @@ class Session {
   // Resolves to true once `read` can answer; here the model is in the page.
   async prepare() { return true; }
 
+  // Resolves to a session whose model is in the page.
+  async local() { return this; }
+
   // The predictions within a text; what an earlier text began with is not computed again.
   read(ids) {
     const same = this.keep(ids);

@@ -1,21 +1,30 @@
 """Data-parallel training: each process computes its rows of a batch, and the gradients are summed.
 
 Every process holds the whole model and reads the whole batch, so a global batch and a position in the data mean the
-same for any number of processes. `DistributedDataParallel` does not fit: its hooks see a module's `forward` alone,
-whereas training calls `nll`, and it waits for gradients that a batch without rare words does not produce. Here the
-gradients, the loss and the request to stop share one all-reduce.
+same for any number of processes. `DistributedDataParallel` exchanges the gradients during the backward pass, and
+`table_gradients` those of the tables with sparse gradients after it.
 
-Shape legend: B batch.
+Shape legend: B batch, T time.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from torch_linguist.distributed.processes import rank, reporting_lost_processes, world_size
+from torch_linguist.distributed.table_gradients import sum_table_gradient
 from torch_linguist.errors import ConfigError
+from torch_linguist.model import LanguageModel, State, detach_state, device_of
+from torch_linguist.model.precision import autocast
+
+Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
+"""Loss of a training step, with the signature of `LanguageModel.nll`."""
 
 
 def local_rows(rows: int) -> slice:
@@ -48,38 +57,6 @@ def broadcast_weights(model: nn.Module) -> None:
             dist.broadcast(tensor, 0)
 
 
-def all_reduce_gradients(parameters: Sequence[nn.Parameter], loss: Tensor, stop_requested: bool) -> tuple[Tensor, bool]:
-    """Sum gradients and loss over the processes, and agree on a request to stop.
-
-    A gradient that no process has stays None, so that the optimizer skips the weight as it does with one process.
-
-    Args:
-        parameters: weights with the gradients of the local rows, modified in place. The gradients are those of a loss
-            divided by the tokens of the global batch.
-        loss: loss of the local rows; scalar tensor.
-        stop_requested: whether this process has been asked to stop.
-
-    Returns:
-        The loss of the global batch, and whether any process has been asked to stop.
-    """
-    if world_size() == 1:
-        return loss, stop_requested
-    device, dtype = loss.device, loss.dtype
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    present = [float(p.grad is not None) for p in parameters]
-    numbers = torch.tensor([float(stop_requested), *present], dtype=dtype, device=device)
-    flat = torch.cat([loss.reshape(1), numbers, *(grad.reshape(-1).to(dtype) for grad in grads)])
-    with reporting_lost_processes():
-        dist.all_reduce(flat)
-    head = flat[: 2 + len(parameters)].tolist()
-    start = len(head)
-    for parameter, used in zip(parameters, head[2:], strict=True):
-        end = start + parameter.numel()
-        parameter.grad = flat[start:end].view_as(parameter).to(parameter.dtype) if used else None
-        start = end
-    return flat[0].clone(), head[1] > 0
-
-
 def gather_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
     """Return the state of the global batch, given the rows of each process.
 
@@ -99,3 +76,135 @@ def gather_rows(tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
             dist.all_reduce(full)
         gathered.append(full)
     return gathered
+
+
+class TrainingStep(nn.Module):
+    """Module whose `forward` returns the loss, because the hooks of `DistributedDataParallel` see `forward` alone.
+
+    Args:
+        model: model to train.
+        nll: loss to use in place of `model.nll`; None for that.
+        precision: `fp32` or `bf16`.
+        may_skip: whether a step may leave a weight without a gradient. The step then has one weight that is never used:
+            without any, torch would print a warning.
+    """
+
+    _ddp_params_and_buffers_to_ignore: list[str]
+    """Names that `DistributedDataParallel` leaves alone."""
+
+    def __init__(self, model: LanguageModel, nll: Nll | None, precision: str, may_skip: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._nll, self._device, self._precision = nll, device_of(model), precision
+        self.unused = nn.Parameter(torch.zeros((), device=self._device)) if may_skip else None
+
+    def forward(self, tokens: Tensor, targets: Tensor, state: State, divisor: float) -> tuple[Tensor, State]:
+        """Return the sum of the nll over targets [B, T], divided by `divisor`, and the new state without gradients."""
+        with autocast(self._device, self._precision):
+            nll, carried = (self._nll or self.model.nll)(tokens, targets, state)
+        # Under autocast a layer may return its state in bfloat16; it is carried in the type of the weights.
+        kept = [new.to(old.dtype) for new, old in zip(detach_state(carried), state, strict=True)]
+        return nll.sum() / divisor, kept
+
+
+class DataParallel:
+    """Forward and backward passes whose loss and gradients are those of the global batch.
+
+    With one process it calls the model and nothing else.
+
+    Args:
+        model: model to train.
+        nll: loss to use in place of `model.nll`; None for that.
+        precision: `fp32` or `bf16`.
+        compression: `bf16` halves what is sent and rounds the gradients; None sends them as they are.
+        may_skip: whether a step may leave a weight without a gradient in some process or in all.
+        seed: random seed of what all processes draw alike, such as the sample of a sampled softmax.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        nll: Nll | None = None,
+        precision: str = "fp32",
+        compression: str | None = None,
+        may_skip: bool = True,
+        seed: int = 1,
+    ) -> None:
+        self._model, self._compression = model, compression
+        several = world_size() > 1
+        self._step = TrainingStep(model, nll, precision, may_skip and several)
+        self._tables = [weight for weight in model.sparse_tables() if weight.requires_grad] if several else []
+        self._replica = self._replicated(may_skip) if several else None
+        self.generator: torch.Generator | None = None
+        if several:
+            self.generator = torch.Generator(device_of(model)).manual_seed(seed)
+
+    def backward(
+        self, tokens: Tensor, targets: Tensor, state: State | None, total: int, last: bool
+    ) -> tuple[Tensor, State]:
+        """Compute the rows of this process, forward and backward.
+
+        Args:
+            tokens: ids of the global batch, int64 [B, T].
+            targets: the id that follows each token, int64 [B, T].
+            state: state of the local rows; None, or a state of other rows, starts afresh.
+            total: number of tokens that the loss is divided by.
+            last: whether this is the last batch of the update. The gradients are exchanged then.
+
+        Returns:
+            Share of the local rows in the mean loss, scalar tensor, and the new state of the local rows.
+        """
+        device, size = device_of(self._model), world_size()
+        own = local_rows(len(tokens))
+        # DistributedDataParallel averages over the processes.
+        rows, divisor = own, total / size
+        if own.start == own.stop:
+            # The last windows of an epoch may be fewer than the processes. The first row then counts nothing here.
+            rows, divisor = slice(0, 1), math.inf
+        if self.generator is not None:
+            self._model.draw_sample(targets.to(device), self.generator)
+        inputs, outputs = tokens[rows].to(device), targets[rows].to(device)
+        if state is None or state[0].shape[1] != len(inputs):
+            state = self._model.initial_state(len(inputs))
+        if self._replica is None:
+            loss, new_state = self._step(inputs, outputs, state, divisor)
+            loss.backward()
+            return loss.detach(), new_state
+        with reporting_lost_processes(collectives_only=False), nullcontext() if last else self._replica.no_sync():
+            loss, new_state = self._replica(inputs, outputs, state, divisor)
+            loss.backward()
+        return loss.detach() / size, [part[:, : own.stop - own.start] for part in new_state]
+
+    def finish(self, loss: Tensor) -> None:
+        """Complete the gradients of an update, and sum a loss over the processes in place.
+
+        Args:
+            loss: loss of the local rows; scalar tensor.
+        """
+        if self._replica is None:
+            return
+        with reporting_lost_processes():
+            for table in self._tables:
+                sum_table_gradient(table, self._compression)
+            dist.all_reduce(loss)
+
+    def close(self) -> None:
+        """Detach from the model, which can then be trained otherwise."""
+        if self._replica is not None:
+            self._replica._remove_autograd_hooks()  # type: ignore[no-untyped-call]
+        self._replica, self._tables = None, []
+
+    def _replicated(self, may_skip: bool) -> DistributedDataParallel:
+        """Return the module that exchanges the gradients of all weights but the tables."""
+        tables = {id(table) for table in self._tables}
+        named = self._step.named_parameters(remove_duplicate=False)
+        # A tied table has several names. Buffers are the same in all processes and never change.
+        ignored = [name for name, weight in named if id(weight) in tables]
+        ignored += [name for name, _ in self._step.named_buffers(remove_duplicate=False)]
+        self._step._ddp_params_and_buffers_to_ignore = ignored
+        replica = DistributedDataParallel(
+            self._step, init_sync=False, find_unused_parameters=may_skip, gradient_as_bucket_view=True
+        )
+        if self._compression == "bf16":
+            replica.register_comm_hook(None, bf16_compress_hook)
+        return replica

@@ -156,11 +156,18 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 @contextmanager
-def reporting_lost_processes() -> Iterator[None]:
-    """Turn the errors of a broken connection into a `TrainingError` of one line."""
+def reporting_lost_processes(collectives_only: bool = True) -> Iterator[None]:
+    """Turn the errors of a broken connection into a `TrainingError` of one line.
+
+    Args:
+        collectives_only: whether the block does nothing but communicate. If not, only the errors that name a
+            communication library are turned.
+    """
     try:
         yield
     except (RuntimeError, dist.DistError) as error:
+        if not (collectives_only or isinstance(error, dist.DistError) or re.search("gloo|NCCL|nccl", str(error))):
+            raise
         # gloo's messages begin with a position in its own source, in brackets, and end with advice.
         lines = re.sub(r"^\[\S*\] *|\. This is typically.*", "", str(error).strip()).splitlines()
         reason = lines[0].strip() if lines else type(error).__name__

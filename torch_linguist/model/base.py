@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.outputs.output import refuse_training_loss
@@ -54,6 +54,8 @@ class LanguageModel(nn.Module, ABC):
         is_normalized: whether the probabilities of all tokens add up to one.
         has_hidden: whether `nll` equals `hidden_nll` of `hidden`, so that callers may use the two steps separately.
         has_attention: whether `attention_weights` returns a tensor.
+        may_skip_weights: whether a training step may leave a weight without a gradient, in which case several processes
+            search the graph of each step for such weights.
         is_trained: whether weights were loaded, so that starting values must not replace them.
         arguments: plain arguments of the constructor call.
 
@@ -71,6 +73,7 @@ class LanguageModel(nn.Module, ABC):
     is_normalized: bool = True
     has_hidden: bool = False
     has_attention: bool = False
+    may_skip_weights: bool = True
     is_trained: bool = False
     arguments: dict[str, Any]
 
@@ -279,6 +282,22 @@ class LanguageModel(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 module.sparse = enabled(module.get_parameter("weight"))
+
+    def sparse_tables(self) -> list[nn.Parameter]:
+        """Return the weights whose gradient is sparse, at least in part; see `use_sparse_gradients`."""
+        return [
+            module.get_parameter("weight")
+            for module in self.modules()
+            if getattr(module, "sparse", False) and isinstance(module.weight, nn.Parameter)
+        ]
+
+    def draw_sample(self, targets: Tensor, generator: Generator) -> None:
+        """Draw at random what all processes of a data-parallel training must draw alike in the next step.
+
+        Args:
+            targets: targets of the global batch, int64 [B, T]; the same in all processes.
+            generator: source of randomness in the same state in all processes.
+        """
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         """Set what the training loss adds to the negative log-likelihood; scoring never changes.

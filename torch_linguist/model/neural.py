@@ -82,6 +82,7 @@ class NeuralLanguageModel(LanguageModel):
             raise LinguistError(f"model.num_softmaxes={num_softmaxes}: must be at least 1")
         if num_softmaxes > 1:
             self.output = MixtureOutput(self.output, encoded_size, num_softmaxes)
+        self.may_skip_weights = self.output.may_skip_weights
 
     has_hidden = True
 
@@ -125,6 +126,9 @@ class NeuralLanguageModel(LanguageModel):
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         super().use_sparse_gradients(enabled)
         self.output.use_sparse_gradients(enabled)
+
+    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
+        self.output.draw_sample(targets.reshape(-1), generator)
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         self.output.set_training_loss(label_smoothing, z_loss)

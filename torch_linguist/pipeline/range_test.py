@@ -11,6 +11,7 @@ batch, which removes the differences between batches.
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -143,8 +144,10 @@ def range_test(
     rows = Table(table, ["step", "lr", "batch_loss", "loss", "smoothed"]) if table else None
     curve: list[tuple[float, float, float]] = []
     average, best, skipped, level = 0.0, math.inf, 0, math.nan
-    with own_randomness(training.seed):
-        loop = training.prepare_training(untrained_copy(model), start, 0.0)
+    with (
+        own_randomness(training.seed),
+        closing(training.prepare_training(untrained_copy(model), start, 0.0)) as loop,
+    ):
         untrained = UntrainedModel(loop.model, training.settings.precision)
         while len(curve) < steps and skipped < MOST_SKIPPED:
             step = len(curve)

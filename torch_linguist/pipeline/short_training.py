@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 from torch_linguist.model import LanguageModel
@@ -79,9 +80,10 @@ def run_trial(
     losses: list[float] = []
     looks: list[tuple[int, float]] = []
     valid_loss, status, error = math.inf, "diverged", ""
-    with own_randomness(context.seed):
-        pupil = untrained_copy(model)
-        loop = context.prepare_training(pupil, lr, weight_decay)
+    with (
+        own_randomness(context.seed),
+        closing(context.prepare_training(untrained_copy(model), lr, weight_decay)) as loop,
+    ):
         schedule = context.fresh_schedule()
         for step in range(steps):
             set_learning_rate(loop.optimizer, lr * schedule.factor(step / steps))
@@ -91,12 +93,12 @@ def run_trial(
                 error = f"the training loss is {losses[-1]} at update {step + 1}"
                 break
             if step + 1 in rungs and step + 1 < steps:
-                looks.append((step + 1, validation_loss(pupil, context, eval_tokens)))
+                looks.append((step + 1, validation_loss(loop.model, context, eval_tokens)))
                 if not satisfied(*looks[-1]):
                     valid_loss, status = looks[-1][1], "stopped"
                     break
         else:
-            valid_loss = validation_loss(pupil, context, eval_tokens)
+            valid_loss = validation_loss(loop.model, context, eval_tokens)
             status = "finished" if math.isfinite(valid_loss) else "diverged"
             error = "" if status == "finished" else f"the validation loss is {valid_loss}"
     recent = losses[-max(1, steps // 10) :]

@@ -16,15 +16,14 @@ from torch_linguist.data import (
     VariableBatches,
     WindowBatches,
 )
-from torch_linguist.distributed.data_parallel import check_batch_size
-from torch_linguist.distributed.processes import world_size
+from torch_linguist.distributed.data_parallel import Nll, check_batch_size
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 from torch_linguist.optim.schedules import Schedule
 from torch_linguist.trainer.interrupt import StopRequest
-from torch_linguist.trainer.loop import BatchSource, Loop, Nll
+from torch_linguist.trainer.loop import BatchSource, Loop
 from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
 
 
@@ -42,7 +41,7 @@ class TrainingContext:
         decay_all: whether weight decay also applies to biases, norms and embeddings.
         layer_decay: factor of the learning rate from each layer to the one below it.
         checkpoint: number and interval of checkpoints of the long training.
-        stop_request: request to stop, which the processes agree on in each update; None for none.
+        stop_request: request to stop, which the processes agree on about once a second; None for none.
     """
 
     corpus: TokenizedCorpus
@@ -79,9 +78,7 @@ class TrainingContext:
         settings = self.settings
         check_batch_size(settings.batch_size)
         model.set_training_loss(settings.label_smoothing, settings.z_loss)
-        # The gradients of several processes are summed as dense tensors.
-        takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
-        model.use_sparse_gradients(lambda weight: world_size() == 1 and takes(weight))
+        model.use_sparse_gradients(takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all))
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all, self.layer_decay),
@@ -93,6 +90,9 @@ class TrainingContext:
             nll=nll,
             stop_request=self.stop_request,
             nominal_length=settings.sequence_length if settings.variable_length else None,
+            gradient_compression=settings.gradient_compression,
+            may_skip=model.may_skip_weights or settings.freeze > 0,
+            seed=self.seed,
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:

@@ -147,6 +147,7 @@ class Fit:
             self.end("reached its limit")
             self.callbacks.training_ended(self)
         finally:
+            self.loop.close()
             for callback in self._own_callbacks:
                 callback.close()
         return self._result()
@@ -222,7 +223,7 @@ class Fit:
             | self.loop.state_dict()
             | {
                 "schedule": self.schedule.state_dict(),
-                "random": shared_random_state(self.loop.device),
+                "random": shared_random_state(self.loop.device, self.loop.generator),
                 "max_minutes": self.context.settings.max_minutes,
                 "callbacks": self.callbacks.state_dict(),
             }
@@ -263,7 +264,7 @@ class Fit:
             self.schedule.load_state_dict(saved["schedule"])
             self.callbacks.load_state_dict(saved["callbacks"])
             seed = self.context.seed + self.state.step
-            before = restore_shared_random_state(saved["random"], seed, self.loop.device)
+            before = restore_shared_random_state(saved["random"], seed, self.loop.device, self.loop.generator)
         if before != processes.world_size():
             self.callbacks.noted(
                 f"continuing with {processes.world_size()} processes instead of {before}: the data continues where it "

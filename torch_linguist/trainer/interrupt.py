@@ -39,7 +39,7 @@ class StopRequest:
 
     Attributes:
         signal_number: number of the signal that this process received; 0 before one arrives.
-        agreed: whether any process had received a signal when the last update was made.
+        agreed: whether any process had received a signal when the processes last exchanged their requests.
         at_once: whether the first signal raises `Interrupted`, because there is nothing to save.
     """
 
@@ -47,6 +47,7 @@ class StopRequest:
         self.signal_number = 0
         self.agreed = False
         self.at_once = False
+        self._updates, self._interval, self._asked_at = 0, 1, time.monotonic()
 
     @property
     def received(self) -> bool:
@@ -56,6 +57,21 @@ class StopRequest:
     def __call__(self) -> bool:
         # Several processes stop after the same update, namely the one in which they exchanged the request.
         return self.agreed or (self.received and processes.world_size() == 1)
+
+    def agree(self) -> None:
+        """Exchange the requests of all processes, about once a second; every process calls this after each update.
+
+        The number of updates until the next exchange follows from their common speed, so it is the same in all.
+        """
+        if processes.world_size() == 1:
+            return
+        self._updates += 1
+        if self._updates < self._interval:
+            return
+        received, seconds = processes.all_reduce_sum(self.received, time.monotonic() - self._asked_at)
+        self.agreed |= received > 0
+        speed = self._updates * processes.world_size() / max(seconds, 1e-6)
+        self._updates, self._interval, self._asked_at = 0, max(1, int(speed)), time.monotonic()
 
     def check(self) -> None:
         """End the current work if the run should end.

@@ -3,7 +3,7 @@
 Shape legend: B batch, T time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -11,15 +11,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
-from torch_linguist.distributed import data_parallel
-from torch_linguist.model import LanguageModel, State, detach_state, device_of
-from torch_linguist.model.precision import autocast
+from torch_linguist.distributed.data_parallel import DataParallel, Nll
+from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.optim.optimizers import clip_gradients, load_optimizer
 from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.state import TrainingState, Update
-
-Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
-"""Loss of a training step, with the signature of `LanguageModel.nll`."""
 
 
 class BatchSource(Protocol):
@@ -55,9 +51,12 @@ class Loop:
         skip_non_finite: whether an update with a loss or gradient that is not finite is skipped: the weights stay, the
             carried state starts afresh, and data and step count go on. Each update then waits for its loss.
         nll: loss to use in place of `model.nll`, for example its compiled form.
-        stop_request: request to stop, agreed on by all processes in each update.
+        stop_request: request to stop, on which the processes agree about once a second.
         nominal_length: tokens of a row that the learning rate is meant for; it is scaled in proportion to the length of
             the batches. None leaves it as it is.
+        gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16; None as they are.
+        may_skip: whether an update may leave a weight without a gradient.
+        seed: random seed of what several processes draw alike, such as the sample of a sampled softmax.
 
     Attributes:
         state: progress of the training.
@@ -84,19 +83,26 @@ class Loop:
         nll: Nll | None = None,
         stop_request: StopRequest | None = None,
         nominal_length: int | None = None,
+        gradient_compression: str | None = None,
+        may_skip: bool = True,
+        seed: int = 1,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.batches = batches
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
-        self.precision = precision
         self.skip_non_finite = skip_non_finite
         self.stop_request = stop_request or StopRequest()
         self.device = device_of(model)
         self.state = TrainingState()
-        self._nll = nll
+        self._step = DataParallel(model, nll, precision, gradient_compression, may_skip, seed)
         self._nominal_length = nominal_length
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Source of what several processes draw alike; None with one process."""
+        return self._step.generator
 
     def update(self) -> Tensor:
         """Make one optimizer update on the next `accumulate` batches.
@@ -113,11 +119,11 @@ class Loop:
                 group["lr"] *= mean_length / self._nominal_length
         tokens = sum(batch.targets.numel() for batch in batches)
         loss = torch.zeros((), device=self.device)
-        for batch in batches:
-            self._backward(batch, tokens, loss)
+        for number, batch in enumerate(batches, 1):
+            self._backward(batch, tokens, loss, last=number == len(batches))
+        self._step.finish(loss)
+        self.stop_request.agree()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        loss, stop = data_parallel.all_reduce_gradients(parameters, loss, self.stop_request.received)
-        self.stop_request.agreed |= stop
         norm = clip_gradients(parameters, self.gradient_clip)
         skipped = self.skip_non_finite and not bool(torch.isfinite(loss + norm))
         if skipped:
@@ -132,22 +138,17 @@ class Loop:
         state.update = Update(state.step, loss, norm, batches, lr, skipped)
         return loss
 
-    def _backward(self, batch: Batch, tokens: int, loss: Tensor) -> None:
+    def close(self) -> None:
+        """Detach from the model, which can then be trained otherwise. Call it after the last update."""
+        self._step.close()
+
+    def _backward(self, batch: Batch, tokens: int, loss: Tensor, last: bool) -> None:
         """Add a batch's gradients, and its share of the mean loss over `tokens` tokens to `loss` in place."""
-        state, rows = self.state, len(batch.tokens)
-        state.rows, own = rows, data_parallel.local_rows(rows)
-        inputs, targets = batch.tokens[own].to(self.device), batch.targets[own].to(self.device)
-        if not len(inputs):  # The last windows of an epoch may be fewer than the processes.
-            return
-        if batch.reset or state.carried is None or state.carried[0].shape[1] != len(inputs):
-            state.carried = self.model.initial_state(len(inputs))
-        with autocast(self.device, self.precision):
-            nll, carried = (self._nll or self.model.nll)(inputs, targets, state.carried)
-        share = nll.sum() / tokens
-        share.backward()  # type: ignore[no-untyped-call]
-        loss += share.detach()
-        # Under autocast a layer may return its state in bfloat16; it is carried in the type of the weights.
-        state.carried = [new.to(old.dtype) for new, old in zip(detach_state(carried), state.carried, strict=True)]
+        state = self.state
+        state.rows = len(batch.tokens)
+        carried = None if batch.reset else state.carried
+        share, state.carried = self._step.backward(batch.tokens, batch.targets, carried, tokens, last)
+        loss += share
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that an exact continuation needs, as plain types and tensors."""

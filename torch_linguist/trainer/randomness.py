@@ -50,22 +50,32 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
         torch.mps.set_rng_state(state["mps"])
 
 
-def shared_random_state(device: torch.device) -> dict[str, Any]:
-    """Return the random states of this process and torch's random state of every process."""
+def shared_random_state(device: torch.device, generator: torch.Generator | None = None) -> dict[str, Any]:
+    """Return the random states of this process and torch's random state of every process.
+
+    Args:
+        device: device of the model in this process.
+        generator: source of what all processes draw alike; None with one process.
+    """
     state = random_state()
+    if generator is not None:
+        state["shared"] = generator.get_state()
     own = {"torch": state["torch"]}
     if device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(device)
     return state | {"processes": processes.all_gather_object(own) if processes.world_size() > 1 else []}
 
 
-def restore_shared_random_state(state: Mapping[str, Any], seed: int, device: torch.device) -> int:
+def restore_shared_random_state(
+    state: Mapping[str, Any], seed: int, device: torch.device, generator: torch.Generator | None = None
+) -> int:
     """Restore the result of `shared_random_state`, perhaps in another number of processes.
 
     Args:
         state: result of `shared_random_state`.
         seed: seed for a process that did not exist when the state was saved.
         device: device of the model in this process.
+        generator: source of what all processes draw alike; None with one process, whose own source draws it.
 
     Returns:
         The number of processes that saved the state.
@@ -78,6 +88,14 @@ def restore_shared_random_state(state: Mapping[str, Any], seed: int, device: tor
         torch.set_rng_state(saved[rank]["torch"])
         if "cuda" in saved[rank] and device.type == "cuda":
             torch.cuda.set_rng_state(saved[rank]["cuda"], device)
+    if generator is not None:
+        own = state["cuda"][device.index or 0] if device.type == "cuda" and "cuda" in state else state["torch"]
+        generator.set_state(state.get("shared", own))
+    elif "shared" in state:
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state["shared"], device)
+        else:
+            torch.set_rng_state(state["shared"])
     return len(saved) or 1
 
 

@@ -10,6 +10,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 AVERAGES = ("ema", "asgd")
 COMPILE = ("auto", True, False)
 ON_NAN = ("stop", "skip", "rollback")
+COMPRESSIONS = ("bf16",)
 BATCHES = ("auto", "contiguous", "windows")
 
 
@@ -58,6 +59,8 @@ class TrainerSettings:
             `model.output=full`; validation and scores leave both out.
         compile: whether to compile the training step with torch.compile; `auto` compiles models with a bounded context
             on CUDA. If compiling fails, the training continues uncompiled. See `CompiledStep`.
+        gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16, which halves what they
+            send and rounds the gradients; None exchanges them as they are.
         profile: whether to profile a few updates of the long training; see `Profiling`.
 
     Example:
@@ -95,6 +98,7 @@ class TrainerSettings:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     compile: Literal["auto", True, False] = "auto"
+    gradient_compression: str | None = None
     profile: bool = False
 
     def __post_init__(self) -> None:
@@ -110,6 +114,8 @@ class TrainerSettings:
         require(0 <= self.average_decay < 1, f"trainer.average_decay={self.average_decay}: must be from 0 to below 1")
         require_one_of("trainer.on_nan", self.on_nan, ON_NAN)
         require(self.compile in COMPILE, f"trainer.compile={self.compile}: must be one of auto, true, false")
+        if self.gradient_compression is not None:
+            require_one_of("trainer.gradient_compression", self.gradient_compression, COMPRESSIONS)
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"trainer.label_smoothing={smoothing}: must be from 0 to below 1")
         require(self.z_loss >= 0, f"trainer.z_loss={self.z_loss}: must be at least 0")

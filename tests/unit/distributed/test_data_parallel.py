@@ -1,11 +1,13 @@
 """Rows, gradients and agreement with one process; tests/integration/resuming/test_processes.py runs several."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
 
 from torch_linguist.distributed import data_parallel, processes
 from torch_linguist.distributed.torchrun import is_launched, launched_rank
+from torch_linguist.model import LanguageModel
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -21,12 +23,19 @@ def test_every_row_belongs_to_one_process(size: int, rows: int, monkeypatch: pyt
     assert found == list(range(rows))
 
 
-def test_one_process_keeps_its_gradients_and_its_request() -> None:
-    weight = nn.Parameter(torch.ones(3))
-    weight.grad = torch.arange(3.0)
-    loss, stop = data_parallel.all_reduce_gradients([weight], torch.tensor(2.5), True)
-    assert (float(loss), stop) == (2.5, True)
-    assert weight.grad.tolist() == [0, 1, 2]
+def test_one_process_has_the_gradients_of_its_model(build_model: Callable[..., LanguageModel]) -> None:
+    model, other = build_model("lstm", 30), build_model("lstm", 30)
+    tokens = torch.randint(30, (3, 8), generator=torch.Generator().manual_seed(1))
+    engine = data_parallel.DataParallel(model)
+    loss, state = engine.backward(tokens[:, :-1], tokens[:, 1:], None, 21, last=True)
+    engine.finish(loss)
+    engine.close()
+    nll, expected = other.nll(tokens[:, :-1], tokens[:, 1:], other.initial_state(3))
+    nll.mean().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(loss, nll.mean().detach())
+    torch.testing.assert_close(state, [part.detach() for part in expected])
+    for left, right in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(left.grad, right.grad)
 
 
 def test_one_process_agrees_with_itself() -> None:

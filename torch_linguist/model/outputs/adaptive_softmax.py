@@ -36,6 +36,8 @@ class AdaptiveOutput(RankedOutput):
         tied: weight [V, D] of the embedding, whose rows serve as those of the head; None for weights of its own.
     """
 
+    may_skip_weights = True  # A batch may hold no token of a cluster.
+
     def __init__(
         self,
         vocab_size: int,

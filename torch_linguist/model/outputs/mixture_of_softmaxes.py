@@ -27,6 +27,7 @@ class MixtureOutput(OutputLayer):
     def __init__(self, inner: OutputLayer, input_size: int, count: int) -> None:
         super().__init__()
         self.inner = inner
+        self.may_skip_weights = inner.may_skip_weights
         self.count: int = count
         self.prior = nn.Linear(input_size, count, bias=False)
         self.latent = nn.Linear(input_size, count * input_size)
@@ -55,6 +56,9 @@ class MixtureOutput(OutputLayer):
 
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         self.inner.use_sparse_gradients(enabled)
+
+    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
+        self.inner.draw_sample(targets, generator)
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):

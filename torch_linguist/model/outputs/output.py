@@ -26,7 +26,13 @@ def refuse_training_loss(label_smoothing: float, z_loss: float) -> None:
 
 
 class OutputLayer(nn.Module):
-    """Maps hidden vectors [..., D] to logits [..., V], and directly to the nll of given targets."""
+    """Maps hidden vectors [..., D] to logits [..., V], and directly to the nll of given targets.
+
+    Attributes:
+        may_skip_weights: whether a training step may leave a weight without a gradient.
+    """
+
+    may_skip_weights: bool = False
 
     @abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:
@@ -49,6 +55,9 @@ class OutputLayer(nn.Module):
 
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         """Choose whether the weight has sparse gradients; see `LanguageModel.use_sparse_gradients`."""
+
+    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
+        """Draw a sample for the targets [N] of a global batch; see `LanguageModel.draw_sample`."""
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         """Set what the training loss adds to the nll; see `LanguageModel.set_training_loss`."""

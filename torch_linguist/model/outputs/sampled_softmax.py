@@ -57,6 +57,7 @@ class SampledOutput(FullOutput, RankedOutput):
         super().__init__(vocab_size, input_size, tied, bias)
         self.head_size: int = head_size
         self.sparse: bool = False
+        self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
         self.register_ranks(vocab_size)
         lows, widths = strata(self.head_size, vocab_size)
         self.register_buffer("stratum_low", torch.tensor(lows, dtype=torch.int64), persistent=False)
@@ -79,10 +80,24 @@ class SampledOutput(FullOutput, RankedOutput):
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         refuse_training_loss(label_smoothing, z_loss)
 
+    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
+        if len(self.stratum_low):
+            self._drawn = self._draw(targets, generator)
+
     def sample(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ids of the columns [S], the corrections of their logits [S], and the column of each target [N]."""
+        """Return the ids of the columns [S], the corrections of their logits [S], and the column of each target [N].
+
+        The sample is the one that `draw_sample` drew since the last call, or a new one for these targets.
+        """
+        columns, corrections, place = self._drawn or self._draw(targets)
+        self._drawn = None
+        return columns, corrections, place[self.rank_of_id[targets]]
+
+    def _draw(self, targets: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the ids of the columns [S], the corrections of their logits [S], and the column of each rank [V]."""
         device = targets.device
-        drawn = (torch.rand(len(self.stratum_low), device=device) * self.stratum_width).long() + self.stratum_low
+        uniform = torch.rand(len(self.stratum_low), device=device, generator=generator)
+        drawn = (uniform * self.stratum_width).long() + self.stratum_low
         target_ranks = self.rank_of_id[targets]
         certain = torch.cat(
             [torch.arange(self.head_size, device=device), torch.unique(target_ranks[target_ranks >= self.head_size])]
@@ -97,7 +112,7 @@ class SampledOutput(FullOutput, RankedOutput):
         corrections[len(certain) : len(columns)] = weights
         corrections[len(columns) :] = OUT_OF_SAMPLE
         columns = torch.cat([columns, columns[:1].expand(surplus)])
-        return self.id_of_rank[columns], corrections, place[target_ranks]
+        return self.id_of_rank[columns], corrections, place
 
 
 def strata(head_size: int, vocab_size: int) -> tuple[list[int], list[int]]:

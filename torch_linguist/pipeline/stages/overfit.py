@@ -1,6 +1,7 @@
 """Stage `overfit`: a model that cannot memorize a few batches will not learn a corpus."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -115,11 +116,10 @@ class Overfit(Stage):
         memorized = [source.next() for _ in range(self.batches)]
         rows = Table(table, ["step", "loss"])
         losses: list[float] = []
-        with own_randomness(training.seed):
-            pupil = untrained_copy(model, dropout=False)
-            # `lr` is a rate for AdamW, whatever optimizer the long training uses.
-            adamw = replace(training, make_optimizer=torch.optim.AdamW)
-            loop = adamw.prepare_training(pupil, self.lr, 0.0, RepeatedBatches(memorized))
+        # `lr` is a rate for AdamW, whatever optimizer the long training uses.
+        adamw = replace(training, make_optimizer=torch.optim.AdamW)
+        pupil, repeated = untrained_copy(model, dropout=False), RepeatedBatches(memorized)
+        with own_randomness(training.seed), closing(adamw.prepare_training(pupil, self.lr, 0.0, repeated)) as loop:
             for step in range(self.max_steps):
                 # A short warm-up: Adam's moments are empty at first, and its first updates would overshoot.
                 set_learning_rate(loop.optimizer, self.lr * min(1.0, (step + 1) / 10))

@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -105,6 +106,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", GOMP_SPINCOUNT)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", HUGE_PAGES)
     debug = "--debug" in arguments or os.environ.get("HYDRA_FULL_ERROR", "") not in ("", "0")
+    if not debug:
+        threading.excepthook = _report_thread
     try:
         for argument in arguments:
             _check_text(argument)
@@ -128,6 +131,12 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             say(f"error: {describe(error)}", to_stderr=True)
         return USAGE if isinstance(error, ConfigError) else FAILURE
     return code
+
+
+def _report_thread(ended: threading.ExceptHookArgs) -> None:
+    """Report the error that ended a thread of a library as one line."""
+    if isinstance(ended.exc_value, Exception):
+        say(f"note: a thread ended: {describe(ended.exc_value)}", to_stderr=True)
 
 
 def _check_text(argument: str) -> None:

@@ -30,6 +30,7 @@ from torch_linguist.config.resume import (
 from torch_linguist.distributed.torchrun import from_main_process, launched_rank, process_console, process_folder
 from torch_linguist.errors import DataError
 from torch_linguist.runs.folders import create_run_folder
+from torch_linguist.runs.lock import is_locked
 
 EXECUTABLE = (sys.executable, "-P", "-m", "torch_linguist.cli.sweep_child")
 
@@ -133,7 +134,9 @@ def _make_folder(composition: Composition) -> Path:
     config, choices = composition.config, composition.choices
     default = "-".join(choices[group] for group in ("data", "model") if group in choices)
     output_dir = Path(config.output_dir)
-    if config.resume == "auto" and config.name and is_just_started(output_dir / config.name):
-        # Another process started the same run at this instant; the lock of the folder decides which one trains.
-        return output_dir / str(config.name)
+    if config.resume == "auto" and config.name:
+        named = output_dir / str(config.name)
+        if is_just_started(named) or is_locked(named):
+            # Another process started the same run at this instant; the lock of the folder decides which one trains.
+            return named
     return create_run_folder(output_dir, config.name, default or "run")

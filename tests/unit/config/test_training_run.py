@@ -9,9 +9,12 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.runs.lock import run_lock
 
 
-def test_of_two_starts_at_the_same_instant_one_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_of_two_starts_at_the_same_instant_one_trains(tmp_path: Path, begun: bool) -> None:
     line = [f"output_dir={tmp_path}", "name=long", "resume=auto", "experiment=debug"]
     (tmp_path / "long").mkdir()
+    if begun:
+        (tmp_path / "long" / "check.json").write_text("{}")
     with run_lock(tmp_path / "long"), pytest.raises(LinguistError, match="long: is in use by process"):
         run_training(compose_training(line)[0])
     assert [path.name for path in tmp_path.iterdir()] == ["long"]

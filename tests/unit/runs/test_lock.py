@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.runs.lock import run_lock
+from torch_linguist.runs.lock import is_locked, run_lock
 
 
 def hold(folder: Path, held: Any, leave: Any) -> None:
@@ -35,3 +35,12 @@ def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
     with run_lock(tmp_path):
         assert json.loads((tmp_path / ".owner.json").read_text())["pid"] == os.getpid()
     assert not (tmp_path / ".owner.json").exists()
+
+
+def test_is_locked(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path), "a folder that no process ever locked"
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+    with run_lock(tmp_path):
+        pass

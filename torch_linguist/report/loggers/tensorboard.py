@@ -3,17 +3,19 @@
 TensorBoard is imported, and the graph drawn, with the first event, so that the first update does not wait for it.
 """
 
+import functools
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.report.loggers.logger import LoggedRun, Logger, samples_text
+from torch_linguist.runs.files import writing
 from torch_linguist.trainer.callback import Fact
 
 if TYPE_CHECKING:
@@ -58,6 +60,17 @@ def event_folder(run_folder: Path) -> Path:
     return folder if any(folder.glob("events.*")) else folder / run_folder.resolve().name
 
 
+def _names_folder(method: Callable[..., None]) -> Callable[..., None]:
+    """Make a full disk an error that names the folder: TensorBoard's own thread writes, and its error names no file."""
+
+    @functools.wraps(method)
+    def wrapped(self: "TensorBoardLogger", *args: Any, **kwargs: Any) -> None:
+        with writing(self.folder):
+            method(self, *args, **kwargs)
+
+    return wrapped
+
+
 class TensorBoardLogger(Logger):
     """Writes event files. They are created with the first event.
 
@@ -71,10 +84,10 @@ class TensorBoardLogger(Logger):
         self._undrawn: LanguageModel | None = None
 
     def start(self, run: LoggedRun) -> None:
-        self._folder, self._plots = event_folder(run.folder), run.plots
+        self.folder, self._plots = event_folder(run.folder), run.plots
         self._purge = None if run.resumed_at is None else run.resumed_at + 1
         # Events of an abandoned training, or final scores that were not final, must not appear beside new ones.
-        for path in self._folder.glob("events.*" if run.resumed_at is None else f"events.*{FINAL}"):
+        for path in self.folder.glob("events.*" if run.resumed_at is None else f"events.*{FINAL}"):
             path.unlink()
 
     @property
@@ -83,7 +96,7 @@ class TensorBoardLogger(Logger):
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._purge)
+            self._writer = SummaryWriter(str(self.folder), purge_step=self._purge)
             self._writer.add_custom_scalars(CHARTS)
             for path in self._plots:
                 self._add_image(self._writer, f"plots/{path.stem}", path, 0)
@@ -116,19 +129,23 @@ class TensorBoardLogger(Logger):
         finally:
             model.train(mode)
 
+    @_names_folder
     def logged(self, scalars: Mapping[str, float], step: int) -> None:
         for key, value in scalars.items():
             if key in NAMES:
                 self.writer.add_scalar(NAMES[key], value, step)
 
+    @_names_folder
     def sampled(self, samples: Sequence[tuple[str, str]], step: int) -> None:
         self.writer.add_text("samples", samples_text(samples), step)
 
+    @_names_folder
     def validated(self, training: "Fit", loss: float) -> None:
         if self._histograms:
             for name, parameter in training.model.named_parameters():
                 self.writer.add_histogram(f"weights/{name}", parameter.detach().float().cpu(), training.state.step)
 
+    @_names_folder
     def profiled(self, table: Path, step: int) -> None:
         from torch_linguist.report.plots import plot_profile
 
@@ -140,11 +157,13 @@ class TensorBoardLogger(Logger):
     def before_checkpoint(self, training: "Fit") -> None:
         self.flush()
 
+    @_names_folder
     def flush(self) -> None:
         """Write pending events to disk, the graph of the model included."""
         if self._writer is not None or self._undrawn is not None:
             self.writer.flush()
 
+    @_names_folder
     def finished(
         self,
         model: LanguageModel,
@@ -159,9 +178,9 @@ class TensorBoardLogger(Logger):
         # The scores go to a file of their own, which is replaced if the training continues later.
         self.flush()
         self.close()
-        for path in (*self._folder.glob(f"events.*{FINAL}"), self._folder / "projector_config.pbtxt"):
+        for path in (*self.folder.glob(f"events.*{FINAL}"), self.folder / "projector_config.pbtxt"):
             path.unlink(missing_ok=True)
-        self._writer = SummaryWriter(str(self._folder), filename_suffix=FINAL)
+        self._writer = SummaryWriter(str(self.folder), filename_suffix=FINAL)
         embedding = model.input_embedding
         if embedding is not None:
             shown = min(MOST_WORDS, len(tokens))
@@ -180,6 +199,7 @@ class TensorBoardLogger(Logger):
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
+    @_names_folder
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()

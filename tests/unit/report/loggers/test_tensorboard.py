@@ -1,5 +1,6 @@
 """The event files of a run, read back by TensorBoard itself."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.compat.tensorflow_stub.io import gfile  # type: ignore[import-untyped]
 from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
+from torch_linguist.errors import WriteError
 from torch_linguist.model import LanguageModel
 from torch_linguist.report.loggers import LoggedRun, TensorBoardLogger
 from torch_linguist.report.loggers.tensorboard import event_folder
@@ -162,3 +165,18 @@ def test_histograms_of_the_weights_on_request(
     weight = model.get_parameter("embedding.weight")
     assert (last.step, last.histogram_value.num) == (4, weight.numel())
     assert last.histogram_value.max == pytest.approx(weight.max().item())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = started(tmp_path)
+    logger.logged({"train_loss": 3.0}, 10)
+    logger.flush()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gfile.LocalFileSystem, "append", full)
+    logger.logged({"train_loss": 2.0}, 20)
+    with pytest.raises(WriteError, match=f"^{tmp_path}.*: cannot be written .No space left on device.; free some space"):
+        logger.flush()

@@ -107,9 +107,12 @@ def analyzed_runs(
     source = find_corpus(spec, folders[0], trusted=trusted)
     runs = [load_run(folder) for folder in folders]
     labels = short_labels(folders, [run.model for run in runs])
-    own = folders[0] if spec is None else None
+    data = [read_run_config(folder)[0].data for folder in folders]
     corpora = [
-        run.own_corpus(source) if run.folder == own else prepare(source, None, tokenizer=run.tokenizer) for run in runs
+        run.own_corpus(source)
+        if spec is None and own_data == data[0]
+        else prepare(source, None, tokenizer=run.tokenizer)
+        for run, own_data in zip(runs, data, strict=True)
     ]
     return [
         AnalyzedRun(label, run.model, run.tokenizer, corpus, split, stride, run.folder)

@@ -110,9 +110,8 @@ def checked_line(override: Override, base: DictConfig, groups: Groups) -> str:
     """
     key = override.key_or_group
     parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
-    target = locate(parent, str(node["_target_"])) if isinstance(node, DictConfig) and "_target_" in node else None
-    line = as_typed(override, hints_of(target).get(leaf) if target else _ROOT_HINTS.get(key))
+    target = _target(parent, base)
+    line = as_typed(override, _hint(key, base))
     if override.is_add() or override.is_force_add():
         return line
     if exists(base, key):
@@ -124,6 +123,23 @@ def checked_line(override: Override, base: DictConfig, groups: Groups) -> str:
     error = unknown_key(key, override.value(), _keys(base))
     elsewhere = _choices_with(key, groups)
     raise ConfigError(f"{error}. It is a key of {', '.join(elsewhere)}") if elsewhere else error
+
+
+def _target(parent: str, base: DictConfig) -> Any:
+    """Return the class or function of a node; None if it has none."""
+    node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
+    return locate(parent, str(node["_target_"])) if isinstance(node, DictConfig) and "_target_" in node else None
+
+
+def _hint(key: str, base: DictConfig) -> Any:
+    parent, _, leaf = key.rpartition(".")
+    target = _target(parent, base)
+    return hints_of(target).get(leaf) if target else _ROOT_HINTS.get(key)
+
+
+def is_text_key(key: str, base: DictConfig) -> bool:
+    """Return whether a key of the configuration takes a text, so that what looks like a number is one."""
+    return takes_text(_hint(key, base))
 
 
 _ROOT_HINTS = {**inspect.get_annotations(RootConfig), "resume": bool | str}

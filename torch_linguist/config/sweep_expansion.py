@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from torch_linguist.config.catalog import Choice, find_groups
 from torch_linguist.config.checking.node_checks import check_types
 from torch_linguist.config.composition import compose_config
-from torch_linguist.config.overrides import as_typed, parse_overrides
+from torch_linguist.config.overrides import as_typed, is_text_key, parse_overrides, quoted
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.outcomes import Point
 from torch_linguist.sweep.search import Axis, Choices, Interval
@@ -34,6 +34,7 @@ def plan_sweep(
     Raises:
         ConfigError: an override is wrong, no combination of values can run, or, with `fail_fast`, one cannot.
     """
+    overrides = _with_texts_quoted(overrides, config_dirs)
     if settings.sweep == "grid":
         return _plan_grid(overrides, config_dirs, settings)
     fixed, axes = search_space(overrides, find_groups(config_dirs))
@@ -228,3 +229,47 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     if not values:
         raise ConfigError(f"{line}: lists no value")
     return [f"{key}={value}" for value in dict.fromkeys(values)]
+
+
+def _with_texts_quoted(overrides: Sequence[str], config_dirs: Sequence[Path]) -> list[str]:
+    """Return the overrides with the numbers in lists of texts quoted.
+
+    Hydra reads `data.path=2024_01_05,1e3` as the numbers 20240105 and 1000.0.
+    """
+    parsed = parse_overrides(overrides)
+    listed = [override for override in parsed if override.is_discrete_sweep() and _holds_numbers(override)]
+    if not listed:
+        return list(overrides)
+    groups = find_groups(config_dirs)
+    first = [
+        _values(override, groups)[0] if override.is_sweep_override() else line
+        for line, override in zip(overrides, parsed, strict=True)
+    ]
+    try:
+        base = compose_config(first, config_dirs).config
+    except ConfigError:
+        # The points are checked one by one later, with an error for each.
+        return list(overrides)
+    return [
+        _quoted_list(override) if override in listed and is_text_key(override.key_or_group, base) else line
+        for line, override in zip(overrides, parsed, strict=True)
+    ]
+
+
+def _holds_numbers(override: Override) -> bool:
+    raw = override.value()
+    return isinstance(raw, ChoiceSweep) and any(type(value) in (int, float) for value in raw.list)
+
+
+def _quoted_list(override: Override) -> str:
+    """Return a list with its numbers quoted as typed; one with nested or quoted values stays as it is."""
+    line = str(override.input_line)
+    key, _, listed = line.partition("=")
+    texts = [text.strip() for text in listed.strip().removeprefix("choice(").removesuffix(")").split(",")]
+    raw: ChoiceSweep = override.value()  # type: ignore[assignment]
+    if len(texts) != len(raw.list):
+        return line
+    values = [
+        quoted(text) if type(value) in (int, float) else text for text, value in zip(texts, raw.list, strict=True)
+    ]
+    return f"{key}={','.join(values)}"

@@ -5,9 +5,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from torch_linguist.config.catalog import find_groups
-from torch_linguist.config.sweep_expansion import expand, search_space, split_own, with_seeds
+from torch_linguist.config.composition import compose_config
+from torch_linguist.config.sweep_expansion import expand, plan_sweep, search_space, split_own, with_seeds
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.search import Choices, Interval
+from torch_linguist.sweep.sweep_settings import GridPoints, SweepSettings
 
 GROUPS = find_groups()
 
@@ -131,3 +133,12 @@ def test_the_axes_of_a_search() -> None:
         search_space(["seed=3"], GROUPS)
     with pytest.raises(ConfigError, match=r"^a=tag\(log,interval\(0,1\)\): .*a logarithmic scale needs ends"):
         search_space(["a=tag(log,interval(0,1))"], GROUPS)
+
+
+def test_names_that_look_like_numbers_stay_as_typed() -> None:
+    lines = ["data=text", "data.path=2024_01_05,1e3,choices", "optim.lr=1e-3,2e-3"]
+    points = plan_sweep(lines, [], SweepSettings())
+    assert isinstance(points, GridPoints)
+    composed = [compose_config(group[0].overrides).config for group in points.points]
+    assert [config.data.path for config in composed[::2]] == ["2024_01_05", "1e3", "choices"]
+    assert [config.optim.lr for config in composed[:2]] == [0.001, 0.002]

@@ -178,7 +178,5 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(gfile.LocalFileSystem, "append", full)
     logger.logged({"train_loss": 2.0}, 20)
-    with pytest.raises(
-        WriteError, match=f"^{tmp_path}.*: cannot be written .No space left on device"
-    ):
+    with pytest.raises(WriteError, match=f"^{tmp_path}.*: cannot be written .No space left on device"):
         logger.flush()

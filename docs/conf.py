@@ -9,6 +9,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+from sphinx_exercise.nodes import solution_node
+
 import torch_linguist
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +70,25 @@ html_theme_options = {
     "use_download_button": True,
     "use_fullscreen_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # The sidebar has the search.
     "show_toc_level": 2,
 }
+html_context = {"default_mode": "auto"}  # The theme logs an error without it.
 html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def open_solution(translator: HTML5Translator, node: nodes.Element) -> None:
+    """Begin a solution that is folded: `details` needs no script and can be opened with the keyboard."""
+    title = node[0]
+    node.remove(title)
+    translator.body.append(translator.starttag(node, "details", CLASS="admonition"))
+    translator.body.append(f'<summary class="admonition-title">{translator.encode(title.astext())}</summary>\n')
+
+
+def close_solution(translator: HTML5Translator, node: nodes.Element) -> None:
+    translator.body.append("</details>\n")
+
+
+def setup(app: Sphinx) -> None:
+    app.add_node(solution_node, override=True, html=(open_solution, close_solution))

@@ -66,6 +66,13 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     assert found == set()
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_solutions_are_folded(site: Path, chapter: str) -> None:
+    page = (site / "guide" / f"{chapter}.html").read_text(encoding="utf-8")
+    source = (ROOT / "docs" / "guide" / f"{chapter}.md").read_text(encoding="utf-8")
+    assert len(re.findall(r'<details class="[^"]*solution', page)) == source.count("````{solution}") > 0
+
+
 def test_every_picture_has_an_alternative_text(site: Path) -> None:
     pages = {page.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
     pictures = [(name, picture) for name, text in pages.items() for picture in re.findall(r"<img\b[^>]*>", text)]

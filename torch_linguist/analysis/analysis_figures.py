@@ -36,6 +36,13 @@ def draw_intervals(path: Path, tables: Mapping[str, pd.DataFrame], xlabel: str, 
         tables: rows of one slice by run: `value`, `loss`, `low`, `high`, `tokens`.
         xlabel: label of the axis.
         reference: value of a dashed line; None for none.
+
+    Example:
+        >>> import pandas as pd
+        >>> row = {"value": "early", "loss": 4.0, "low": 3.9, "high": 4.1, "tokens": 100}
+        >>> draw_intervals(Path("eras.png"), {"LSTM": pd.DataFrame([row])}, "nats per token")
+        >>> Path("eras.png").is_file()
+        True
     """
     first = next(iter(tables.values()))
     names = list(dict.fromkeys(value for table in tables.values() for value in table["value"]))
@@ -69,6 +76,12 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, limits: tuple[float
         table: numbers; the names of index and columns become axis labels.
         label: label of the color bar.
         limits: smallest and largest number of the color scale.
+
+    Example:
+        >>> import pandas as pd
+        >>> draw_values(Path("values.png"), pd.DataFrame({"spoken": [4.0, 4.5]}), "nats", limits=(4.0, 5.0))
+        >>> Path("values.png").is_file()
+        True
     """
     values = table.to_numpy(np.float64)
     with new_figure(path, 1.5 + 0.32 * len(table) + (0.8 if turns_labels(table) else 0.0)) as figure:
@@ -86,7 +99,15 @@ def draw_values(path: Path, table: pd.DataFrame, label: str, limits: tuple[float
 
 
 def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the perplexity against the length of the context, with its interval and the score of the whole stream."""
+    """Draw the perplexity against the length of the context, with its interval and the score of the whole stream.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=20, width=4, seed=1)
+        >>> curve = context_curve(model, probes, target_nll(model, probes.contexts, probes.targets))
+        >>> draw_context(Path("context.png"), {"bigram": curve})
+        >>> Path("context.png").is_file()
+        True
+    """
     lengths = sorted({int(length) for curve in curves.values() for length in curve["context"] if length})
     with new_figure(path, 3.8) as figure:
         axes = figure.subplots()
@@ -107,7 +128,15 @@ def draw_context(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
 
 
 def draw_damages(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the increase of the loss as the context is shuffled beyond a distance, and as a share of it is damaged."""
+    """Draw the increase of the loss as the context is shuffled beyond a distance, and as a share of it is damaged.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=20, width=8, seed=1)
+        >>> table = damage_table(model, corpus.tokenizer, probes, width=4, seed=1)
+        >>> draw_damages(Path("damages.png"), {"bigram": table})
+        >>> Path("damages.png").is_file()
+        True
+    """
     with new_figure(path, 6.6) as figure:
         above, below = figure.subplots(2, 1)
         styles = {"drop": "o-", "swap": "s--", "misspell": "^:"}
@@ -144,7 +173,14 @@ def _band(axes: Axes, x: pd.Series, table: pd.DataFrame, paint: str, style: str,
 
 
 def draw_divergence(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the divergence of the prediction against the distance of the changed word."""
+    """Draw the divergence of the prediction against the distance of the changed word.
+
+    Example:
+        >>> import pandas as pd
+        >>> draw_divergence(Path("changes.png"), {"LSTM": pd.DataFrame({"distance": [1, 2], "js": [0.3, 0.1]})})
+        >>> Path("changes.png").is_file()
+        True
+    """
     with new_figure(path, 3.6) as figure:
         axes = figure.subplots()
         for index, (label, table) in enumerate(tables.items()):
@@ -172,6 +208,12 @@ def draw_matrix(
         rows: tokens predicted.
         label: label of the color bar.
         most: absolute effect shown in the strongest color.
+
+    Example:
+        >>> effects = np.array([[np.nan, np.nan], [0.5, np.nan]])
+        >>> draw_matrix(Path("matrix.png"), effects, ["the", "cat"], ["the", "cat"], "nats", most=1.0)
+        >>> Path("matrix.png").is_file()
+        True
     """
     with new_figure(path, 1.6 + 0.2 * len(rows)) as figure:
         axes = figure.subplots()
@@ -217,7 +259,15 @@ def draw_attention(path: Path, maps: Mapping[str, Floats], pieces: Sequence[str]
 
 
 def draw_map(path: Path, table: pd.DataFrame) -> None:
-    """Draw words in the plane, one color per class."""
+    """Draw words in the plane, one color per class.
+
+    Example:
+        >>> import pandas as pd
+        >>> row = {"word": "cat", "count": 5, "class": "words", "tsne_1": 0.0, "tsne_2": 1.0}
+        >>> draw_map(Path("map.png"), pd.DataFrame([row]))
+        >>> Path("map.png").is_file()
+        True
+    """
     with new_figure(path, 6.4) as figure:
         axes = figure.subplots()
         paint = {str(kind): color(index) for index, kind in enumerate(sorted(table["class"].unique()))}
@@ -251,7 +301,15 @@ def _without_overlaps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_reliability(path: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the accuracy of the first choice against its confidence, and the number of predictions per bin."""
+    """Draw the accuracy of the first choice against its confidence, and the number of predictions per bin.
+
+    Example:
+        >>> import pandas as pd
+        >>> row = {"low": 0.4, "high": 0.5, "confidence": 0.45, "accuracy": 0.5, "error": 0.1, "predictions": 30}
+        >>> draw_reliability(Path("bins.png"), {"LSTM": pd.DataFrame([row])})
+        >>> Path("bins.png").is_file()
+        True
+    """
     with new_figure(path, 5.2) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1, label="perfect calibration")

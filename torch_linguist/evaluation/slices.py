@@ -35,6 +35,10 @@ class Grouping:
         labels: names of the groups, in display order.
         codes: group of each token, int64 [N].
         of_lines: whether all tokens of a line are in the same group.
+
+    Example:
+        >>> Grouping("parity", ("even", "odd"), np.arange(4) % 2).codes.tolist()
+        [0, 1, 0, 1]
     """
 
     name: str
@@ -60,6 +64,12 @@ def slice_table(
 
     Raises:
         LinguistError: a grouping belongs to another stream.
+
+    Example:
+        >>> nll = np.concatenate(list(stream_nll(model, corpus.test)))
+        >>> table = slice_table(nll, [tenths(corpus.test)], parts_of(corpus.test))
+        >>> table[["value", "tokens"]].values.tolist()
+        [['20–30%', 7], ['70–80%', 7]]
     """
     weights = _resamples(len(parts), seed)
     part_of = np.repeat(np.arange(len(parts)), np.diff(parts.offsets))
@@ -110,7 +120,13 @@ def _rows(
 
 
 def with_perplexity(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of a loss with the perplexity of each group."""
+    """Return the table of a loss with the perplexity of each group.
+
+    Example:
+        >>> import pandas as pd
+        >>> with_perplexity(pd.DataFrame({"loss": [0.0], "share_of_loss": [1.0]}))["perplexity"].tolist()
+        [1.0]
+    """
     own = table.copy()
     own.insert(list(own.columns).index("share_of_loss"), "perplexity", [exp(loss) for loss in own["loss"]])
     return own
@@ -126,6 +142,13 @@ def token_groupings(
         tokenizer: tokenizer of the stream.
         counts: occurrences of each token in train, int64 [V].
         words: words of the stream.
+
+    Example:
+        >>> from torch_linguist.evaluation.words import find_words
+        >>> words = find_words(np.asarray(corpus.test.ids), corpus.tokenizer)
+        >>> found = token_groupings(corpus.test, corpus.tokenizer, corpus.token_counts(), words)
+        >>> [grouping.name for grouping in found[:3]]
+        ['frequency in train', 'word class', 'special tokens']
     """
     ids = np.asarray(stream.ids).astype(np.int64)
     lines, documents = np.asarray(stream.line_offsets), np.asarray(stream.document_offsets)
@@ -146,7 +169,12 @@ def token_groupings(
 
 
 def frequency_bands(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> Grouping:
-    """Group tokens by their occurrences in train: 0, 1–9, 10–99, and so on."""
+    """Group tokens by their occurrences in train: 0, 1–9, 10–99, and so on.
+
+    Example:
+        >>> frequency_bands(np.array([0, 1]), np.array([5, 0])).codes.tolist()
+        [1, 0]
+    """
     return banded("frequency in train", counts[ids], (0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000))
 
 
@@ -158,6 +186,10 @@ def banded(name: str, values: ArrayLike, begins: Sequence[int], of_lines: bool =
         values: integer of each token, at least the start of the first band [N].
         begins: start of each band, ascending; the last band is open.
         of_lines: whether the integer is the same for all tokens of a line.
+
+    Example:
+        >>> banded("length", [1, 3, 9], (1, 2, 5)).labels
+        ('1', '2–4', 'from 5')
     """
     labels = []
     for begin, following in zip(begins, [*begins[1:], None], strict=True):
@@ -180,7 +212,12 @@ def _special(ids: NDArray[np.int64], tokenizer: Tokenizer) -> Grouping:
 
 
 def tenths(stream: TokenStream) -> Grouping:
-    """Group tokens by the tenth of the document that contains the middle of their line."""
+    """Group tokens by the tenth of the document that contains the middle of their line.
+
+    Example:
+        >>> tenths(corpus.test).labels[:2]
+        ('0–10%', '10–20%')
+    """
     lines, documents = np.asarray(stream.line_offsets), np.asarray(stream.document_offsets)
     middle = (lines[:-1] + lines[1:]) // 2
     document = np.searchsorted(documents, middle, side="right") - 1
@@ -191,7 +228,13 @@ def tenths(stream: TokenStream) -> Grouping:
 
 
 def sentence_lengths(words: Words) -> NDArray[np.int64]:
-    """Return the number of words in the sentence of each token [N]. Full stops and line ends close sentences."""
+    """Return the number of words in the sentence of each token [N]. Full stops and line ends close sentences.
+
+    Example:
+        >>> from torch_linguist.evaluation.words import find_words
+        >>> sentence_lengths(find_words(np.asarray(corpus.test.ids), corpus.tokenizer)).tolist()
+        [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]
+    """
     pairs = zip(words.texts, words.classes, strict=True)
     ends = np.array([kind == "<eos>" or text in SENTENCE_ENDS for text, kind in pairs])
     sentence = np.concatenate([[0], np.cumsum(ends)[:-1]]) if len(ends) else np.empty(0, np.int64)
@@ -207,13 +250,23 @@ def by_document(name: str, labels: Sequence[str], codes: ArrayLike, stream: Toke
         labels: names of the groups.
         codes: group of each document.
         stream: one split.
+
+    Example:
+        >>> by_document("form", ["spoken"], [0], corpus.test).codes.shape
+        (14,)
     """
     codes_of_tokens = np.repeat(np.asarray(codes).astype(np.int64), np.diff(stream.document_offsets))
     return Grouping(name, tuple(labels), codes_of_tokens, of_lines=True)
 
 
 def crossed(first: Grouping, second: Grouping) -> Grouping:
-    """Group tokens by two groupings at once."""
+    """Group tokens by two groupings at once.
+
+    Example:
+        >>> parity, rank = (Grouping(name, ("low", "high"), np.array([0, 1])) for name in ("parity", "rank"))
+        >>> crossed(parity, rank).codes.tolist()
+        [0, 3]
+    """
     labels = tuple(f"{one} × {other}" for one in first.labels for other in second.labels)
     codes = first.codes * len(second.labels) + second.codes
     return Grouping(f"{first.name} × {second.name}", labels, codes, first.of_lines and second.of_lines)

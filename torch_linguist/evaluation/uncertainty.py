@@ -33,6 +33,10 @@ class Parts:
     Attributes:
         kind: `documents`, `blocks of lines` or `blocks of tokens`.
         offsets: start of each part, and N at the end, int64 [U + 1].
+
+    Example:
+        >>> Parts("documents", np.array([0, 2, 3])).sums(np.array([1.0, 2.0, 4.0])).tolist()
+        [3.0, 4.0]
     """
 
     kind: str
@@ -56,6 +60,10 @@ def parts_of(stream: TokenStream) -> Parts:
     """Return the documents of a stream if there are enough, else a hundred blocks of lines, else blocks of tokens.
 
     Documents and blocks of lines are the same stretches of text for every tokenizer.
+
+    Example:
+        >>> parts_of(corpus.train).kind, len(parts_of(corpus.train))
+        ('blocks of lines', 40)
     """
     documents = np.unique(np.asarray(stream.document_offsets))
     if len(documents) > LEAST_DOCUMENTS:
@@ -75,6 +83,10 @@ class Interval:
     Attributes:
         low: lower end.
         high: upper end.
+
+    Example:
+        >>> Interval(low=1.5, high=2.0).high
+        2.0
     """
 
     low: float
@@ -92,6 +104,12 @@ def loss_interval(nll: Floats, parts: Parts, *, seed: int = 0, resamples: int = 
 
     Returns:
         The interval in nats per token. For a text of one part, both ends are the loss.
+
+    Example:
+        >>> parts = Parts("documents", np.arange(0, 101, 10))
+        >>> interval = loss_interval(np.random.default_rng(1).random(100), parts)
+        >>> interval.low < 0.5 < interval.high
+        True
     """
     totals, generator = parts.sums(nll), np.random.default_rng(seed)
     return _percentiles(
@@ -107,6 +125,10 @@ class Difference:
         mean: nats per unit of the text (token or byte) that the first model needs more than the second.
         interval: 95% interval of that mean, by paired bootstrap.
         p_value: two-sided p-value of the hypothesis that the models differ by chance alone.
+
+    Example:
+        >>> Difference(mean=0.1, interval=Interval(-0.1, 0.3), p_value=0.4).interval.low < 0
+        True
     """
 
     mean: float
@@ -133,6 +155,11 @@ def paired_difference(
 
     Raises:
         LinguistError: the arrays differ in length, or are empty.
+
+    Example:
+        >>> first, second = np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])
+        >>> paired_difference(first, second, np.ones(3)).mean
+        2.0
     """
     if not first.shape == second.shape == units.shape or first.ndim != 1 or len(first) == 0:
         raise LinguistError(f"{len(first)} and {len(second)} parts cannot be paired: score both on the same text")

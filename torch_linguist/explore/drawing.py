@@ -29,13 +29,24 @@ VIOLIN_POINTS = 4000
 
 
 def is_skewed(values: ArrayLike) -> bool:
-    """Return whether lengths need a logarithmic axis: the largest are far above the median."""
+    """Return whether lengths need a logarithmic axis: the largest are far above the median.
+
+    Example:
+        >>> is_skewed([1, 2, 3]), is_skewed([1, 2, 300])
+        (False, True)
+    """
     values = np.asarray(values)
     return bool(len(values)) and float(values.max()) > 5 * max(float(np.median(values)), 1.0)
 
 
 def draw_histogram(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, ylabel: str) -> None:
-    """Draw overlaid histograms of positive values, each as shares of its sample."""
+    """Draw overlaid histograms of positive values, each as shares of its sample.
+
+    Example:
+        >>> draw_histogram(Path("lengths.png"), {"train": [3, 4, 4, 5], "test": [3, 5]}, "words", "share")
+        >>> Path("lengths.png").is_file()
+        True
+    """
     values = {name: np.asarray(sample, np.float64) for name, sample in samples.items() if len(np.asarray(sample))}
     everything = np.concatenate(list(values.values()))
     low, high = max(float(everything.min()), 1.0), max(float(everything.max()), 1.0)
@@ -74,7 +85,13 @@ def _edges(low: float, high: float, skewed: bool, bins: int, whole: bool) -> NDA
 
 
 def draw_boxes(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, colors: Sequence[str] = ()) -> None:
-    """Draw box plots and violin plots of positive values, one row per sample, in one color or one for each sample."""
+    """Draw box plots and violin plots of positive values, one row per sample, in one color or one for each sample.
+
+    Example:
+        >>> draw_boxes(Path("boxes.png"), {"train": [3, 4, 4, 5], "test": [3, 5]}, "words")
+        >>> Path("boxes.png").is_file()
+        True
+    """
     names = list(samples)[::-1]
     values = [np.asarray(samples[name], np.float64) for name in names]
     paint = list(colors)[::-1] or [TRAIN] * len(names)
@@ -138,7 +155,13 @@ def _density(values: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[
 
 
 def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str, positive: bool = True) -> None:
-    """Draw overlaid empirical distribution functions; with `positive`, the axis may be logarithmic."""
+    """Draw overlaid empirical distribution functions; with `positive`, the axis may be logarithmic.
+
+    Example:
+        >>> draw_distributions(Path("shares.png"), {"train": [3, 4, 4, 5], "test": [3, 5]}, "words")
+        >>> Path("shares.png").is_file()
+        True
+    """
     with new_figure(path, 3.4) as figure:
         axes = figure.subplots()
         everything = np.concatenate([np.asarray(sample, np.float64) for sample in samples.values()])
@@ -164,7 +187,13 @@ def draw_distributions(path: Path, samples: Mapping[str, ArrayLike], xlabel: str
 
 
 def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: str) -> None:
-    """Draw horizontal bars, the first on top, with the count beside each."""
+    """Draw horizontal bars, the first on top, with the count beside each.
+
+    Example:
+        >>> draw_bars(Path("bars.png"), ["spoken", "written"], [4, 2], "addresses")
+        >>> Path("bars.png").is_file()
+        True
+    """
     values = np.asarray(counts, np.float64)
     with new_figure(path, 1.0 + 0.21 * len(values)) as figure:
         axes = figure.subplots()
@@ -182,7 +211,14 @@ def draw_bars(path: Path, labels: Sequence[object], counts: ArrayLike, xlabel: s
 
 
 def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
-    """Draw shares as bars side by side: one row per index value, one bar per column."""
+    """Draw shares as bars side by side: one row per index value, one bar per column.
+
+    Example:
+        >>> import pandas as pd
+        >>> draw_grouped_bars(Path("bars.png"), pd.DataFrame({"LSTM": [0.4, 0.1]}, index=["the", "a"]), "probability")
+        >>> Path("bars.png").is_file()
+        True
+    """
     names = list(frame.columns)
     height = 0.8 / len(names)
     with new_figure(path, 1.3 + (0.14 * len(names) + 0.12) * len(frame)) as figure:
@@ -199,7 +235,14 @@ def draw_grouped_bars(path: Path, frame: pd.DataFrame, xlabel: str) -> None:
 
 
 def draw_table_heatmap(path: Path, table: pd.DataFrame) -> None:
-    """Draw the counts of a cross table in its cells; the names of index and columns become axis labels."""
+    """Draw the counts of a cross table in its cells; the names of index and columns become axis labels.
+
+    Example:
+        >>> import pandas as pd
+        >>> draw_table_heatmap(Path("table.png"), pd.DataFrame({"spoken": [4, 0], "written": [2, 5]}))
+        >>> Path("table.png").is_file()
+        True
+    """
     values = table.to_numpy(np.float64)
     with new_figure(path, 1.4 + 0.34 * len(table) + (0.9 if turns_labels(table) else 0.0)) as figure:
         axes = figure.subplots()

@@ -35,6 +35,10 @@ def shade(value: float, limit: float, signed: bool) -> str | None:
         value: value of a piece.
         limit: absolute value that gets the strongest color; larger values get no stronger one.
         signed: whether negative values get a color.
+
+    Example:
+        >>> shade(1.0, limit=2.0, signed=False)
+        '#f8c8af'
     """
     if not math.isfinite(value) or limit <= 0 or (value < 0 and not signed):
         return None
@@ -46,7 +50,14 @@ def shade(value: float, limit: float, signed: bool) -> str | None:
 
 
 def colored_pieces(row: ColoredRow) -> list[dict[str, object]]:
-    """Return the pieces of a row for the page: text, color, tooltip, and the spaces and line breaks around."""
+    """Return the pieces of a row for the page: text, color, tooltip, and the spaces and line breaks around.
+
+    Example:
+        >>> from torch_linguist.report.page_parts import ColoredRow
+        >>> row = ColoredRow("surprise", ["the", " cat"], [0.0, 1.0])
+        >>> [piece["color"] for piece in colored_pieces(row)]
+        [None, '#f0915f']
+    """
     hints: Sequence[str] = row.hints or [""] * len(row.pieces)
     return [
         {
@@ -65,7 +76,15 @@ def _clean(text: str) -> str:
 
 
 def draw_colored(path: Path, text: ColoredText) -> None:
-    """Draw a colored text."""
+    """Draw a colored text.
+
+    Example:
+        >>> from torch_linguist.report.page_parts import ColoredRow, ColoredText
+        >>> row = ColoredRow("surprise", ["the", " cat"], [0.0, 1.0])
+        >>> draw_colored(Path("text.png"), ColoredText("surprise", "Surprise", "", [row]))
+        >>> Path("text.png").is_file()
+        True
+    """
     blocks = [(row, *_laid_out(row)) for row in text.rows]
     lines = sum(height + (1.3 if row.label else 0.4) for row, _, height in blocks)
     with new_figure(path, 0.15 + LINE * (lines + 0.5)) as figure:

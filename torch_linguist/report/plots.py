@@ -46,7 +46,14 @@ def _read(table: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.
 
 
 def plot_overfit(table: Path, path: Path, target: float) -> None:
-    """Plot the loss of the stage `overfit` against its updates, with the target."""
+    r"""Plot the loss of the stage `overfit` against its updates, with the target.
+
+    Example:
+        >>> _ = Path("overfit.csv").write_text("step,loss\n1,4.0\n2,0.1\n")
+        >>> plot_overfit(Path("overfit.csv"), Path("overfit.png"), target=0.1)
+        >>> Path("overfit.png").is_file()
+        True
+    """
     frame = _read(table, ["step", "loss"])
     with _figure(path, 6.4, 4) as figure:
         axes = figure.subplots()
@@ -57,7 +64,7 @@ def plot_overfit(table: Path, path: Path, target: float) -> None:
 
 
 def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: float, trials: Path | None) -> None:
-    """Plot the range test with its suggestion and, in a panel of their own, the short trials around it.
+    r"""Plot the range test with its suggestion and, in a panel of their own, the short trials around it.
 
     Args:
         table: `lr_finder.csv`.
@@ -65,6 +72,12 @@ def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: fl
         suggestion: learning rate suggested by the range test; None for none.
         chosen: learning rate chosen in the end.
         trials: `lr_trials.csv`; None where no trials ran.
+
+    Example:
+        >>> _ = Path("lr_finder.csv").write_text("lr,loss,smoothed\n0.001,4.0,4.0\n0.01,3.0,3.5\n")
+        >>> plot_lr_finder(Path("lr_finder.csv"), Path("lr.png"), suggestion=0.003, chosen=0.01, trials=None)
+        >>> Path("lr.png").is_file()
+        True
     """
     frame = _read(table, ["lr", "loss", "smoothed"])
     tried = None
@@ -98,7 +111,14 @@ def plot_lr_finder(table: Path, path: Path, suggestion: float | None, chosen: fl
 
 
 def plot_grid(table: Path, path: Path) -> None:
-    """Plot the validation loss of each grid point as a heatmap, the best point framed."""
+    r"""Plot the validation loss of each grid point as a heatmap, the best point framed.
+
+    Example:
+        >>> _ = Path("grid.csv").write_text("lr,weight_decay,valid_loss,status\n0.01,0.1,3.5,finished\n")
+        >>> plot_grid(Path("grid.csv"), Path("grid.png"))
+        >>> Path("grid.png").is_file()
+        True
+    """
     frame = _read(table, ["lr", "weight_decay", "valid_loss"], ["status"])
     frame.loc[frame["status"] != "finished", "valid_loss"] = np.nan
     statuses = frame.pivot_table(index="weight_decay", columns="lr", values="status", aggfunc="last", dropna=False)
@@ -123,6 +143,14 @@ def draw_heatmap(axes: Axes, values: np.ndarray, texts: np.ndarray, label: str) 
         values: numbers, NaN for an empty cell [rows, columns]. Lower ones are brighter.
         texts: text of each cell [rows, columns].
         label: label of the color bar.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> values = np.array([[1.0, 2.0]])
+        >>> axes = Figure().subplots()
+        >>> draw_heatmap(axes, values, values.astype(str), "nats per token")
+        >>> len(axes.patches)  # the frame around the lowest number
+        1
     """
     image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis_r", aspect="auto")
     axes.grid(visible=False)
@@ -142,7 +170,7 @@ def draw_heatmap(axes: Axes, values: np.ndarray, texts: np.ndarray, label: str) 
 def plot_curves(
     table: Path, path: Path, baseline: tuple[str, float] | None = None, dropout: float | None = None
 ) -> None:
-    """Plot the long training: train and valid loss together, learning rate, and gradient norm.
+    r"""Plot the long training: train and valid loss together, learning rate, and gradient norm.
 
     Args:
         table: `metrics.csv`.
@@ -150,6 +178,13 @@ def plot_curves(
         baseline: name and valid loss in nats per token of a baseline, drawn as a line; None for none.
         dropout: dropout probability, named in the legend because the train loss is measured with it; None or 0 for
             none.
+
+    Example:
+        >>> lines = ["step,lr,train_loss,gradient_norm,valid_loss", "1,0.01,4.0,1.0,4.1", "2,0.001,3.0,0.9,3.2"]
+        >>> _ = Path("metrics.csv").write_text("\n".join(lines))
+        >>> plot_curves(Path("metrics.csv"), Path("curves.png"))
+        >>> Path("curves.png").is_file()
+        True
     """
     frame = _read(table, CURVES)
     with _figure(path, 7.2, 7.2) as figure:
@@ -199,7 +234,15 @@ def _draw_losses(axes: Axes, frame: pd.DataFrame, baseline: tuple[str, float] | 
 
 
 def plot_profile(table: Path, path: Path) -> None:
-    """Plot the operations that take the most time and memory of an update, as bars."""
+    r"""Plot the operations that take the most time and memory of an update, as bars.
+
+    Example:
+        >>> lines = ["operation,device,calls,self_ms,total_ms,share,memory_mib", "addmm,cpu,3,5.0,5.0,1.0,2.0"]
+        >>> _ = Path("profile.csv").write_text("\n".join(lines))
+        >>> plot_profile(Path("profile.csv"), Path("profile.png"))
+        >>> Path("profile.png").is_file()
+        True
+    """
     frame = read_profile(table)
     slowest, largest = slowest_operations(frame, 12), largest_operations(frame, 12)
     with _figure(path, 9.6, 6.8) as figure:
@@ -213,22 +256,42 @@ def plot_profile(table: Path, path: Path) -> None:
 
 
 def read_profile(table: Path) -> pd.DataFrame:
-    """Read `profile.csv`, one row per operation.
+    r"""Read `profile.csv`, one row per operation.
 
     Raises:
         LinguistError: a column is missing or holds values of another type.
+
+    Example:
+        >>> lines = ["operation,device,calls,self_ms,total_ms,share,memory_mib", "addmm,cpu,3,5.0,5.0,1.0,2.0"]
+        >>> _ = Path("profile.csv").write_text("\n".join(lines))
+        >>> read_profile(Path("profile.csv"))["operation"].tolist()
+        ['addmm']
     """
     return _read(table, ["calls", "self_ms", "total_ms", "share", "memory_mib"], ["operation", "device"])
 
 
 def slowest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows of a profile with the largest own time, on the device that trains."""
+    """Return the rows of a profile with the largest own time, on the device that trains.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"operation": ["addmm", "tanh"], "device": "cpu", "self_ms": [5.0, 1.0]})
+        >>> slowest_operations(frame, 1)["operation"].tolist()
+        ['addmm']
+    """
     on_gpu = frame[frame["device"] != "cpu"]
     return (on_gpu if len(on_gpu) else frame).nlargest(count, "self_ms")
 
 
 def largest_operations(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows of a profile that allocate memory, the largest first."""
+    """Return the rows of a profile that allocate memory, the largest first.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"operation": ["addmm", "tanh"], "memory_mib": [2.0, 0.0]})
+        >>> largest_operations(frame, 2)["operation"].tolist()
+        ['addmm']
+    """
     return frame[frame["memory_mib"] > 0].nlargest(count, "memory_mib")
 
 

@@ -21,6 +21,10 @@ class Limits:
 
     Raises:
         ConfigError: a limit is not positive.
+
+    Example:
+        >>> Limits(tokens=100).tokens
+        100
     """
 
     body_bytes: int = 1 << 20

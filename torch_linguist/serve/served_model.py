@@ -25,6 +25,11 @@ class ServedModel:
         tokenizer: tokenizer of the model.
         summary: content of the run's `summary.json`.
         curves: learning curves of the run, if there are any.
+
+    Example:
+        >>> from torch_linguist.serve import ServedModel
+        >>> ServedModel("bigram", model, corpus.tokenizer).token_names[:2]
+        ['<eos>', '<unk>']
     """
 
     name: str

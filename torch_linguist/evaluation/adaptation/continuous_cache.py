@@ -36,6 +36,11 @@ class HiddenPart(NamedTuple):
         nll: nll of the tokens [T].
         hidden: hidden vector before each token [T, H].
         targets: the tokens, int64 [T].
+
+    Example:
+        >>> part = HiddenPart(torch.zeros(2), torch.zeros(2, 8), torch.tensor([3, 4]))
+        >>> part.hidden.shape
+        torch.Size([2, 8])
     """
 
     nll: Tensor
@@ -51,6 +56,10 @@ class CacheSettings:
         size: number of latest tokens in the cache.
         theta: sharpness of the preference for similar hidden vectors.
         share: weight of the cache in the mixture with the model.
+
+    Example:
+        >>> CacheSettings(size=100, theta=0.1, share=0.1).share
+        0.1
     """
 
     size: int
@@ -65,6 +74,11 @@ class CacheComponents:
     Attributes:
         nll: nll of every token under the model, float64 [N].
         found: probability of every token under the cache for each theta, float64 [K, N]; NaN where the cache is empty.
+
+    Example:
+        >>> components = CacheComponents(torch.full((1,), 2.0), torch.ones(1, 1))
+        >>> components.mixed(share=0.0).tolist()
+        [2.0]
     """
 
     nll: Tensor
@@ -84,6 +98,11 @@ def cached_nll(parts: Iterable[HiddenPart], settings: CacheSettings) -> NDArray[
     Args:
         parts: consecutive parts of the stream, from `hidden_parts` or `dynamic_parts`.
         settings: settings of the cache.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> cached_nll(hidden_parts(network, corpus.test), CacheSettings(100, theta=0.1, share=0.1)).shape
+        (14,)
     """
     return cache_components(parts, settings.size, [settings.theta]).mixed(settings.share).numpy()
 
@@ -105,6 +124,12 @@ def tune_cache(
 
     Returns:
         The settings with the lowest loss, and all settings with their loss in nats per token.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> best, tried = tune_cache(hidden_parts(network, corpus.valid), size=10)
+        >>> min(loss for _, loss in tried) == dict(tried)[best]
+        True
     """
     components = cache_components(parts, size, thetas)
     tried = [
@@ -127,6 +152,11 @@ def hidden_parts(
 
     Raises:
         LinguistError: the model has no hidden vectors; or see `score`.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> sum(len(part.nll) for part in hidden_parts(network, corpus.test)) == len(corpus.test)
+        True
     """
     if not model.has_hidden:
         raise LinguistError(
@@ -146,6 +176,11 @@ def cache_components(parts: Iterable[HiddenPart], size: int, thetas: Sequence[fl
 
     Raises:
         LinguistError: the size is below 1.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> cache_components(hidden_parts(network, corpus.test), 10, thetas=(0.1, 1.0)).found.shape
+        torch.Size([2, 14])
     """
     if size < 1:
         raise LinguistError(f"--cache={size}: must hold at least 1 token")

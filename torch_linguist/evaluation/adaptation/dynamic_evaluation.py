@@ -42,6 +42,10 @@ class DynamicSettings:
         decay: share of the distance to its trained value that a typical weight moves back at each step.
         segment: tokens scored before each step. Models with a bounded context use at most half of it, so that every
             token sees at least half a context.
+
+    Example:
+        >>> DynamicSettings(learning_rate=1e-4, decay=0.001).segment
+        64
     """
 
     learning_rate: float
@@ -62,6 +66,12 @@ def gradient_scale(
 
     Raises:
         LinguistError: the model has no trainable weights.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> scale = gradient_scale(network, corpus.train)
+        >>> [part.shape for part in scale] == [weight.shape for weight in network.parameters()]
+        True
     """
     learner = _Learner(model, segment)
     squares = [torch.zeros_like(parameter) for parameter in learner.parameters]
@@ -80,7 +90,14 @@ def dynamic_nll(
     *,
     max_tokens: int | None = None,
 ) -> NDArray[np.float64]:
-    """Return the nll [N] of every token of a stream under a model that keeps learning; see `dynamic_parts`."""
+    """Return the nll [N] of every token of a stream under a model that keeps learning; see `dynamic_parts`.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> scale = gradient_scale(network, corpus.train)
+        >>> dynamic_nll(network, corpus.test, DynamicSettings(1e-3, decay=0.01), scale).shape == (len(corpus.test),)
+        True
+    """
     parts = [part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens)]
     return torch.cat(parts).double().cpu().numpy()
 
@@ -104,6 +121,12 @@ def dynamic_parts(
 
     Raises:
         LinguistError: the model has no trainable weights, the stream is empty, or a setting is out of range.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> scale, settings = gradient_scale(network, corpus.train), DynamicSettings(1e-3, decay=0.01, segment=5)
+        >>> [len(part.nll) for part in dynamic_parts(network, corpus.test, settings, scale)]
+        [5, 5, 4]
     """
     if settings.learning_rate < 0 or settings.decay < 0:
         raise LinguistError(f"{settings}: neither the learning rate nor the decay may be negative")
@@ -146,6 +169,12 @@ def tune_dynamic(
 
     Returns:
         The settings with the lowest loss, and all settings tried with their loss in nats per token.
+
+    Example:
+        >>> network = GRU(corpus.tokenizer.vocab_size, embedding_dim=4, hidden_size=8)
+        >>> best, tried = tune_dynamic(network, corpus.valid, gradient_scale(network, corpus.train))
+        >>> dict(tried)[best] == min(loss for _, loss in tried)
+        True
     """
     tried: dict[DynamicSettings, float] = {}
 

@@ -33,6 +33,10 @@ class GradientAttribution:
         difference: log-probability of the target after the context minus that after the baseline. The integrated
             gradients add up to it, except for the error of the integral.
         delta: that error, as reported by captum.
+
+    Example:
+        >>> GradientAttribution(np.array([0.5, 1.0]), np.array([0.4, 0.9]), difference=1.5, delta=0.0).difference
+        1.5
     """
 
     integrated: Floats
@@ -42,7 +46,12 @@ class GradientAttribution:
 
 
 def has_captum() -> bool:
-    """Return whether captum, the library for attribution by gradients, is installed."""
+    """Return whether captum, the library for attribution by gradients, is installed.
+
+    Example:
+        >>> isinstance(has_captum(), bool)
+        True
+    """
     return importlib.util.find_spec("captum") is not None
 
 
@@ -62,6 +71,11 @@ def occlusion(model: LanguageModel, context: Ids, target: int) -> Floats:
 
     Raises:
         LinguistError: the context has fewer than two tokens.
+
+    Example:
+        >>> context = np.array(corpus.tokenizer.encode("the cat sat"))
+        >>> occlusion(model, context, target=2).tolist()[:2]  # a bigram model sees one word
+        [0.0, 0.0]
     """
     size = len(context)
     if size < 2:
@@ -85,6 +99,10 @@ def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
 
     Raises:
         LinguistError: the passage has fewer than two tokens.
+
+    Example:
+        >>> occlusion_matrix(model, np.array(corpus.tokenizer.encode("the cat sat")), corpus.tokenizer.eos_id).shape
+        (3, 3)
     """
     size = len(ids)
     if size < 2:
@@ -109,7 +127,13 @@ def occlusion_matrix(model: LanguageModel, ids: Ids, eos_id: int) -> Floats:
 
 
 def log_probability(model: LanguageModel, embedded: Tensor, target: int) -> Tensor:
-    """Return the log-probability [B] of the target after embedded contexts [B, T, D]."""
+    """Return the log-probability [B] of the target after embedded contexts [B, T, D].
+
+    Example:
+        >>> network = GRU(20, embedding_dim=4, hidden_size=8).eval()
+        >>> log_probability(network, torch.zeros(2, 3, 4), target=5).shape
+        torch.Size([2])
+    """
     hidden, _ = model.encode(embedded, model.initial_state(len(embedded)))
     targets = torch.full((len(embedded),), target, device=embedded.device)
     return -model.hidden_nll(hidden[:, -1:], targets[:, None])[:, 0]
@@ -120,6 +144,10 @@ def embedding_of(model: LanguageModel) -> nn.Embedding:
 
     Raises:
         LinguistError: the model has none.
+
+    Example:
+        >>> embedding_of(GRU(20, embedding_dim=4, hidden_size=8))
+        Embedding(20, 4)
     """
     if model.input_embedding is None:
         raise LinguistError(f"a {type(model).__name__} has no embedding; use rnn, lstm, gru or transformer")
@@ -127,7 +155,12 @@ def embedding_of(model: LanguageModel) -> nn.Embedding:
 
 
 def mean_embedding(model: LanguageModel, counts: NDArray[np.int64]) -> Tensor:
-    """Return the mean embedding of the tokens of train [D], the baseline of integrated gradients."""
+    """Return the mean embedding of the tokens of train [D], the baseline of integrated gradients.
+
+    Example:
+        >>> mean_embedding(GRU(3, embedding_dim=4, hidden_size=8), np.array([5, 3, 2])).shape
+        torch.Size([4])
+    """
     weight = embedding_of(model).weight.detach()
     shares = torch.from_numpy(counts / counts.sum()).to(weight)
     return shares @ weight
@@ -147,6 +180,12 @@ def gradient_attribution(
 
     Raises:
         LinguistError: captum is not installed.
+
+    Example:
+        >>> network = GRU(20, embedding_dim=4, hidden_size=8, dropout=0.0)
+        >>> found = gradient_attribution(network, np.array([3, 4, 5]), target=6, baseline=torch.zeros(4))
+        >>> bool(abs(found.integrated.sum() - found.difference) < 1e-3)
+        True
     """
     if not has_captum():
         raise LinguistError('attribution by gradients needs captum: pip install "torch-linguist[analyze]"')

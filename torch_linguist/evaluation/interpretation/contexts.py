@@ -32,6 +32,10 @@ class ContextSample:
         positions: positions of the targets in the stream, ascending [B].
         contexts: tokens before each target, the nearest last, int64 [B, T].
         targets: target ids [B].
+
+    Example:
+        >>> len(ContextSample(np.array([3]), np.array([[0, 1]]), np.array([2])))
+        1
     """
 
     positions: Ids
@@ -53,6 +57,10 @@ def sample_contexts(stream: TokenStream, count: int, width: int, seed: int) -> C
 
     Raises:
         LinguistError: no position has a context of this length.
+
+    Example:
+        >>> sample_contexts(corpus.train, count=5, width=4, seed=1).contexts.shape
+        (5, 4)
     """
     if not 1 <= width <= len(stream):
         raise LinguistError(f"{stream.split}: a context of {width} tokens does not fit its {len(stream)}")
@@ -63,7 +71,13 @@ def sample_contexts(stream: TokenStream, count: int, width: int, seed: int) -> C
 
 
 def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, Ids]:
-    """Return the tokens before given positions [B, T], and the tokens at the positions [B]."""
+    """Return the tokens before given positions [B, T], and the tokens at the positions [B].
+
+    Example:
+        >>> contexts, targets = contexts_at(corpus.test, np.array([1]), width=2)
+        >>> [corpus.tokenizer.tokens[index] for index in [*contexts[0], *targets]]
+        ['<eos>', 'the', 'cat']
+    """
     ids = np.concatenate([[stream.eos_id], np.asarray(stream.ids)]).astype(np.int64)
     assert positions.min() >= width - 1
     rows = positions[:, None] + np.arange(1 - width, 1)[None, :]
@@ -71,7 +85,13 @@ def contexts_at(stream: TokenStream, positions: Ids, width: int) -> tuple[Ids, I
 
 
 def state_after(model: LanguageModel, tokens: Tensor) -> State:
-    """Return the state after tokens [B, T], without computing the output layer where the model allows it."""
+    """Return the state after tokens [B, T], without computing the output layer where the model allows it.
+
+    Example:
+        >>> network = GRU(20, embedding_dim=4, hidden_size=8)
+        >>> [list(part.shape) for part in state_after(network, torch.zeros(2, 3, dtype=torch.int64))]
+        [[1, 2, 8]]
+    """
     state = model.initial_state(len(tokens))
     if tokens.shape[1] == 0:
         return state
@@ -82,7 +102,13 @@ def state_after(model: LanguageModel, tokens: Tensor) -> State:
 
 @torch.inference_mode()
 def target_nll(model: LanguageModel, contexts: Ids, targets: Ids) -> NDArray[np.float64]:
-    """Return the nats of each target [B] after its context [B, T], read from the initial state."""
+    """Return the nats of each target [B] after its context [B, T], read from the initial state.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=5, width=4, seed=1)
+        >>> target_nll(model, probes.contexts, probes.targets).shape
+        (5,)
+    """
     rows = max(1, BATCH_TOKENS // contexts.shape[1])
     device = device_of(model)
     found = []
@@ -101,6 +127,12 @@ def next_log_probabilities(model: LanguageModel, contexts: Ids) -> Iterator[Tens
 
     Yields:
         Log-probabilities, float64 [some, V], on the CPU.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=5, width=4, seed=1)
+        >>> (found,) = next_log_probabilities(model, probes.contexts)
+        >>> torch.allclose(found.exp().sum(-1), torch.ones(5, dtype=torch.float64))
+        True
     """
     rows = max(1, min(DISTRIBUTIONS, BATCH_TOKENS // contexts.shape[1]))
     device = device_of(model)

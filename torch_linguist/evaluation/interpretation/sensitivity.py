@@ -33,7 +33,12 @@ Floats = NDArray[np.float64]
 
 
 def context_lengths(longest: int) -> list[int]:
-    """Return 1, 2, 4, 8, ... up to and including `longest`."""
+    """Return 1, 2, 4, 8, ... up to and including `longest`.
+
+    Example:
+        >>> context_lengths(12)
+        [1, 2, 4, 8, 12]
+    """
     return sorted({1 << power for power in range(longest.bit_length())} | {longest})
 
 
@@ -48,6 +53,12 @@ def context_curve(model: LanguageModel, probes: ContextSample, as_scored: Floats
     Returns:
         One row per length: `context`, `loss`, `perplexity`, and `above`, the difference from the loss as scored, with
         its 95% interval `low`, `high` (normal, over the positions). The last row, with context 0, is the score itself.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=20, width=4, seed=1)
+        >>> as_scored = target_nll(model, probes.contexts, probes.targets)
+        >>> context_curve(model, probes, as_scored)["context"].tolist()
+        [1, 2, 4, 0]
     """
     rows = []
     for length in context_lengths(probes.contexts.shape[1]):
@@ -87,6 +98,11 @@ def damage_table(
         One row per damage: `change` (`none`, `shuffle`, `drop`, `swap`, `misspell`), `amount` (for a shuffle the
         distance beyond which tokens are shuffled, else the share of the context), `loss`, `perplexity`, and `increase`
         over the undamaged context with its 95% interval `low`, `high` (normal, over the positions).
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=20, width=8, seed=1)
+        >>> damage_table(model, corpus.tokenizer, probes, width=4, seed=1)["change"].unique().tolist()
+        ['none', 'shuffle', 'drop', 'swap', 'misspell']
     """
     whole = target_nll(model, probes.contexts[:, -width:], probes.targets)
     rows = [{"change": "none", "amount": 0.0, **_summary(whole), **_against(whole, whole, "increase")}]
@@ -97,7 +113,13 @@ def damage_table(
 
 
 def damages(contexts: Ids, tokenizer: Tokenizer, width: int, seed: int) -> Iterator[tuple[str, float, Ids]]:
-    """Yield the name, amount and result of every damage to contexts [B, T or wider]."""
+    """Yield the name, amount and result of every damage to contexts [B, T or wider].
+
+    Example:
+        >>> contexts = sample_contexts(corpus.train, count=20, width=8, seed=1).contexts
+        >>> sorted({change for change, _, _ in damages(contexts, corpus.tokenizer, width=4, seed=1)})
+        ['drop', 'misspell', 'shuffle', 'swap']
+    """
     own = contexts[:, -width:]
     for distance in [0, *context_lengths(width)]:
         if distance < width - 1:
@@ -113,20 +135,35 @@ def damages(contexts: Ids, tokenizer: Tokenizer, width: int, seed: int) -> Itera
 
 
 def shuffle_beyond(contexts: Ids, distance: int, generator: np.random.Generator) -> Ids:
-    """Shuffle the tokens of contexts [B, T] before the last `distance`."""
+    """Shuffle the tokens of contexts [B, T] before the last `distance`.
+
+    Example:
+        >>> shuffle_beyond(np.array([[1, 2, 3, 4]]), 2, np.random.default_rng(1))[0, 2:].tolist()
+        [3, 4]
+    """
     far = contexts.shape[1] - distance
     return np.concatenate([generator.permuted(contexts[:, :far], axis=1), contexts[:, far:]], axis=1)
 
 
 def drop(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
-    """Remove a random share of the tokens of contexts [B, T]; at least one remains."""
+    """Remove a random share of the tokens of contexts [B, T]; at least one remains.
+
+    Example:
+        >>> drop(np.array([[1, 2, 3, 4]]), 0.5, np.random.default_rng(1)).shape
+        (1, 2)
+    """
     kept = max(1, contexts.shape[1] - round(share * contexts.shape[1]))
     order = np.argsort(generator.random(contexts.shape), axis=1)[:, :kept]
     return np.take_along_axis(contexts, np.sort(order, axis=1), axis=1)
 
 
 def swap(contexts: Ids, share: float, generator: np.random.Generator) -> Ids:
-    """Swap a random share of the tokens of contexts [B, T] with a neighbor."""
+    """Swap a random share of the tokens of contexts [B, T] with a neighbor.
+
+    Example:
+        >>> swap(np.array([[1, 2, 3, 4]]), 1.0, np.random.default_rng(1)).tolist()
+        [[2, 1, 4, 3]]
+    """
     pairs = contexts.shape[1] // 2
     swapped = contexts.copy()
     chosen = np.argsort(generator.random((len(contexts), pairs)), axis=1)[:, : round(share * pairs)]
@@ -143,6 +180,11 @@ def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.ra
     Two neighboring letters inside the word are swapped, or one is dropped or doubled; then the word is tokenized again.
     With a word tokenizer it mostly becomes `<unk>`. If a row gets longer, its first tokens are dropped; if it gets
     shorter, it is filled up with the first tokens of the original.
+
+    Example:
+        >>> contexts = sample_contexts(corpus.train, count=2, width=6, seed=1).contexts
+        >>> misspell(contexts, corpus.tokenizer, 1.0, np.random.default_rng(1)).shape
+        (2, 6)
     """
     pieces = tokenizer.pieces
     rows = []
@@ -165,7 +207,12 @@ def misspell(contexts: Ids, tokenizer: Tokenizer, share: float, generator: np.ra
 
 
 def typing_error(word: str, generator: np.random.Generator) -> str:
-    """Return a word of at least three letters with one error after its first letter, different from the word."""
+    """Return a word of at least three letters with one error after its first letter, different from the word.
+
+    Example:
+        >>> typing_error("house", np.random.default_rng(1)) != "house"
+        True
+    """
     for _ in range(8):
         place = int(generator.integers(1, len(word) - 1))
         kind = int(generator.integers(3))
@@ -190,6 +237,12 @@ def divergences(original: torch.Tensor, changed: torch.Tensor) -> tuple[torch.Te
     Returns:
         Kullback–Leibler divergence of the changed predictions from the original, and Jensen–Shannon divergence (at
         most ln 2), each [B].
+
+    Example:
+        >>> certain, even = torch.tensor([[1.0, 0.0]]).log(), torch.tensor([[0.5, 0.5]]).log()
+        >>> kl, js = divergences(certain, even)
+        >>> round(kl.item(), 3), round(js.item(), 3)
+        (0.693, 0.216)
     """
     middle = torch.logaddexp(original, changed) - math.log(2)
 
@@ -224,6 +277,11 @@ def word_changes(
 
     Raises:
         LinguistError: the context is shorter than the reach.
+
+    Example:
+        >>> probes = sample_contexts(corpus.train, count=5, width=4, seed=1)
+        >>> word_changes(model, corpus.tokenizer, probes, corpus.token_counts(), reach=2, seed=1).shape[0]
+        10
     """
     if not 1 <= reach <= probes.contexts.shape[1]:
         raise LinguistError(

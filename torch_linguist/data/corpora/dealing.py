@@ -10,9 +10,6 @@ from torch_linguist.data.corpora.splitting import Splitter
 from torch_linguist.data.corpora.text_files import TextFiles
 from torch_linguist.errors import DataError
 
-LONG_LINE = 100_000
-"""Length in characters at which a file with a single line counts as text without line ends."""
-
 
 class DealtFiles:
     """Assigns the content of files to `train` and held-out splits.
@@ -85,13 +82,13 @@ class DealtFiles:
         count, splits = sum(self._line_counts), ["train", *self.held_out]
         if count < len(splits):
             names = self.reader.source.listed(self.files)
-            if sum(file.stat().st_size for file in self.files) > LONG_LINE:
+            if count == 1:
                 raise DataError(
                     f"data.path={names}: is one line of text; break it into lines first (fold -s -w 1000 FILE), or for "
                     "text8 itself choose data=text8"
                 )
             raise DataError(
-                f"data.path={names}: has {count} lines; it needs at least {len(splits)}, one for each of "
+                f"data.path={names}: has {count} lines; give it at least {len(splits)}, one for each of "
                 f"{', '.join(splits)}"
             )
         left = count

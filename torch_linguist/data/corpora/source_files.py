@@ -71,8 +71,8 @@ def find_source_files(path: str | Path, ready_splits: bool | None = None) -> Sou
         if location.stat().st_size == 0:
             raise DataError(f"data.path={path}: the file is empty; add text to it")
         return SourceFiles(location.parent, [location])
-    root, everything = _everything(path, location)
     notes: list[str] = []
+    root, everything = _everything(path, location, notes)
     kept = _without(everything, root, notes)
     groups = _formats(kept, named=not location.is_dir())
     if not groups:
@@ -105,10 +105,13 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def _everything(path: str | Path, location: Path) -> tuple[Path, list[Path]]:
+def _everything(path: str | Path, location: Path, notes: list[str]) -> tuple[Path, list[Path]]:
     """Return all files below a folder or behind a pattern, and the folder that their names are relative to."""
     if location.is_dir():
-        return location, sorted(file for file in location.rglob("*") if file.is_file())
+        entries = sorted(entry for entry in location.rglob("*") if not entry.is_dir())
+        # Reading a pipe or a device may never end.
+        _note(notes, "no regular file", location, [entry for entry in entries if not entry.is_file()])
+        return location, [entry for entry in entries if entry.is_file()]
     if location.exists():
         raise DataError(f"data.path={path}: is neither a file nor a folder; give the path of a text file")
     names = glob.glob(str(location), recursive=True)  # noqa: PTH207

@@ -1,6 +1,7 @@
 """Ready splits are recognized by the names that corpora use; names that almost are splits stop the run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,12 @@ def test_one_format_is_read_and_the_rest_is_named(tmp_path: Path) -> None:
     assert [file.name for file in source.files] == ["a.txt", "b.txt", "c.txt"]
     assert "1 file is left out (empty): empty.txt" in source.notes
     assert "1 file is left out (another format): notes.jsonl" in source.notes
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_a_folder_is_left_out_and_named(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.txt"])
+    os.mkfifo(tmp_path / "pipe.txt")
+    source = find_source_files(tmp_path)
+    assert [file.name for file in source.files] == ["a.txt"]
+    assert source.notes == ["1 file is left out (no regular file): pipe.txt"]

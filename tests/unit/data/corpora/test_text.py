@@ -118,7 +118,8 @@ def test_a_file_cut_inside_a_letter_is_named_by_line(tmp_path: Path) -> None:
     [
         (None, r"data.path=.*book.txt: no such file or folder"),
         ("", r"data.path=.*book.txt: the file is empty"),
-        ("one\ntwo\n", r"has 2 lines; it needs at least 3"),
+        ("one two three", r"is one line of text; break it into lines first"),
+        ("one\ntwo\n", r"has 2 lines; give it at least 3"),
     ],
 )
 def test_bad_files(content: str | None, message: str, tmp_path: Path) -> None:

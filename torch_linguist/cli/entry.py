@@ -144,3 +144,5 @@ def _check_text(argument: str) -> None:
         os.fsencode(argument)
     except UnicodeEncodeError as error:
         raise ConfigError(f"{argument!r}: holds half a character, which no file or text can have") from error
+    if "\0" in argument:
+        raise ConfigError(f"{argument!r}: holds a zero character, which no file or text can have")

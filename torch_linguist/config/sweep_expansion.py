@@ -224,7 +224,8 @@ def _values(override: Override, groups: Mapping[str, Mapping[str, Choice]]) -> l
     else:
         try:
             values = list(override.sweep_string_iterator())
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
+            # Hydra itself lets the error of `range(0,1,0)` through.
             raise ConfigError(f"{line}: {' '.join(str(error).split())}") from error
     if not values:
         raise ConfigError(f"{line}: lists no value")

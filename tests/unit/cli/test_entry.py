@@ -109,9 +109,10 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
     assert process.wait() == 1
 
 
-def test_half_a_character_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(lambda argv: 0, ["\ud800"]) == 2
-    assert "holds half a character" in capsys.readouterr().err
+@pytest.mark.parametrize(("argument", "what"), [("\ud800", "half a character"), ("name=a\0b", "a zero character")])
+def test_what_no_file_name_can_hold_is_refused(argument: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda argv: 0, [argument]) == 2
+    assert f"holds {what}" in capsys.readouterr().err
 
 
 def test_an_interrupt_during_the_imports_of_a_command_leaves_no_traceback() -> None:

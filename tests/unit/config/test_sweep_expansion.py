@@ -70,6 +70,7 @@ def test_a_value_that_is_listed_twice_runs_once() -> None:
         ("seed=glob(*)", "seed=glob(*): glob works on groups only: data, "),
         ("model=glob(z*)", "model=glob(z*): lists no value"),
         ("seed=range(1,1)", "seed=range(1,1): lists no value"),
+        ("seed=range(0,1,0)", "seed=range(0,1,0): range() arg 3 must not be zero"),
         ("seed=range(0,100000)", "seed: makes a grid of more than 10,000 runs"),
         ("seed=[", "seed=[: cannot be read"),
     ],

@@ -182,7 +182,7 @@ def resident() -> float:
     """Return the resident memory of this process in MiB (its peak on systems without /proc)."""
     status = Path("/proc/self/statm")
     if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20
+        return int(status.read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 2**20
     scale = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 

@@ -67,7 +67,7 @@ def bench(folder: Path, arguments: argparse.Namespace) -> None:
 
     def watch() -> None:
         while not ended.wait(2):
-            (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", memory.read_text())
+            (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", memory.read_text(encoding="utf-8"))
             watched.append(int(kibibytes) / 1024)
 
     watcher = threading.Thread(target=watch)

@@ -34,7 +34,7 @@ def serve(setup: StepSetup, data: str) -> None:
 
     corpus = load_corpus(data)
     before = resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Reset the peak.
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Reset the peak.
     timed = Timed(setup, corpus)
     print(json.dumps({"vocab_size": corpus.tokenizer.vocab_size}), flush=True)
     for line in sys.stdin:

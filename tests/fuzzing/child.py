@@ -90,7 +90,7 @@ def _work(work: Callable[[], int], folder: Path, streams: Sequence[int], limits:
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode, encoding="utf-8") for n, mode in enumerate("rww"))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(LIMIT_SECONDS)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         for limit, value in ((resource.RLIMIT_AS, used + MEMORY), (resource.RLIMIT_CORE, 0), *limits):
             resource.setrlimit(limit, (value, value))
         code = work()

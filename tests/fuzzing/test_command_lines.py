@@ -17,10 +17,10 @@ from conftest import made_text
 from damage import damaged
 from omegaconf import OmegaConf
 
-import torch_linguist.analysis
-import torch_linguist.explore
-import torch_linguist.pipeline
-import torch_linguist.sweep  # noqa: F401 - forks have it then
+import torch_linguist.analysis  # noqa: F401 - forks have it then
+import torch_linguist.explore  # noqa: F401
+import torch_linguist.pipeline  # noqa: F401
+import torch_linguist.sweep  # noqa: F401
 from torch_linguist.config.composition import compose_config
 from torch_linguist.report import plots
 

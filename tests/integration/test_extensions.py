@@ -75,24 +75,24 @@ def add(file: str, *lines: str) -> None:
 
 def test_the_callback_of_the_readme_ends_the_training(package: Path) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add your own")[1]
-    package.write_text(section.split("```python\n")[1].split("```")[0])
+    package.write_text(section.split("```python\n")[1].split("```")[0], encoding="utf-8")
     add("callbacks/stop_below.yaml", "_target_: my_package.StopBelow", "loss: 4.5")
     line = ["--config-dir", "DIR", "callbacks=stop_below", "stages=[fit]", "name=run", *SMALL]
     assert main([*line, "callbacks.stop_below.loss=9"]) == 0
-    summary = json.loads(Path("outputs/run/summary.json").read_text())
+    summary = json.loads(Path("outputs/run/summary.json").read_text(encoding="utf-8"))
     assert summary["train"]["reason"] == "validation loss below 9.0"
     assert summary["train"]["steps"] == 25
 
 
 def test_several_callbacks_keep_their_state_over_a_resumption(package: Path) -> None:
-    package.write_text(COUNTING_CALLBACK)
+    package.write_text(COUNTING_CALLBACK, encoding="utf-8")
     for name in ("one", "two"):
         add(f"callbacks/{name}.yaml", "_target_: my_package.CountUpdates", f"path: {name}.txt")
     line = ["--config-dir", "DIR", "callbacks=[one,two]", "name=run", "stages=[fit]", *SMALL]
     assert main([*line, "trainer.max_steps=7"]) == 0
-    assert Path("one.txt").read_text() == Path("two.txt").read_text() == "7"
+    assert Path("one.txt").read_text(encoding="utf-8") == Path("two.txt").read_text(encoding="utf-8") == "7"
     assert main([*line, "resume=outputs/run", "trainer.max_steps=9"]) == 0
-    assert Path("one.txt").read_text() == Path("two.txt").read_text() == "9"
+    assert Path("one.txt").read_text(encoding="utf-8") == Path("two.txt").read_text(encoding="utf-8") == "9"
 
 
 def test_loggers_are_chosen_and_joined_by_name(package: Path) -> None:
@@ -102,44 +102,47 @@ def test_loggers_are_chosen_and_joined_by_name(package: Path) -> None:
         "    def __init__(self, path: str) -> None:\n        self.path = path\n\n"
         "    def start(self, run):\n"
         "        with open(self.path, 'a') as file:\n"
-        "            print(run.name, run.resumed_at, run.parameters['trainer.max_steps'], file=file)\n"
+        "            print(run.name, run.resumed_at, run.parameters['trainer.max_steps'], file=file)\n",
+        encoding="utf-8",
     )
     add("logger/lines.yaml", "_target_: my_package.Lines", "path: lines.txt")
     line = ["--config-dir", "DIR", "logger=lines", "name=run", "stages=[fit]", *SMALL]
     assert main([*line, "trainer.max_steps=7"]) == 0
     assert main([*line, "resume=outputs/run", "trainer.max_steps=9"]) == 0
-    assert Path("lines.txt").read_text() == "run None 7\nrun 7 9\n"
+    assert Path("lines.txt").read_text(encoding="utf-8") == "run None 7\nrun 7 9\n"
     assert Path("outputs/run/metrics.csv").is_file()
     assert not Path("outputs/run/tensorboard").exists()
 
 
 def test_a_run_folder_brings_no_callback_of_its_own(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package.write_text(COUNTING_CALLBACK)
+    package.write_text(COUNTING_CALLBACK, encoding="utf-8")
     add("callbacks/one.yaml", "_target_: my_package.CountUpdates", "path: one.txt")
     assert main(["--config-dir", "DIR", "callbacks=one", "name=run", "stages=[fit]", *SMALL]) == 0
     for target in ("my_package.CountUpdates", "torch_linguist.trainer.callbacks.metrics_log.MetricsLog"):
         config = Path("outputs/run/config.yaml")
-        config.write_text(config.read_text().replace("my_package.CountUpdates", target))
+        config.write_text(
+            config.read_text(encoding="utf-8").replace("my_package.CountUpdates", target), encoding="utf-8"
+        )
         capsys.readouterr()
         assert main(["--config-dir", "outputs/run"]) == 2
         assert f"callbacks.one._target_={target}: " in capsys.readouterr().err
 
 
 def test_a_stage_of_ones_own_runs_where_it_is_listed(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package.write_text(STAGE)
+    package.write_text(STAGE, encoding="utf-8")
     add("stage/count_words.yaml", "# Counts short words", "_target_: my_package.CountWords", "longest: 3")
     line = ["--config-dir", "DIR", "name=run", "stages=[check,count_words,fit]", *SMALL]
     assert main([*line, "count_words.longest=2"]) == 0
     out = capsys.readouterr().out
     assert out.index("[check] done") < out.index("[count_words] done") < out.index("[fit] done")
-    summary = json.loads(Path("outputs/run/summary.json").read_text())
+    summary = json.loads(Path("outputs/run/summary.json").read_text(encoding="utf-8"))
     assert list(summary["stages"]) == ["check", "count_words", "fit"]
     assert summary["artifacts"]["words"] == "words.txt"
-    assert Path("outputs/run/words.txt").read_text() == str(summary["stages"]["count_words"]["count"])
+    assert Path("outputs/run/words.txt").read_text(encoding="utf-8") == str(summary["stages"]["count_words"]["count"])
     # A run that continues does not repeat it; one that repeats the run does.
     assert main([*line, "resume=outputs/run", "count_words.longest=2", "trainer.max_steps=60"]) == 0
     assert "[count_words]" not in capsys.readouterr().out
-    with Path("outputs/run/metrics.csv").open(newline="") as file:
+    with Path("outputs/run/metrics.csv").open(encoding="utf-8", newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)][-1] == "60"
     assert main(["--config-dir", "outputs/run", "--config-dir", "DIR", "stages=[count_words]", "name=again"]) == 0
     assert Path("outputs/again/words.txt").is_file()
@@ -148,7 +151,7 @@ def test_a_stage_of_ones_own_runs_where_it_is_listed(package: Path, capsys: pyte
 
 
 def test_a_stage_whose_file_has_another_name_is_refused(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    package.write_text(STAGE)
+    package.write_text(STAGE, encoding="utf-8")
     add("stage/mine.yaml", "_target_: my_package.CountWords")
     assert main(["--config-dir", "DIR", "stages=[mine]"]) == 2
     assert "mine._target_=my_package.CountWords: is named count_words; call its file" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_standard_input_and_a_column_give_the_same_rows(
     run = str(runs / "trained")
     assert score.main([run, str(tmp_path / "a.jsonl"), "--column", "body", "--format", "jsonl"]) == 0
     table = rows_of(capsys)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode()), encoding="utf-8"))
     assert score.main([run, "--format", "jsonl"]) == 0
     piped = rows_of(capsys)
     assert [row.pop("n") for row in table] == list(range(5))

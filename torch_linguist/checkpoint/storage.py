@@ -20,6 +20,7 @@ from torch_linguist.checkpoint.model_building import build_model, first_line
 from torch_linguist.errors import DataError, TrainingError, is_exhausted
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import whole_file
+from torch_linguist.runs.platform import OPEN_FILES_STAY, replace_file
 from torch_linguist.runs.safe_reading import check_archive
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def write_checkpoint(path: Path, content: dict[str, Any], previous: Sequence[Pat
             os.fsync(file.fileno())
         for newer, older in reversed(list(itertools.pairwise([path, *previous]))):
             if newer.is_file():
-                newer.replace(older)
+                replace_file(newer, older)
 
 
 def _seal(file: IO[bytes]) -> None:
@@ -124,7 +125,8 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 
     Args:
         path: path of the file.
-        mapped: whether the tensors are memory-mapped instead of read.
+        mapped: whether the tensors are memory-mapped instead of read. Where a mapped file cannot be replaced (Windows),
+            they are read.
 
     Raises:
         TrainingError: the file is missing, damaged, or not a checkpoint of this format.
@@ -144,6 +146,7 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
     check_archive(path)
     try:
+        mapped = mapped and not OPEN_FILES_STAY
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load raises many types of errors for damaged files
         if is_exhausted(error):

@@ -19,6 +19,7 @@ from torch_linguist.data.tokenizers.structure import check_structure
 from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 from torch_linguist.data.tokenizers.tokenizer_trainer import TokenizerTrainer
 from torch_linguist.errors import DataError
+from torch_linguist.runs.platform import replace_file
 
 logger = logging.getLogger("torch_linguist.data")
 
@@ -146,7 +147,7 @@ def _build(
         encode_corpus(corpus, tokenizer, temporary, fingerprint)
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.replace(folder)
+        replace_file(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

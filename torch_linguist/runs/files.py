@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.errors import LinguistError, WriteError
+from torch_linguist.runs.platform import process_exists, replace_file, sync
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 """Tells the machines apart that share a folder: a process number means nothing on another one."""
@@ -44,9 +45,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         try:
             yield temporary
-            _sync(temporary)
-            temporary.replace(path)
-            _sync(path.parent)
+            sync(temporary)
+            replace_file(temporary, path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -67,8 +68,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             if path.exists():
-                path.rename(earlier)
-            temporary.rename(path)
+                replace_file(path, earlier)
+            replace_file(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(earlier, ignore_errors=True)
@@ -130,28 +131,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 def _is_abandoned(path: Path) -> bool:
     """Return whether the process that named a temporary file no longer exists."""
     found = OWN_SUFFIX.search(path.name)
-    # On Windows, os.kill would end the process instead of testing for it.
-    if found is None or path.is_symlink() or os.name == "nt":
-        return False
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    # Windows cannot open folders.
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return found is not None and not path.is_symlink() and not process_exists(int(found[1]))
 
 
 def write_text(path: Path, text: str) -> None:

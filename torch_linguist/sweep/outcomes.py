@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.runs.platform import is_kill, stop_signals
 from torch_linguist.runs.safe_reading import read_json
 
 FINISHED = "finished"
@@ -163,7 +164,7 @@ def outcome_of(run: SweepRun, ended: ProcessExit, pruned_at: float | None = None
     if pruned_at is not None:
         pruned = _outcome(run, PRUNED, ended, "stopped: it was losing", summary)
         return Outcome(run, {**pruned.results, "valid_loss": pruned_at})
-    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM):
+    if code in [exit_code for number in stop_signals() for exit_code in (128 + number, -number)]:
         return _outcome(run, INTERRUPTED, ended, "interrupted", summary)
     return _outcome(run, FAILED, ended, ended.error or _error_line(run.log, code), summary)
 
@@ -208,7 +209,7 @@ def _error_line(log: Path, code: int | None) -> str:
     """Return the line of a run's output that says why it failed."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        return f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+        return f"killed by {name}" + (" (out of memory?)" if is_kill(code) else "")
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:

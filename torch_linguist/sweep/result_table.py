@@ -55,21 +55,21 @@ class ResultTable:
     def _append(self, lines: Sequence[Sequence[Any]]) -> None:
         size = self.path.stat().st_size if self.path.is_file() else 0
         # Unbuffered: a buffer would retry a failed write when the file is closed.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         content = _csv_text(lines).encode("utf-8")
+        file = self.path.open("ab", buffering=0)
         try:
             while content:
-                content = content[os.write(descriptor, content) :]
-            os.fsync(descriptor)
+                content = content[os.write(file.fileno(), content) :]
+            os.fsync(file.fileno())
         except OSError as error:
             # A reader would take a partial row for a whole one.
-            os.ftruncate(descriptor, size)
+            os.ftruncate(file.fileno(), size)
             raise LinguistError(
                 f"{self.path}: {error.strerror}; free some space and start the same sweep again: it continues, and "
                 "finished runs keep their results"
             ) from error
         finally:
-            os.close(descriptor)
+            file.close()
 
 
 def read_rows(table: ResultTable, runs: Mapping[int, SweepRun]) -> list[Outcome]:

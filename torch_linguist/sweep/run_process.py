@@ -1,19 +1,21 @@
 """The process of one run, and the lock that it holds for its lifetime."""
 
 import os
-import signal
 import site
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch_linguist.runs.platform import (
+    available_cores,
+    group_options,
+    interrupt_process,
+    kill_process_tree,
+    try_lock,
+)
 from torch_linguist.sweep.outcomes import FINISHED, ProcessExit, SweepRun, read_summary
-
-if sys.platform != "win32":
-    import fcntl
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 POLL_SECONDS = 0.1
@@ -65,10 +67,7 @@ def child_environment(jobs: int, cores: int | None = None) -> dict[str, str]:
 
 def cores_per_run(jobs: int, cores: int | None = None) -> int:
     """Return how many CPU cores a run may use."""
-    if cores is not None:
-        return cores
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, available // jobs)
+    return cores if cores is not None else max(1, available_cores() // jobs)
 
 
 class RunProcess:
@@ -94,8 +93,8 @@ class RunProcess:
                     stderr=subprocess.STDOUT,
                     cwd=task.directory,
                     env={**os.environ, **task.environment},
-                    start_new_session=True,
                     pass_fds=() if lock is None else (lock,),
+                    **group_options(),
                 )
         finally:
             release(lock)
@@ -108,12 +107,12 @@ class RunProcess:
     def interrupt(self) -> None:
         """Ask the run to save its state and end."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            interrupt_process(self._process)
 
     def kill(self) -> None:
         """End the process and its children at once."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            kill_process_tree(self._process)
 
     def wait(self) -> None:
         """Wait until the process has ended."""
@@ -129,17 +128,7 @@ def acquire(log: str) -> tuple[bool, int | None]:
     Returns:
         Whether the lock was taken, and the file descriptor that holds it (None on systems without such locks).
     """
-    if sys.platform == "win32":
-        return True, None
-    path = Path(log).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return False, None
-    return True, descriptor
+    return try_lock(Path(log).with_suffix(".lock"))
 
 
 def release(lock: int | None) -> None:

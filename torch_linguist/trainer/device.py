@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from torch_linguist.data.cache import default_cache_dir
 from torch_linguist.errors import ConfigError, require
 from torch_linguist.runs.files import write_json
+from torch_linguist.runs.platform import peak_resident_mib, processor_name
 
 BFLOAT16_GAINS = "bfloat16.json"
 """File in the cache folder with the measured gain of bfloat16 on each machine."""
@@ -75,7 +75,7 @@ def bfloat16_gain() -> float:
     If it were measured anew, a value near the threshold could change the precision of the same command.
     """
     path = default_cache_dir() / BFLOAT16_GAINS
-    machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     gains = _known_gains(path)
     if machine not in gains:
         gains[machine] = measure_bfloat16_gain()
@@ -93,16 +93,6 @@ def _known_gains(path: Path) -> dict[str, float]:
         return {str(machine): float(gain) for machine, gain in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def _processor() -> str:
-    """Return the name of the processor, which tells machines with a shared cache folder apart."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def measure_bfloat16_gain() -> float:
@@ -124,11 +114,7 @@ def peak_memory_mib(device: torch.device) -> float:
     """Return the peak memory in MiB: of the GPU, or else the resident set of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak_resident_mib()
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,12 +11,7 @@ from types import FrameType
 
 from torch_linguist.distributed import processes
 from torch_linguist.distributed.torchrun import is_launched
-
-HANGUP = getattr(signal, "SIGHUP", None)
-"""Sent when the terminal closes; Windows has no such signal."""
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([HANGUP] if HANGUP else [])]
-
+from torch_linguist.runs.platform import stop_signals
 
 ECHO = 5.0
 """Seconds within which torchrun forwards a signal that its processes have already received from the terminal."""
@@ -95,10 +90,10 @@ class StopRequest:
 
 @contextmanager
 def graceful_interrupt() -> Iterator[StopRequest]:
-    """Within the block, the first SIGINT, SIGTERM or SIGHUP sets the request and the second raises `Interrupted`.
+    """Within the block, the first of `stop_signals()` sets the request and the second raises `Interrupted`.
 
-    SIGHUP stays ignored under `nohup`. Outside the main thread, where Python allows no signal handlers, nothing
-    changes.
+    A signal that is ignored, such as SIGHUP under `nohup`, stays ignored. Outside the main thread, where Python allows
+    no signal handlers, nothing changes.
     """
     request = StopRequest()
     first_at = 0.0
@@ -118,7 +113,7 @@ def graceful_interrupt() -> Iterator[StopRequest]:
         with suppress(OSError):  # The terminal may be closed.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, MESSAGE)
 
-    caught = [number for number in SIGNALS if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN]
+    caught = [number for number in stop_signals() if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in caught}
     try:
         yield request

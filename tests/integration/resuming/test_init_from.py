@@ -48,7 +48,7 @@ def test_a_run_that_has_begun_does_not_need_its_source(first: list[str], vocabul
     assert main([*words, "name=part"]) == 0
     Path("outputs/first").rename("outputs/gone")
     assert main([*words, "resume=outputs/part", "trainer.max_steps=8"]) == 0
-    assert json.loads(Path("outputs/part/summary.json").read_text())["train"]["steps"] == 8
+    assert json.loads(Path("outputs/part/summary.json").read_text(encoding="utf-8"))["train"]["steps"] == 8
     # A repetition trains from the first update on, so it needs the weights themselves.
     assert main(["--config-dir", "outputs/whole", "name=again"]) == 0
     whole, again = (load_run(f"outputs/{name}").model.state_dict() for name in ("whole", "again"))
@@ -61,7 +61,7 @@ def test_a_run_that_has_begun_does_not_need_its_source(first: list[str], vocabul
 def test_word_vectors_and_mistakes(first: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     tokens = load_run("outputs/first").tokenizer.tokens[:9]
     lines = "\n".join(f"{token} {' '.join(['0.5'] * 16)}" for token in tokens)
-    Path("vectors.txt").write_text(f"9 16\n{lines}\n")
+    Path("vectors.txt").write_text(f"9 16\n{lines}\n", encoding="utf-8")
     options = ["model.embedding_from=vectors.txt", "model.freeze_embedding=true"]
     assert main([*first, "name=vectors", *options]) == 0
     assert "embedding from vectors.txt: " in capsys.readouterr().out

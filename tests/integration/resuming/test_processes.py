@@ -126,10 +126,12 @@ def launch(workplace: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 def workers(process: "subprocess.Popen[str]") -> dict[str, int]:
     """The processes that torchrun has started, by their rank."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
     found = {}
     for child in children:
-        pairs = (entry.partition("=") for entry in Path(f"/proc/{child}/environ").read_text().split("\0"))
+        pairs = (
+            entry.partition("=") for entry in Path(f"/proc/{child}/environ").read_text(encoding="utf-8").split("\0")
+        )
         found[{name: value for name, _, value in pairs}.get("RANK", "")] = int(child)
     return found
 

@@ -57,7 +57,7 @@ def test_what_the_user_named_before_is_opened_wherever_the_run_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tale.txt").write_text("a tale\n" * 50)
+    Path("tale.txt").write_text("a tale\n" * 50, encoding="utf-8")
     overrides = ["data=text", "data.path=tale.txt"]
     run = run_on(tmp_path / "run", *overrides)
     with pytest.raises(LinguistError, match="--trust-data"):
@@ -80,6 +80,6 @@ def test_a_corpus_that_the_command_line_names_needs_no_trust(tmp_path: Path) -> 
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, empty_cache: Path) -> None:
-    empty_cache.write_text("a file in its place")
+    empty_cache.write_text("a file in its place", encoding="utf-8")
     with pytest.raises(LinguistError, match=r"cannot be written .*TORCH_LINGUIST_CACHE"):
         remember_data(compose_config([]).config)

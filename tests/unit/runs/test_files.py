@@ -22,8 +22,7 @@ def make_many(output_dir: Path, count: int) -> list[str]:
 def test_threads_and_processes_get_folders_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         folders = [folder for made in threads.map(lambda _: make_many(tmp_path / "o", 5), range(4)) for folder in made]
-    # Fork, not spawn: a child that imports torch anew would take seconds.
-    with multiprocessing.get_context("fork").Pool(2) as processes:
+    with multiprocessing.get_context("spawn").Pool(2) as processes:
         for made in processes.starmap(make_many, [(tmp_path / "o", 5)] * 2):
             folders += made
     assert len(set(folders)) == len(folders) == 30

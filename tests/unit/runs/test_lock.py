@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ def hold(folder: Path, held: Any, leave: Any) -> None:
         leave.wait(60)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     held, leave = context.Event(), context.Event()
     child = context.Process(target=hold, args=(tmp_path, held, leave))
     child.start()
@@ -29,7 +27,7 @@ def test_a_run_belongs_to_one_process(tmp_path: Path) -> None:
     with pytest.raises(LinguistError, match=rf"is in use by process {child.pid} on \S+;"), run_lock(tmp_path):
         pass
     assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)  # It cannot give the lock back; the kernel does.
+    child.kill()  # It cannot give the lock back; the kernel does.
     child.join()
     assert (tmp_path / ".owner.json").is_file()
     with run_lock(tmp_path):

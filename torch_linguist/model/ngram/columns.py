@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_linguist.runs.files import write_json
+from torch_linguist.runs.platform import OPEN_FILES_STAY
 
 Array = npt.NDArray[Any]
 Item = TypeVar("Item")
@@ -61,9 +62,12 @@ class FileColumn:
         return np.fromfile(self.path, self.dtype, count=count, offset=begin * self.dtype.itemsize)
 
     def mapped(self) -> Array:
-        """Return the whole array, memory-mapped; writing to it changes memory only."""
-        if not self._length:
-            return np.empty(0, self.dtype)
+        """Return the whole array, memory-mapped; writing to it changes memory only.
+
+        Where a mapped file cannot be deleted (Windows), it is read.
+        """
+        if not self._length or OPEN_FILES_STAY:
+            return self[:]
         return np.memmap(self.path, self.dtype, mode="c", shape=(self._length,))
 
     def delete(self) -> None:

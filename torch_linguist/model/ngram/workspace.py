@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 from torch_linguist.errors import DataError
 from torch_linguist.model.ngram.columns import WORKERS, DiskStore
 from torch_linguist.model.ngram.counts import WordArray
+from torch_linguist.runs.platform import belongs_to_user
 
 logger = logging.getLogger("torch_linguist.model.ngram")
 
@@ -101,8 +101,7 @@ def _folder(place: Path, identity: str) -> tuple[Path, FileLock]:
     """Return the folder of an identity, locked; a new one if another process or user has it."""
     folder = place / f"{PREFIX}{identity}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    owner = os.getuid() if hasattr(os, "getuid") else None
-    trusted = not folder.is_symlink() and (owner is None or folder.stat().st_uid == owner)
+    trusted = not folder.is_symlink() and belongs_to_user(folder)
     for candidate in (folder, None):
         if candidate is None or trusted:
             found = candidate or Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))

@@ -18,7 +18,7 @@ ROWS = [
 
 
 def write_jsonl(path: Path) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
 
 
 def write_gzip(path: Path) -> None:

@@ -167,7 +167,8 @@ def peak_resident_mib() -> float:
     if resource is None:
         import psutil
 
-        return float(psutil.Process().memory_info().peak_wset) / 2**20
+        memory = psutil.Process().memory_info()
+        return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
     peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     # macOS counts bytes, Linux kibibytes.
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

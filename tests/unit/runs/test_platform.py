@@ -111,7 +111,7 @@ def test_peak_memory_with_and_without_the_resource_module(monkeypatch: pytest.Mo
     assert psutil.Process().memory_info().rss / 2**20 * 0.5 < ours < 2**20
     monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.setattr(
-        psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=3 * 2**20))
+        psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0, peak_wset=3 * 2**20))
     )
     assert platform.peak_resident_mib() == 3
 

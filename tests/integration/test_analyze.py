@@ -59,7 +59,8 @@ def analyzed(workplace: Path) -> Path:
     arguments = ["outputs/transformer", "outputs/ngram", "--text", text, "--name", "both", *SMALL]
     code, output, errors = run("analyze", *arguments, folder=workplace)
     assert code == 0, output + errors
-    assert "outputs/both/index.html" in output
+    assert "page: outputs/both/index.html" in output
+    assert "\n  tl-eval outputs/transformer outputs/ngram --split test\n" in output, "the next commands can be copied"
     assert "Traceback" not in errors
     return workplace / "outputs" / "both"
 

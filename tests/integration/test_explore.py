@@ -112,7 +112,9 @@ def test_the_command_writes_where_it_says(
     monkeypatch.chdir(tmp_path)
     Path("book.txt").write_text("one two three .\nfour five .\n" * 40, encoding="utf-8")
     assert main(["data=text", "data.path=book.txt", "name=mine", "explore.word_cloud=false"]) == 0
-    assert "outputs/mine/index.html" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "page: outputs/mine/index.html" in printed
+    assert "\n  tl-train data=" in printed, "the next command can be copied"
     assert Path("outputs/mine/explore.yaml").is_file()
     assert main(["data=text", "data.path=none.txt"]) == 1
     assert "data.path=none.txt: no such file" in capsys.readouterr().err

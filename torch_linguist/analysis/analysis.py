@@ -33,6 +33,7 @@ class Analysis:
         page: path of the page.
         tables: all tables, by the name of their file in `tables/`.
         findings: main results, one sentence each.
+        commands: command lines to run next.
         seconds: duration.
 
     Example:
@@ -46,6 +47,7 @@ class Analysis:
     page: Path
     tables: dict[str, pd.DataFrame]
     findings: list[str]
+    commands: list[str]
     seconds: float
 
 
@@ -83,9 +85,11 @@ def analyze(
     start = time.monotonic()
     sections = make_sections(runs, settings, report)
     with new_page_folder(Path(output_dir), name, f"analyze-{Path(runs[0].label).name}") as folder:
-        page = write_page(folder, _page(runs, sections))
+        content = _page(runs, sections)
+        page = write_page(folder, content)
     findings = [finding for section in sections for finding in section.findings]
-    return Analysis(folder, page, tables_by_file_name(sections), findings, time.monotonic() - start)
+    commands = [command for command, _ in content.commands]
+    return Analysis(folder, page, tables_by_file_name(sections), findings, commands, time.monotonic() - start)
 
 
 def make_sections(runs: Sequence[AnalyzedRun], settings: AnalysisSettings, report: Report) -> list[Section]:

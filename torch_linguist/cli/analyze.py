@@ -80,7 +80,9 @@ def _analyze(argv: list[str]) -> int:
     found = analyze(runs, arguments.output_dir, arguments.name, settings, report=say)
     for finding in found.findings:
         say(f"- {finding}")
-    say(f"{found.page} ({found.seconds:.0f} s)")
+    say(f"\npage: {found.page} ({found.seconds:.0f} s)")
+    for command in found.commands:
+        say(f"  {command}")
     return SUCCESS
 
 

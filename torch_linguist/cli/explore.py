@@ -67,6 +67,7 @@ def _explore(argv: list[str]) -> int:
 
     from torch_linguist.explore import explore
 
+    commands = _next_commands(arguments.overrides)
     found = explore(
         corpus=instantiate(config.data, "data"),
         tokenizer_trainer=instantiate(config.tokenizer, "tokenizer"),
@@ -76,10 +77,12 @@ def _explore(argv: list[str]) -> int:
         seed=config.seed,
         report=say,
         config_text=to_yaml(config, composition.choices),
-        commands=_next_commands(arguments.overrides),
+        commands=commands,
     )
     whole = "" if found.is_whole else "; a sample of the corpus, see the page"
-    say(f"{found.page} ({found.seconds:.0f} s{whole})")
+    say(f"\npage: {found.page} ({found.seconds:.0f} s{whole})")
+    for command, _ in commands:
+        say(f"  {command}")
     return SUCCESS
 
 

@@ -119,6 +119,13 @@ def test_grid(table: Callable[..., Path], tmp_path: Path, drawn: Callable[[], Fi
     assert frame.get_window_extent().contains(*axes.transData.transform((1, 0)))
 
 
+def test_a_stopped_point_shows_no_loss(table: Callable[..., Path], tmp_path: Path, drawn: Callable[[], Figure]) -> None:
+    path = table("grid")
+    path.write_text(path.read_text().replace("2.9,18,1,finished", "2.9,18,1,stopped"))
+    plot_grid(path, tmp_path / "p.png")
+    assert [text.get_text() for text in drawn().axes[0].texts] == ["3.1000", "stopped", "3.0000", "diverged"]
+
+
 def test_grid_of_diverged_points_alone(table: Callable[..., Path], tmp_path: Path, drawn: Callable[[], Figure]) -> None:
     path = table("grid")
     rows = path.read_text().splitlines()

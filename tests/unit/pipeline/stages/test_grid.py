@@ -17,7 +17,6 @@ from torch_linguist.pipeline.grid_table import COLUMNS
 from torch_linguist.pipeline.halving import Halving
 from torch_linguist.pipeline.short_training import Trial, run_trial
 from torch_linguist.pipeline.stages import Grid, LRFind
-from torch_linguist.report.plots import plot_grid
 from torch_linguist.trainer import TrainingContext, loop
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -111,8 +110,6 @@ def test_losing_points_are_rows_that_were_stopped_and_never_the_best(
     table.write_bytes(b"".join(lines[:4]))
     again = settings.search(model, context, [0.02, 1e-5, 1e-6], table, resume=True)
     assert timeless(again.points) == timeless(whole.points)
-    plot_grid(table, tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 10_000
     with pytest.raises(ConfigError, match=r"grid.halving=1: must be null or at least 2"):
         Grid(halving=1)
 

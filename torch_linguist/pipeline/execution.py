@@ -25,6 +25,7 @@ from torch_linguist.runs.lock import run_lock
 from torch_linguist.trainer import CallbackList, TrainingContext
 from torch_linguist.trainer.context import resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.device_check import checked_device
 from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_interrupt
 from torch_linguist.trainer.randomness import seed_everything
 
@@ -124,9 +125,8 @@ class Run:
     def _prepare(self, stop: StopRequest) -> RunContext:
         """Read the corpus and build the untrained model."""
         plan = self.plan
-        device = choose_device(processes.local_device(plan.trainer.device))
-        precision = processes.broadcast_object(lambda: choose_precision(plan.trainer.precision, device))
-        settings = resolved(plan.trainer, device, precision)
+        device_name = processes.local_device(plan.trainer.device)
+        choose_device(device_name)  # A device that is missing is reported before any work.
         self.progress = Progress(self.folder, self.callbacks, self.summary["stages"], plan.resume)
         with processes.main_process_first():  # The main process builds the token cache.
             kept = plan.start.tokenizer if plan.start is not None else None
@@ -137,6 +137,9 @@ class Run:
         model = plan.make_model(vocab_size=corpus.tokenizer.vocab_size)
         check_stride(model, plan.score.stride)
         model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
+        device = checked_device(device_name, model)
+        precision = processes.broadcast_object(lambda: choose_precision(plan.trainer.precision, device))
+        settings = resolved(plan.trainer, device, precision)
         model.to(device)
         broadcast_weights(model)
         self.summary |= {

@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; for `auto` the first available of CUDA, MPS and CPU.
+    """Return the named device; for `auto` the first available of CUDA, MPS and CPU (see also `checked_device`).
 
     Raises:
         ConfigError: the device is not available.

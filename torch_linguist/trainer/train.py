@@ -15,6 +15,7 @@ from torch_linguist.runs.files import temporary_folder
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, resolved
 from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.device_check import checked_device
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.settings import TrainerSettings
@@ -60,10 +61,11 @@ def train(
         3
     """
     chosen = TrainerSettings(**settings)
-    device = choose_device(chosen.device)
+    choose_device(chosen.device)  # A device that is missing is reported before any work.
     if not model.is_trained:
         model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
         start_from_counts(model, corpus, chosen)
+    device = checked_device(chosen.device, model)
     model.to(device)
     context = TrainingContext(
         corpus=corpus,

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from torch_linguist.config.build_plan import make_plan
 from torch_linguist.config.checking.data_trust import check_data_trusted, remember_data
 from torch_linguist.config.composition import Composition, compose_config
@@ -27,7 +29,13 @@ from torch_linguist.config.resume import (
     resumed_composition,
     split_config_dirs,
 )
-from torch_linguist.distributed.torchrun import from_main_process, launched_rank, process_console, process_folder
+from torch_linguist.distributed.torchrun import (
+    earlier_folder,
+    from_main_process,
+    launched_rank,
+    process_console,
+    process_folder,
+)
 from torch_linguist.errors import DataError
 from torch_linguist.runs.folders import create_run_folder
 from torch_linguist.runs.lock import is_locked
@@ -94,7 +102,7 @@ def run_training(
         LinguistError: the configuration is wrong, or the run fails.
     """
     config = composition.config
-    found = from_main_process(lambda: find_resumed(config.resume, Path(config.output_dir), config.name))
+    found = from_main_process(lambda: _find_resumed(config))
     changes: list[str] = []
     if found is not None:
         if launched_rank() == 0:
@@ -130,8 +138,18 @@ def _check_data(composition: Composition, source: Path | None, trust_data: bool)
         remember_data(composition.config)
 
 
+def _find_resumed(config: DictConfig) -> Path | None:
+    """Return the run to continue: the one that torchrun has restarted, else the one that `resume=` refers to."""
+    earlier = earlier_folder()
+    if earlier is not None and is_resumable(earlier):
+        return earlier
+    return find_resumed(config.resume, Path(config.output_dir), config.name)
+
+
 def _make_folder(composition: Composition) -> Path:
     config, choices = composition.config, composition.choices
+    if (earlier := earlier_folder()) is not None and is_just_started(earlier):
+        return earlier
     default = "-".join(choices[group] for group in ("data", "model") if group in choices)
     output_dir = Path(config.output_dir)
     if config.resume == "auto" and config.name:

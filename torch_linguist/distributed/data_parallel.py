@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_linguist.distributed.processes import rank, reporting_lost_processes, world_size
@@ -206,5 +206,24 @@ class DataParallel:
             self._step, init_sync=False, find_unused_parameters=may_skip, gradient_as_bucket_view=True
         )
         if self._compression == "bf16":
-            replica.register_comm_hook(None, bf16_compress_hook)
+            replica.register_comm_hook(None, mean_in_bfloat16)
         return replica
+
+
+def mean_in_bfloat16(state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """Average a bucket of gradients over the processes in bfloat16; torch's own hook needs a GPU.
+
+    Args:
+        state: unused.
+        bucket: gradients that are ready.
+    """
+    sent = bucket.buffer().to(torch.bfloat16).div_(world_size())
+    work = dist.all_reduce(sent, async_op=True)
+    assert work is not None
+
+    def restored(done: torch.futures.Future[list[Tensor]]) -> Tensor:
+        buffer: Tensor = bucket.buffer()
+        return buffer.copy_(done.value()[0])
+
+    averaged: torch.futures.Future[Tensor] = work.get_future().then(restored)
+    return averaged

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from torch_linguist.distributed.torchrun import is_launched, launched_rank
@@ -22,6 +23,11 @@ from torch_linguist.errors import TrainingError
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for another process, for example while the main process scores alone. A process that dies is noticed
 at once."""
+
+FOLDER_KEY = "torch-linguist/run-folder"
+
+_launch: dict[str, Store] = {}
+"""Store of torchrun, which outlives its processes: `store`, while this process belongs to a group."""
 
 
 def world_size() -> int:
@@ -63,14 +69,30 @@ def process_group() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with reporting_lost_processes():
         store, number, size = next(rendezvous("env://", timeout=TIMEOUT))
+        _launch["store"] = store
         # After a restart the store still holds the addresses of the previous attempt.
         attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=attempt, rank=number, world_size=size, timeout=TIMEOUT)
     try:
         yield
     finally:
+        _launch.clear()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def remember_folder(folder: Path) -> None:
+    """Note the run folder of this launch for the attempts that torchrun may start after this one."""
+    if "store" in _launch:
+        _launch["store"].set(FOLDER_KEY, str(folder.absolute()))
+
+
+def remembered_folder() -> Path | None:
+    """Return the run folder of an earlier attempt of this launch; None for the first attempt."""
+    store = _launch.get("store")
+    if store is None or not store.check([FOLDER_KEY]):
+        return None
+    return Path(store.get(FOLDER_KEY).decode())
 
 
 def leave_process_group() -> None:

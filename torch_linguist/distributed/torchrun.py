@@ -59,6 +59,15 @@ def from_main_process(make: Callable[[], T]) -> T:
     return found
 
 
+def earlier_folder() -> Path | None:
+    """Return the run folder of the processes that torchrun has replaced by these; None if it has not restarted any."""
+    if not is_launched():
+        return None
+    from torch_linguist.distributed import processes
+
+    return processes.remembered_folder()
+
+
 @contextmanager
 def process_folder(folder: Path, resumed: bool) -> Iterator[Path]:
     """Yield the folder this process writes to: the run folder in the main process, else a temporary folder.
@@ -72,6 +81,7 @@ def process_folder(folder: Path, resumed: bool) -> Iterator[Path]:
     """
     if launched_rank() == 0:
         _wait()  # Until the others have their copies.
+        _remember(folder)
         yield folder
         return
     with temporary_folder("torch-linguist-") as temporary:
@@ -102,3 +112,10 @@ def _wait() -> None:
         from torch_linguist.distributed import processes
 
         processes.barrier()
+
+
+def _remember(folder: Path) -> None:
+    if is_launched():
+        from torch_linguist.distributed import processes
+
+        processes.remember_folder(folder)

@@ -3,21 +3,27 @@
 torchrun --nproc-per-node=2 tests/integration/resuming/processes_driver.py FOLDER
 """
 
+import gc
+import json
 import random
 import sys
+import tempfile
+import weakref
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import AdamW
 
 from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
-from torch_linguist.optim import Cosine
+from torch_linguist.optim import Cosine, LazyAdamW
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.trainer import Fit, TrainerSettings, TrainingContext
+from torch_linguist.trainer import Callback, Fit, TrainerSettings, TrainingContext
 
 STEPS = 12
 RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}
@@ -34,6 +40,23 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 """Class, arguments and settings; some tail of the adaptive softmax goes without a word in most batches."""
+
+LONG_STEPS = 200
+AVERAGED = {"accumulate": 2, "average": "ema", "gradient_clip": 0.3}
+LAZY = {"output": "sampled", "cutoffs": [4], "tied": True}
+HEADS = {"embedding_dim": 16, "num_layers": 1, "num_heads": 2, "context_length": 8, "dropout": 0.0}
+UNTIED = {"tied": False}
+LONG: dict[str, tuple[Any, dict[str, Any], dict[str, Any], Any]] = {
+    "rnn sampled": (RNN, RECURRENT | LAZY, AVERAGED, LazyAdamW),
+    "lstm sampled": (LSTM, RECURRENT | LAZY | UNTIED, {}, LazyAdamW),
+    "gru sampled": (GRU, RECURRENT | LAZY, {}, LazyAdamW),
+    "transformer sampled": (Transformer, HEADS | LAZY, AVERAGED, LazyAdamW),
+    "rnn full": (RNN, RECURRENT | {"output": "full"} | UNTIED, {}, LazyAdamW),
+    "lstm adaptive": (LSTM, RECURRENT | ADAPTIVE, AVERAGED, AdamW),
+    "gru full": (GRU, RECURRENT | {"output": "full"}, {}, AdamW),
+    "transformer adaptive": (Transformer, HEADS | ADAPTIVE, {}, AdamW),
+}
+"""Class, arguments, settings and optimizer of trainings whose losses must equal those of one process."""
 
 
 def make_corpus(cache: Path) -> Any:
@@ -80,6 +103,56 @@ def fit(case: str, folder: Path, cache: Path, resume: Path | None = None, update
     Fit(model, context, 0.02, 0.1, own, stop=lambda: next(left, None) is None, resume=resume).run()
 
 
+class Losses(Callback):
+    """Collects the losses of all updates."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def after_update(self, training: Fit) -> None:
+        assert training.state.update is not None
+        self.losses.append(float(training.state.update.loss))
+
+
+def fit_long(case: str, folder: Path, cache: Path, **changes: Any) -> None:
+    """Trains, and writes the losses and the validation loss at the end to a file."""
+    kind, arguments, own, optimizer = LONG[case]
+    settings: dict[str, Any] = {"batch_size": 4, "sequence_length": 8, "device": "cpu", "precision": "fp32"}
+    settings |= {"max_steps": LONG_STEPS, "eval_every": LONG_STEPS, "eval_tokens": 100, "sample_every": 0}
+    context = TrainingContext(
+        corpus=make_corpus(cache),
+        make_optimizer=optimizer,
+        schedule=Cosine(),
+        settings=TrainerSettings(**settings | own | changes),
+        score=ScoreSettings(stride=3),
+        seed=3,
+    )
+    torch.manual_seed(7)
+    model = kind(context.corpus.tokenizer.vocab_size, **arguments)
+    model.prepare_vocabulary(torch.from_numpy(context.corpus.token_counts()))
+    seen = Losses()
+    with tempfile.TemporaryDirectory() as temporary:
+        result = Fit(model, context, 3e-3, 0.1, Path(temporary), [seen]).run()
+    if processes.is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{case}.json").write_text(json.dumps([*seen.losses, result.best_loss]))
+
+
+def leave_a_model_free(cache: Path) -> str:
+    """Trains a model, closes the loop, and tells whether the model can be trained by itself and is freed."""
+    model, context = make("gru on windows", cache)
+    with closing(context.prepare_training(model, 0.01, 0.0)) as loop:
+        loop.update()
+    tokens = torch.zeros(1, 3, dtype=torch.int64)
+    if processes.is_main_process():  # Alone: a hook that was left would wait for the other process.
+        for _ in range(2):
+            model.nll(tokens, tokens, model.initial_state(1))[0].sum().backward()
+    reference = weakref.ref(model)
+    del model, loop
+    gc.collect()
+    return "freed and trainable" if reference() is None else "not freed"
+
+
 def main(folder: Path) -> None:
     cache = folder / "cache"
     with processes.process_group():
@@ -87,6 +160,10 @@ def main(folder: Path) -> None:
             fit(case, folder / "two" / case, cache)
         fit("rnn", folder / "went on with two", cache, resume=folder / "half" / "checkpoints" / "last.pt")
         fit("rnn", folder / "half of two", cache, updates=6)
+        for case in LONG:
+            fit_long(case, folder / "two", cache)
+        fit_long("gru sampled", folder / "compressed", cache, gradient_compression="bf16")
+        (folder / f"free-{processes.rank()}.txt").write_text(leave_a_model_free(cache))
         model, context = make("lstm", cache)
         trial = run_trial(model, context, 0.01, 0.0, 5, 100)
         told = processes.broadcast_object(lambda: [processes.rank(), trial.valid_loss])

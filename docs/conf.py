@@ -54,6 +54,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # Inherited by the kernels: the same sums on every machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # On a busy machine, threads that spin take ten times as long.
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
@@ -90,5 +91,13 @@ def close_solution(translator: HTML5Translator, node: nodes.Element) -> None:
     translator.body.append("</details>\n")
 
 
+def parsable_signature(  # The arguments are Sphinx's.
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write `...` for the default that a factory makes: Sphinx cannot read `<factory>`, and would shorten no type."""
+    return (signature and signature.replace("<factory>", "...")), returns
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", parsable_signature)
     app.add_node(solution_node, override=True, html=(open_solution, close_solution))

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("chapters", nargs="*", help="beginnings of file names, such as 03 (default: all)")
     options = parser.parse_args(arguments)
     os.environ.pop("TORCH_LINGUIST_GUIDE", None)
-    os.environ["OMP_NUM_THREADS"] = "2"  # As in docs/conf.py.
+    os.environ |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}  # As in docs/conf.py.
     names = sorted(path.stem for path in GUIDE.glob("[0-9]*.md"))
     chosen = [name for name in names if name.startswith(tuple(options.chapters or names))]
     failed = 0

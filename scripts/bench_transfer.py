@@ -35,22 +35,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wikitext2", type=Path, help="folder of WikiText-2")
     parser.add_argument("--folder", type=Path, required=True, help="folder for runs and texts")
-    parser.add_argument("--minutes", type=float, default=1.5, help="minutes of training on WikiText-2")
+    parser.add_argument("--start-tokens", type=int, default=1_000_000, help="tokens of training on WikiText-2")
     parser.add_argument("--tokens", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--epochs", type=int, nargs="+", default=[12, 8], help="passes for each number of tokens")
+    parser.add_argument("--model", nargs="+", default=[], help="overrides of the model for all runs")
     arguments = parser.parse_args(argv)
     runs = arguments.folder / "runs"
     corpus = ["data=wikitext2", f"data.path={arguments.wikitext2}"]
     start = runs / "wikitext2"
     if not (start / "summary.json").is_file():
-        run(runs, "wikitext2", *corpus, f"trainer.max_minutes={arguments.minutes}")
+        run(runs, "wikitext2", *corpus, *arguments.model, f"trainer.max_tokens={arguments.start_tokens}")
     rows = []
     for tokens, epochs in zip(arguments.tokens, arguments.epochs, strict=True):
         texts = write_texts(arguments.folder / f"sotu_{tokens}", tokens)
         freeze = max(1, tokens * epochs // (20 * 70) // 6)
         for way, options in WAYS.items():
             own = [option.format(start=start, freeze=freeze) for option in options]
-            data = ["data=text", f"data.path={texts}", f"trainer.max_epochs={epochs}"]
+            data = ["data=text", f"data.path={texts}", f"trainer.max_epochs={epochs}", *arguments.model]
             found = [
                 run(runs, f"{tokens}_{list(WAYS).index(way)}_{rate}", *data, *own, f"optim.lr={rate}") for rate in RATES
             ]

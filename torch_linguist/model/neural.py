@@ -19,10 +19,14 @@ from torch_linguist.model.outputs.sampled_softmax import SampledOutput
 from torch_linguist.model.quantization import QuantizedModel
 from torch_linguist.model.stock_architecture import ExportSpecification
 
-OUTPUTS = ("full", "adaptive", "sampled")
+OUTPUTS = ("auto", "full", "adaptive", "sampled")
 
 SAMPLED_HEAD = 512
 """Number of types that the sampled softmax always includes, unless `cutoffs` sets it."""
+
+SMALL_VOCABULARY = 1024
+"""Largest vocabulary for which `output=auto` is the full softmax, because sampling saves no time. Checkpoints of such
+models rely on this number."""
 
 UNSEEN_COUNT = 0.5
 """Pseudo-count of every token, so that none is impossible."""
@@ -40,7 +44,7 @@ class NeuralLanguageModel(LanguageModel):
         encoded_size: width H of the vectors that `encode` returns.
         dropout: dropout rate of the embedded and of the encoded features.
         tied: whether the output shares the embedding's weight (Press & Wolf 2017); `encoded_size` must then equal D.
-        output: `full`, `adaptive` or `sampled`.
+        output: `full`, `adaptive`, `sampled` or `auto`; see `make_output`.
         cutoffs: ranks at which the clusters of the adaptive softmax begin, or the one rank from which the sampled
             softmax samples; None chooses by V.
         locked_dropout: whether a sequence keeps one dropout mask over time.
@@ -174,9 +178,13 @@ def make_output(
 ) -> OutputLayer:
     """Return the output layer named `full`, `adaptive` or `sampled`.
 
+    `auto` is `full` for a small vocabulary, unless `cutoffs` says from where to sample, and `sampled` for any other.
+
     Raises:
         LinguistError: the name is unknown, the cutoffs do not fit the vocabulary, or the layer needs a bias.
     """
+    if kind == "auto":
+        kind = "full" if vocab_size <= SMALL_VOCABULARY and cutoffs is None else "sampled"
     if kind == "full":
         return FullOutput(vocab_size, input_size, tied, bias)
     if kind == "sampled":

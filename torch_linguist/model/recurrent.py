@@ -30,7 +30,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         num_layers: L.
         dropout: dropout rate after the embedding, between the layers and before the output; one mask per sequence.
         tied: whether the output shares the embedding's weight.
-        output: `full`, `adaptive` or `sampled` softmax.
+        output: `full`, `adaptive` or `sampled` softmax; `auto` chooses, see `make_output`.
         cutoffs: see `NeuralLanguageModel`.
         projection_size: width of a linear layer before the output; None for the embedding's width if tied weights need
             it, else for no such layer.
@@ -56,7 +56,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         num_layers: int = 1,
         dropout: float = 0.1,
         tied: bool = True,
-        output: str = "sampled",
+        output: str = "auto",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,
@@ -276,7 +276,7 @@ class RNN(_SingleStateModel):
         num_layers: int = 1,
         dropout: float = 0.1,
         tied: bool = True,
-        output: str = "sampled",
+        output: str = "auto",
         cutoffs: Sequence[int] | None = None,
         projection_size: int | None = None,
         weight_dropout: float = 0.0,

@@ -119,7 +119,7 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
     required = {
         "output_bias": (False,),
         "activation": ("swiglu",),
-        "output": ("full", "sampled"),
+        "output": ("full", "sampled", "auto"),
         "num_softmaxes": (1,),
     }
     for name, wanted in required.items():

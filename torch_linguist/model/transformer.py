@@ -34,7 +34,7 @@ class Transformer(NeuralLanguageModel):
         activation: `gelu` or `swiglu`.
         dropout: dropout rate after the embedding, after each sub-layer and before the output.
         tied: whether the output shares the embedding's weight.
-        output: `full`, `adaptive` or `sampled` softmax.
+        output: `full`, `adaptive` or `sampled` softmax; `auto` chooses, see `make_output`.
         cutoffs: see `NeuralLanguageModel`.
         context_length: number of tokens that a prediction can see in each layer.
         num_key_value_heads: G, a divisor of A: groups of A / G query heads share their keys and values (Ainslie et al.
@@ -65,7 +65,7 @@ class Transformer(NeuralLanguageModel):
         activation: str = "swiglu",
         dropout: float = 0.1,
         tied: bool = True,
-        output: str = "sampled",
+        output: str = "auto",
         cutoffs: Sequence[int] | None = None,
         context_length: int = 256,
         num_key_value_heads: int | None = None,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import LanguageModel
+from torch_linguist.model import LSTM, LanguageModel
 from torch_linguist.model.neural import make_output
 from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput, default_cutoffs
 from torch_linguist.model.outputs.output import FullOutput
@@ -145,3 +145,16 @@ def test_an_adaptive_softmax_needs_its_biases() -> None:
 def test_wrong_cutoffs_are_named(cutoffs: list[int]) -> None:
     with pytest.raises(LinguistError, match=r"model\.cutoffs=.*59"):
         make_output("adaptive", V, D, cutoffs, None)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "cutoffs", "kind"),
+    [(1024, None, "FullOutput"), (1025, None, "SampledOutput"), (1024, [100], "SampledOutput")],
+)
+def test_a_small_vocabulary_has_the_full_softmax(vocab_size: int, cutoffs: list[int] | None, kind: str) -> None:
+    assert type(make_output("auto", vocab_size, 4, cutoffs, None)).__name__ == kind
+    model = LSTM(vocab_size, 4, 4, cutoffs=cutoffs)
+    assert type(model.output).__name__ == kind
+    model.train()
+    if kind == "FullOutput":
+        model.set_training_loss(0.1, 0.0)

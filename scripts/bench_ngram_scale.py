@@ -2,23 +2,23 @@
 
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin                # 10 M tokens of made text
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin --millions 50 --memory 2048
-    python scripts/bench_ngram_scale.py --arpa  # without KenLM, with an ARPA file
+    python scripts/bench_ngram_scale.py                # without KenLM
 
-Order 5, 50,000 types. Both programs start from tokens in a file and work with the same memory limit. Each command runs
-in a process of its own; its peak memory includes the interpreter and libraries. KenLM's programs are built from source
-(`cmake .. && make lmplz build_binary`).
+Order 5, 50,000 types. Both programs start from a file, work with the same memory limit and run in turns, each command
+in a process of its own. Peak memory includes the interpreter and libraries. KenLM's programs are built from source
+(`cmake .. && make lmplz build_binary`); its Python module is `pip install kenlm`.
 """
 
 import argparse
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,27 @@ import torch
 from bench_ngram import made_text, nll, peak_mebibytes
 
 from torch_linguist.checkpoint import load_model, save_checkpoint
-from torch_linguist.model.ngram import NGramModel, write_arpa
+from torch_linguist.model.ngram import NGramModel, read_arpa, write_arpa
 
 VOCABULARY = 50_000
 ORDER = 5
 HELD_OUT = 200_000
-ROUNDS = 5
+SPEED_ROUNDS = 5
+KINDS = {"exact": None, "8-bit": 8}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", nargs="+", type=int, default=[10], help="millions of tokens")
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="memory limit of both programs")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each program builds its model")
     parser.add_argument("--kenlm", type=Path, metavar="DIR", help="folder with lmplz and build_binary")
-    parser.add_argument("--arpa", action="store_true", help="also write an ARPA file of our model")
+    parser.add_argument("--parts", nargs="+", default=["build", "load", "arpa"], choices=["build", "load", "arpa"])
     parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(CHILDREN[arguments.child[0]](json.loads(arguments.child[1]))))
+        print(json.dumps(CHILDREN[arguments.child[0]](**json.loads(arguments.child[1]))))
         return
     print(f"torch {torch.__version__}, NumPy {np.__version__}, {os.cpu_count()} cores, limit {arguments.memory} MiB")
     for millions in arguments.millions:
@@ -55,41 +57,111 @@ def main() -> None:
 
 
 def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
-    ids = made_text(millions * 1_000_000 + HELD_OUT, VOCABULARY)
-    # Words that do not occur in the training text are left out of the other one: KenLM has one <unk> for all of them.
-    types, train = np.unique(ids[:-HELD_OUT], return_inverse=True)
-    held_out = np.searchsorted(types, ids[-HELD_OUT:][np.isin(ids[-HELD_OUT:], types)])
-    np.save(folder / "train.npy", train.astype(np.uint16))
-    np.save(folder / "held_out.npy", held_out)
-    # KenLM adds <unk> and </s>.
-    vocab_size = len(types) + 2
-    print(f"\n{millions} M tokens, {len(types):,} types")
-    for bits in (8, None):
-        options = {"folder": str(folder), "bits": bits, "limit": arguments.memory, "vocab_size": vocab_size}
-        used, found = child("build", options, folder)
-        entries, name = found["ngrams"], "exact" if bits is None else "8 bits"
+    vocab_size = make_files(millions, folder)
+    print(f"\n{millions} M tokens, {vocab_size - 2:,} types, load {os.getloadavg()[0]:.1f}", flush=True)
+    (folder / "temporary").mkdir()
+    programs = {name: ours_builder(name, vocab_size, arguments.memory, folder) for name in KINDS}
+    if arguments.kenlm:
+        programs |= kenlm_builders(arguments, folder)
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    for place in range(arguments.rounds):
+        for name, build in programs.items():
+            seconds, text = build()
+            taken[name].append(seconds)
+            if place == 0:
+                print(f"  {name}: {text}", flush=True)
+    for name, seconds in taken.items():
+        ratios = [own / other for own, other in zip(seconds, taken.get("lmplz", seconds), strict=True)]
         print(
-            f"  ours, {name}: {found['seconds']:.1f} s to fit, {found['saved']:.1f} s to save; "
-            f"{found['peak']:,.0f} MiB, {found['base']:,.0f} of them imports; {used / 2**30:.2f} GiB temporary; "
+            f"  {name}: {', '.join(f'{value:.1f}' for value in seconds)} s; "
+            f"{np.median(ratios):.2f} times lmplz ({', '.join(f'{ratio:.2f}' for ratio in ratios)})",
+            flush=True,
+        )
+    if arguments.kenlm:
+        binaries(arguments.kenlm, folder)
+    for part in arguments.parts:
+        if part != "build":
+            for line in child(part, folder, folder=str(folder))["lines"]:
+                print(f"  {line}", flush=True)
+
+
+def make_files(millions: int, folder: Path) -> int:
+    """Write the training text as ids and as words, and the held-out ids; return the number of types."""
+    ids = made_text(millions * 1_000_000 + HELD_OUT, VOCABULARY)
+    train, held_out = ids[:-HELD_OUT], ids[-HELD_OUT:]
+    # Words that do not occur in the training text are left out of the other one: KenLM has one <unk> for all of them.
+    seen = np.bincount(train, minlength=VOCABULARY) > 0
+    number = (np.cumsum(seen) - 1).astype(np.uint16)
+    train = number[train]
+    np.save(folder / "train.npy", train)
+    np.save(folder / "held_out.npy", number[held_out[seen[held_out]]])
+    words = np.array([f"w{index}" for index in range(VOCABULARY)])
+    with (folder / "train.txt").open("w") as file:
+        for first in range(0, len(train), 1 << 20):
+            file.write(" ".join(words[train[first : first + (1 << 20)]]) + " ")
+        file.write("\n")
+    # KenLM adds <unk> and </s>.
+    return int(seen.sum()) + 2
+
+
+Build = Callable[[], tuple[float, str]]
+
+
+def ours_builder(name: str, vocab_size: int, limit: int, folder: Path) -> Build:
+    def build() -> tuple[float, str]:
+        with Watch(folder / "temporary") as watch:
+            found = child("build", folder, folder=str(folder), name=name, limit=limit, vocab_size=vocab_size)
+        entries = found["ngrams"]
+        return found["fitted"] + found["saved"], (
+            f"{found['fitted']:.1f} s to fit, {found['saved']:.1f} s to save; {found['peak']:,.0f} MiB, "
+            f"{found['base']:,.0f} of them imports; {watch.most / 2**30:.2f} GiB temporary; "
             f"{entries / 1e6:.1f} M n-grams, {found['bytes'] / entries:.2f} bytes each in the checkpoint"
         )
-    print(f"  {child('load', {'folder': str(folder)}, folder)[1]['text']}")
-    if arguments.arpa:
-        print(f"  {child('arpa', {'folder': str(folder)}, folder)[1]['text']}")
-    if arguments.kenlm:
-        kenlm(train, held_out, arguments, folder)
+
+    return build
 
 
-def child(name: str, options: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
-    """Run a step in a fresh process; return the largest size of its temporary files in bytes, and its result."""
-    temporary = folder / "temporary"
-    temporary.mkdir(exist_ok=True)
-    command = [sys.executable, __file__, "--child", name, json.dumps(options)]
-    with Watch(temporary) as watch:
-        found = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(temporary)}
-        )
-    return watch.most, json.loads(found.stdout)
+def kenlm_builders(arguments: argparse.Namespace, folder: Path) -> dict[str, Build]:
+    def builder(*options: str) -> Build:
+        def build() -> tuple[float, str]:
+            for path in folder.glob("kenlm.[0-9v]*"):
+                path.unlink()
+            temporary = folder / "temporary"
+            with Watch(temporary) as watch:
+                seconds, peak = timed(
+                    [
+                        str(arguments.kenlm / "lmplz"), "-o", str(ORDER), "-S", f"{arguments.memory}M",
+                        "-T", f"{temporary}/", "--text", str(folder / "train.txt"), *options,
+                    ]
+                )  # fmt: skip
+            return seconds, f"{peak:,.0f} MiB; {watch.most / 2**30:.2f} GiB temporary"
+
+        return build
+
+    intermediate, text = str(folder / "kenlm"), str(folder / "kenlm.arpa")
+    return {"lmplz": builder("--intermediate", intermediate), "lmplz with ARPA": builder("--arpa", text)}
+
+
+def binaries(programs: Path, folder: Path) -> None:
+    """Build KenLM's binary files; print their sizes."""
+    with (folder / "kenlm.arpa").open() as file:
+        entries = sum(int(line.split("=")[1]) for line in (next(file) for _ in range(ORDER + 1)) if "=" in line)
+    quantized = ["-q", "8", "-b", "8"]
+    for name, options in (("trie", quantized), ("packed", [*quantized, "-a", "64"]), ("probing", [])):
+        binary, kind = folder / f"kenlm-{name}.bin", "probing" if name == "probing" else "trie"
+        files = [str(folder / "kenlm.arpa"), str(binary)]
+        seconds, _ = timed([str(programs / "build_binary"), *options, "-T", f"{folder / 'temporary'}/", kind, *files])
+        size = binary.stat().st_size / entries
+        print(f"  build_binary {' '.join([*options, kind])}: {seconds:.1f} s, {size:.2f} bytes an n-gram", flush=True)
+
+
+def child(step: str, directory: Path, **options: Any) -> dict[str, Any]:
+    """Run a step in a fresh process; return its result."""
+    command = [sys.executable, __file__, "--child", step, json.dumps(options)]
+    environment = os.environ | {"TMPDIR": str(directory / "temporary")}
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    result: dict[str, Any] = json.loads(found.stdout)
+    return result
 
 
 class Watch:
@@ -109,111 +181,121 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):
-            size = 0
-            for path in self.folder.rglob("*"):
-                try:
-                    size += path.stat().st_size
-                except OSError:
-                    continue
-            self.most = max(self.most, size)
+            self.most = max(self.most, used_bytes(self.folder))
 
 
-def build(options: dict[str, Any]) -> dict[str, Any]:
-    folder, bits = Path(options["folder"]), options["bits"]
-    ids = np.load(folder / "train.npy", mmap_mode="r")
-    model = NGramModel(options["vocab_size"], ORDER, memory_limit_mib=options["limit"], quantize_bits=bits)
-    base = peak_mebibytes()
+def used_bytes(folder: Path) -> int:
+    """Return the size of a folder, deleted files that a process here has open included."""
+    size = 0
+    for path in [*folder.rglob("*"), *Path("/proc").glob("[0-9]*/fd/*")]:
+        try:
+            if folder in path.parents or str(path.readlink()).startswith(f"{folder}/"):
+                status = path.stat()
+                # A file with a name is counted under it.
+                size += status.st_blocks * 512 if folder in path.parents or status.st_nlink == 0 else 0
+        except OSError:
+            continue
+    return size
+
+
+def build(folder: str, name: str, limit: int, vocab_size: int) -> dict[str, Any]:
+    ids = np.load(Path(folder) / "train.npy", mmap_mode="r")
+    model = NGramModel(vocab_size, ORDER, memory_limit_mib=limit, quantize_bits=KINDS[name])
+    base, path = peak_mebibytes(), Path(folder) / f"{name}.pt"
     begin = time.perf_counter()
     model.fit_counts(ids, eos_id=0)
-    seconds, peak = time.perf_counter() - begin, peak_mebibytes()
-    begin = time.perf_counter()
-    path = folder / f"{bits}.pt"
+    fitted, peak = time.perf_counter() - begin, peak_mebibytes()
     save_checkpoint(path, model, {})
+    saved, entries = time.perf_counter() - begin - fitted, sum(model.ngram_counts())
     return {
-        "seconds": seconds,
-        "saved": time.perf_counter() - begin,
-        "peak": peak,
-        "base": base,
-        "ngrams": sum(model.ngram_counts()),
-        "bytes": path.stat().st_size,
-    }
+        "fitted": fitted, "saved": saved, "peak": peak, "base": base, "ngrams": entries, "bytes": path.stat().st_size,
+    }  # fmt: skip
 
 
-def load(options: dict[str, Any]) -> dict[str, Any]:
-    folder = Path(options["folder"])
-    held_out = np.load(folder / "held_out.npy")
-    text, models, perplexities = [], [], []
+def load(folder: str) -> dict[str, Any]:
+    """Measure loading, perplexity and speed of all models; the rounds take turns."""
     torch.set_num_threads(1)  # like KenLM
-    for bits in (None, 8):
-        begin = time.perf_counter()
-        model = load_model(folder / f"{bits}.pt")
-        text.append(f"{bits or 'exact'}: loaded in {time.perf_counter() - begin:.2f} s")
+    held_out = np.load(Path(folder) / "held_out.npy")
+    lines, actions = [], {}
+    for name in KINDS:
+        begin, used = time.perf_counter(), time.process_time()
+        model = load_model(Path(folder) / f"{name}.pt")
+        wall, used = time.perf_counter() - begin, time.process_time() - used
         assert isinstance(model, NGramModel)
-        models.append(model)
-        perplexities.append(math.exp(float(nll(model, held_out, 0).double().mean())))
-    speeds = []
-    for _ in range(ROUNDS):
-        for model in models:
+        actions[name] = lambda model=model: nll(model, held_out, 0)
+        perplexity = math.exp(float(actions[name]().double().mean()))
+        lines.append(f"{name}: loaded in {wall:.2f} s ({used:.2f} s of processor time); perplexity {perplexity:.4f}")
+    for name in ("trie", "packed", "probing"):
+        path = Path(folder) / f"kenlm-{name}.bin"
+        if path.exists():
+            scorer = kenlm_scorer(path, held_out)
+            actions[f"kenlm {name}"] = scorer
+            lines.append(f"kenlm {name}: perplexity {10 ** (-scorer() / len(held_out)):.4f}")
+    speeds: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(SPEED_ROUNDS):
+        for name, action in actions.items():
             begin = time.perf_counter()
-            nll(model, held_out, 0)
-            speeds.append(len(held_out) / (time.perf_counter() - begin) / 1e6)
-    text.append(f"M tokens/s {np.median(speeds[::2]):.2f} exact, {np.median(speeds[1::2]):.2f} quantized (pairs: ")
-    text[-1] += ", ".join(f"{b / a:.2f}" for a, b in zip(speeds[::2], speeds[1::2], strict=True)) + ")"
-    text.append(f"perplexity {perplexities[0]:.4f} and {perplexities[1]:.4f}")
-    return {"text": "; ".join(text)}
+            action()
+            speeds[name].append(len(held_out) / (time.perf_counter() - begin) / 1e6)
+    for name, own in speeds.items():
+        ratio = np.median(np.array(own) / np.array(speeds["exact"]))
+        lines.append(f"{name}: {np.median(own):.2f} M tokens/s, {ratio:.2f} of exact")
+    return {"lines": lines}
 
 
-def arpa(options: dict[str, Any]) -> dict[str, Any]:
-    folder = Path(options["folder"])
-    model = load_model(folder / "None.pt")
+def kenlm_scorer(path: Path, ids: npt.NDArray[Any]) -> Callable[[], float]:
+    """Return a function that scores a text by KenLM: log10-probability of all words after the first, `w0`."""
+    import kenlm
+
+    model, line = kenlm.Model(str(path)), " ".join(f"w{index}" for index in [0, *ids.tolist()])
+    first = model.score("w0", bos=False, eos=False)
+    return lambda: float(model.score(line, bos=False, eos=False) - first)
+
+
+def token_scores(path: Path, ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the natural log-probability of each word by KenLM, the first one after `w0`."""
+    import kenlm
+
+    line = " ".join(f"w{index}" for index in [0, *ids.tolist()])
+    scores = [score for score, _, _ in kenlm.Model(str(path)).full_scores(line, bos=False, eos=False)]
+    return np.array(scores[1:]) * math.log(10)
+
+
+def arpa(folder: str) -> dict[str, Any]:
+    """Measure writing and reading ARPA files; compare the scores of both programs, each on both files."""
+    held_out, lines = np.load(Path(folder) / "held_out.npy"), []
+    own, theirs = Path(folder) / "ours.arpa", Path(folder) / "kenlm.arpa"
+    model = load_model(Path(folder) / "exact.pt")
     assert isinstance(model, NGramModel)
+    # KenLM's <unk> and </s> get a share of the unigrams, like the two words here that never occur.
+    words = [f"w{index}" for index in range(model.vocab_size - 2)] + ["<unk>", "</s>"]
     begin, base = time.perf_counter(), peak_mebibytes()
-    write_arpa(model, [f"w{index}" for index in range(model.vocab_size)], folder / "ours.arpa")
-    seconds, peak = time.perf_counter() - begin, peak_mebibytes()
-    return {"text": f"ours, ARPA written in {seconds:.1f} s, {peak - base:,.0f} MiB on top of the loaded model"}
+    write_arpa(model, words, own)
+    taken, peak = time.perf_counter() - begin, peak_mebibytes()
+    lines.append(f"ARPA written in {taken:.1f} s, {peak - base:,.0f} MiB on top of the loaded model")
+    scores = nll(model, held_out, 0).double().neg().numpy()
+
+    def compare(name: str, other: npt.NDArray[np.float64]) -> None:
+        perplexities = math.exp(-scores.mean()), math.exp(-other.mean())
+        apart = np.abs(other - scores)
+        lines.append(
+            f"{name}: {apart.max():.1e} nats apart at most, {apart.mean():.1e} on average; perplexities "
+            f"{perplexities[0]:.4f} and {perplexities[1]:.4f}"
+        )
+
+    compare("our model here and in KenLM", token_scores(own, held_out))
+    own.unlink()
+    if theirs.exists():
+        compare("our model and that of lmplz", token_scores(theirs, held_out))
+        begin = time.perf_counter()
+        read, _ = read_arpa(theirs, words)
+        lines.append(f"ARPA of lmplz read in {time.perf_counter() - begin:.1f} s")
+        scores = nll(read, held_out, 0).double().neg().numpy()
+        compare("that of lmplz here and in KenLM", token_scores(theirs, held_out))
+    return {"lines": lines}
 
 
-CHILDREN = {"build": build, "load": load, "arpa": arpa}
-
-
-def kenlm(ids: npt.NDArray[Any], held_out: npt.NDArray[Any], arguments: argparse.Namespace, folder: Path) -> None:
-    words = np.array([f"w{index}" for index in range(VOCABULARY)])
-    with (folder / "train.txt").open("w") as file:
-        for first in range(0, len(ids), 1 << 20):
-            file.write(" ".join(words[ids[first : first + (1 << 20)]]) + " ")
-        file.write("\n")
-    temporary, model = folder / "temporary", folder / "kenlm.arpa"
-    common = ["-o", str(ORDER), "-S", f"{arguments.memory}M", "-T", f"{temporary}/"]
-    text = ["--text", str(folder / "train.txt")]
-    for name, options in (("", ["--intermediate", str(folder / "kenlm")]), (" and ARPA", ["--arpa", str(model)])):
-        with Watch(temporary) as watch:
-            seconds, peak = timed([str(arguments.kenlm / "lmplz"), *common, *text, *options])
-        print(f"  lmplz{name}  {seconds:.1f} s, {peak:,.0f} MiB, {watch.most / 2**30:.2f} GiB temporary")
-        for path in folder.glob("kenlm.[0-9]*"):
-            path.unlink()
-    for extra in ([], ["-a", "64"]):
-        binary = folder / "kenlm.bin"
-        program = [str(arguments.kenlm / "build_binary"), "-q", "8", "-b", "8", *extra, "-T", f"{temporary}/", "trie"]
-        taken, _ = timed([*program, str(model), str(binary)])
-        with model.open() as file:
-            entries = sum(int(line.split("=")[1]) for line in (next(file) for _ in range(ORDER + 1)) if "=" in line)
-        size = binary.stat().st_size
-        print(f"  build_binary {' '.join(extra)} trie, 8 bits  {taken:.1f} s, {size / entries:.2f} bytes an n-gram")
-    import kenlm as module
-
-    started = time.perf_counter()
-    scorer = module.Model(str(folder / "kenlm.bin"))
-    loaded = time.perf_counter() - started
-    line = " ".join(words[held_out])
-    started = time.perf_counter()
-    scores = [score for score, _, _ in scorer.full_scores(f"w0 {line}", bos=False, eos=False)][1:]
-    seconds = time.perf_counter() - started
-    print(f"  kenlm, quantized trie: loaded in {loaded:.2f} s, {len(held_out) / seconds / 1e6:.2f} M tokens/s, "
-          f"perplexity {10 ** -np.mean(scores):.4f}")  # fmt: skip
-    if model.stat().st_size < shutil.disk_usage(folder).free:
-        exact = module.Model(str(model))
-        exact_scores = [score for score, _, _ in exact.full_scores(f"w0 {line}", bos=False, eos=False)][1:]
-        print(f"  kenlm, ARPA of lmplz: perplexity {10 ** -np.mean(exact_scores):.4f}")
+CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"build": build, "load": load, "arpa": arpa}
 
 
 def timed(command: list[str]) -> tuple[float, float]:

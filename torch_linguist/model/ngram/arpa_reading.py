@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_linguist.errors import DataError
-from torch_linguist.model.ngram.arpa_writing import BEGIN, NEVER, UNKNOWN
+from torch_linguist.model.ngram.arpa_writing import BEGIN, END, NEVER, UNKNOWN
 from torch_linguist.model.ngram.columns import Column, Store, slices
 from torch_linguist.model.ngram.counts import IntArray, word_bits
 from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel
@@ -31,6 +31,9 @@ from torch_linguist.model.ngram.workspace import workspace
 
 _LN10 = math.log(10)
 _CHUNK = 1 << 17
+_GZIP = b"\x1f\x8b"
+# How this package marks the end of a line.
+_EOS = "<eos>"
 
 Section = Iterator[tuple[FloatArray, IntArray, FloatArray]]
 
@@ -42,13 +45,16 @@ def read_arpa(
     memory_limit_mib: int | None = None,
     quantize_bits: int | None = None,
 ) -> tuple[NGramModel, list[str]]:
-    """Read an ARPA file of this package, KenLM or another toolkit.
+    """Read an ARPA file of this package, KenLM or another toolkit, plain or gzipped.
+
+    Files of this package have a word ``<eos>`` that ends a line and starts the next one. In other files ``<s>`` and
+    ``</s>`` have this role, and both become ``<eos>``: lines read as one stream have the probabilities that KenLM
+    assigns to them as sentences, because nothing continues a ``</s>``.
 
     Args:
-        path: path of the file, compressed if it ends in ``.gz``.
-        tokens: words of the new model, as in a tokenizer. N-grams with other words (``<s>`` and ``</s>`` among them)
-            are left out, and a word that the file lacks has the probability of ``<unk>``. None takes the words of the
-            file in their order; ``<s>`` is never predicted.
+        path: path of the file.
+        tokens: words of the new model, as in a tokenizer. N-grams with other words are left out, and a word that the
+            file lacks has the probability of ``<unk>``. None takes ``<eos>``, ``<unk>`` and the words of the file.
         memory_limit_mib: working memory in MiB; the n-grams are sorted in temporary files. None works in memory.
         quantize_bits: see `NGramModel`.
 
@@ -66,9 +72,11 @@ def read_arpa(
     """
     store: AbstractContextManager[Store] = nullcontext(Store())
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as raw:
+            packed = raw.read(len(_GZIP)) == _GZIP
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
             if memory_limit_mib is not None:
-                space = 4 * path.stat().st_size * (5 if path.suffix == ".gz" else 1)
+                space = 4 * path.stat().st_size * (5 if packed else 1)
                 store = workspace(secrets.token_hex(12), memory_limit_mib, space)
             with store as columns:
                 return _read(_Reader(path, file), tokens, columns, memory_limit_mib, quantize_bits)
@@ -86,12 +94,15 @@ def _read(
     file_words = {word: index for index, word in enumerate(words)}
     if len(file_words) < len(words):
         raise DataError(f"{path}: a word occurs twice among the 1-grams")
-    if BEGIN in file_words:
-        log_prob[file_words[BEGIN]] = NEVER
-    vocabulary = list(tokens) if tokens is not None else words
+    vocabulary = list(tokens) if tokens is not None else _vocabulary(words)
     own = _renumbering(path, words, vocabulary)
     unknown = log_prob[file_words[UNKNOWN]] if UNKNOWN in file_words else NEVER
     unigrams, backoff = np.full(len(vocabulary), unknown), np.zeros(len(vocabulary))
+    if BEGIN in file_words:
+        begin, end = file_words[BEGIN], file_words.get(END, -1)
+        log_prob[begin] = NEVER
+        if own[begin] == own[end]:  # One word: </s> has its probability, <s> its backoff weight.
+            log_prob[begin], log_backoff[end] = log_prob[end], log_backoff[begin]
     known = own >= 0
     unigrams[own[known]], backoff[own[known]] = log_prob[known], log_backoff[known]
     levels, last = _Levels(path, own, len(vocabulary), backoff * _LN10, store), len(sizes)
@@ -232,14 +243,22 @@ class _Reader:
         raise self.fail(f"the file ends after {found:,} of {size:,} {k}-grams; it is truncated, write it again")
 
 
+def _vocabulary(words: list[str]) -> list[str]:
+    """Return the words of a file as a tokenizer has them: without <s> and </s>, with <eos> and <unk>."""
+    kept = [word for word in words if word not in (BEGIN, END)]
+    return [word for word in (_EOS, UNKNOWN) if word not in set(kept)] + kept
+
+
 def _renumbering(path: Path, words: list[str], vocabulary: list[str]) -> IntArray:
     """Return the id of each word of the file, -1 for those that the vocabulary lacks."""
-    if vocabulary is words:
-        return np.arange(len(words))
     wanted = {word: index for index, word in enumerate(vocabulary)}
+    known = set(words)
+    if _EOS in wanted and _EOS not in known:
+        wanted = {BEGIN: wanted[_EOS], END: wanted[_EOS]} | wanted
+        known.add(_EOS)
     own = np.array([wanted.get(word, -1) for word in words], dtype=np.int64)
-    lacking = set(vocabulary) - set(words)
-    if lacking and UNKNOWN not in words:
+    lacking = set(vocabulary) - known - {UNKNOWN}
+    if lacking and UNKNOWN not in known:
         some = ", ".join(sorted(lacking)[:3])
         raise DataError(f"{path} lacks {len(lacking)} words of the vocabulary ({some}, ...) and has no {UNKNOWN}")
     return own

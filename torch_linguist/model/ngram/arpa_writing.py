@@ -6,7 +6,7 @@ Shape legend: M[k] n-grams of order k, C n-grams of a chunk.
 import gzip
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import torch
 
 from torch_linguist.errors import ConfigError, DataError
+from torch_linguist.model.base import LanguageModel
 from torch_linguist.model.ngram.columns import ordered_map, slices
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.model import NGramModel
@@ -33,19 +34,22 @@ _SEPARATORS = re.compile(r"[\s\0]")
 _CHUNK = 1 << 17
 
 
-def write_arpa(model: NGramModel, tokens: Sequence[str], path: Path) -> None:
+def write_arpa(
+    model: LanguageModel, tokens: Sequence[str], path: Path, check: Callable[[Path], None] | None = None
+) -> None:
     """Write a model as an ARPA file, chunk by chunk.
 
     KenLM requires ``<s>``, ``</s>`` and ``<unk>`` among the words: those that the vocabulary lacks are added with a
     log-probability of -99. The stream has no sentences, so score it there with ``bos=False, eos=False``.
 
     Args:
-        model: any model but stupid backoff, whose scores the format cannot hold.
+        model: an n-gram model of any smoothing but stupid backoff, whose scores are not probabilities.
         tokens: the word of each id.
-        path: path of the file; ``.gz`` at its end compresses it.
+        path: path of the file, compressed if it ends in ``.gz``.
+        check: called with the complete file under a temporary name; if it raises, an earlier file stays.
 
     Raises:
-        ConfigError: the model is stupid backoff, or the number of words does not match.
+        ConfigError: the model is not an n-gram model, is stupid backoff, or the number of words does not match.
         DataError: a word is empty, contains white space or occurs twice.
 
     Example:
@@ -53,6 +57,8 @@ def write_arpa(model: NGramModel, tokens: Sequence[str], path: Path) -> None:
         >>> "ngram 1=" in Path("model.arpa").read_text()
         True
     """
+    if not isinstance(model, NGramModel):
+        raise ConfigError(f"ARPA files hold n-grams, not a {type(model).__name__}; choose another format")
     if model.unseen_backoff != 0.0:
         raise ConfigError("smoothing=stupid_backoff cannot be written as ARPA: its scores are not probabilities")
     if len(tokens) != model.vocab_size:
@@ -62,22 +68,25 @@ def write_arpa(model: NGramModel, tokens: Sequence[str], path: Path) -> None:
     sizes = model.ngram_counts()
     words = pa.array(tokens, pa.string())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary, _opened(temporary, packed=path.suffix == ".gz") as file:
-        counts = [sizes[0] + len(added), *sizes[1:]]
-        header = [f"ngram {k}={size}\n" for k, size in enumerate(counts, start=1)]
-        file.write(f"\\data\\\n{''.join(header)}\n\\1-grams:\n".encode())
-        for word in added:
-            file.write(f"{NEVER:.0f}\t{word}{'' if len(sizes) == 1 else f'{chr(9)}0'}\n".encode())
-        for k, size in enumerate(sizes, start=1):
-            if k > 1:
-                file.write(f"\n\\{k}-grams:\n".encode())
+    counts = [sizes[0] + len(added), *sizes[1:]]
+    with whole_file(path) as temporary:
+        with _opened(temporary, packed=path.suffix == ".gz") as file:
+            header = [f"ngram {k}={size}\n" for k, size in enumerate(counts, start=1)]
+            file.write(f"\\data\\\n{''.join(header)}\n\\1-grams:\n".encode())
+            for word in added:
+                file.write(f"{NEVER:.0f}\t{word}{'' if len(sizes) == 1 else f'{chr(9)}0'}\n".encode())
+            for k, size in enumerate(sizes, start=1):
+                if k > 1:
+                    file.write(f"\n\\{k}-grams:\n".encode())
 
-            def lines(rows: slice, k: int = k) -> pa.Buffer:
-                return _lines(model, k, rows, words)
+                def lines(rows: slice, k: int = k) -> pa.Buffer:
+                    return _lines(model, k, rows, words)
 
-            for text in ordered_map(lines, slices(size, _CHUNK)):
-                file.write(text)
-        file.write(b"\n\\end\\\n")
+                for text in ordered_map(lines, slices(size, _CHUNK)):
+                    file.write(text)
+            file.write(b"\n\\end\\\n")
+        if check is not None:
+            check(temporary)
 
 
 def _check_words(tokens: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ CODES = 256
 _FINE = 1 << 16
 _ROUNDS = 20
 # The probabilities after a context may exceed 1 in sum by the error of quantization.
-_TOLERANCE = 0.1
+_TOLERANCE = 0.2
 
 
 class QuantizedLevel(Level):
@@ -221,6 +221,9 @@ class Codebook:
 def codebook(column: Column, store: Store, *, has_zero: bool) -> Codebook:
     """Choose 256 values with a small mean squared error (Lloyd 1982, "Least squares quantization in PCM").
 
+    Unlike there, a value counts by the fourth root of its exponential: an error in a large probability changes the sum
+    after a context more, and is met more often in a text.
+
     Args:
         column: the values.
         store: sets how many of them are read at a time.
@@ -242,7 +245,9 @@ def codebook(column: Column, store: Store, *, has_zero: bool) -> Codebook:
         bins = _fine_bins(values, low, step)
         seen += np.bincount(bins, minlength=_FINE)
         sums += np.bincount(bins, values, minlength=_FINE)
-    codes, centers = _lloyd(seen, sums, low + step * np.arange(_FINE, dtype=np.float64), CODES - int(has_zero))
+    places = low + step * np.arange(_FINE, dtype=np.float64)
+    weights = np.exp(places / 4)
+    codes, centers = _lloyd(seen * weights, sums * weights, places, CODES - int(has_zero))
     if has_zero:
         codes, centers = codes + 1, np.concatenate([[0.0], centers])
     return Codebook(centers.astype(np.float32), low, step, codes.astype(np.uint8), has_zero)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from torch_linguist.checkpoint.storage import TRUSTED, load_model
-from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
+from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare, word_tokenizer
 from torch_linguist.data.cache import check_tokenizer
 from torch_linguist.data.identity import check_unchanged
 from torch_linguist.errors import DataError, LinguistError
 from torch_linguist.model import LanguageModel
+from torch_linguist.model.ngram import read_arpa
+from torch_linguist.runs.folders import is_arpa
 from torch_linguist.runs.safe_reading import check_contained, read_json
 
 
@@ -19,7 +21,7 @@ class LoadedRun:
     """Contents of a run folder.
 
     Attributes:
-        folder: run folder.
+        folder: run folder, or path of the ARPA file.
         model: best model, in eval mode on the CPU.
         tokenizer: tokenizer of the model.
         summary: content of `summary.json`; empty if the run has not ended.
@@ -55,10 +57,10 @@ class LoadedRun:
 
 
 def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
-    """Load the best model of a run.
+    """Load the best model of a run, or an ARPA file.
 
     Args:
-        folder: run folder.
+        folder: run folder, or an ARPA file (`.arpa`, `.arpa.gz`), whose words white space separates in texts.
         trusted: packages whose model classes may be built, each ending in a dot.
 
     Raises:
@@ -73,6 +75,9 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
         outputs/nothing: no such run folder
     """
     folder = Path(folder)
+    if is_arpa(folder):
+        ngrams, words = read_arpa(folder)
+        return LoadedRun(folder, ngrams.eval(), word_tokenizer(words), {})
     if not folder.is_dir():
         raise LinguistError(f"{folder}: no such run folder")
     check_contained(folder)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import ArgumentParser, say
 from torch_linguist.cli.option_types import Option, add_options, number, path, whole_number
-from torch_linguist.runs.folders import find_run
+from torch_linguist.runs.folders import find_run, is_arpa
 
 if TYPE_CHECKING:
     from torch_linguist.data import Tokenizer
@@ -30,7 +30,7 @@ def add_runs(parser: ArgumentParser, *, most: int | None = None, also: str = "")
     takes = "a run" if most == 1 else "one or two runs" if most == 2 else "runs"
     parser.add_argument(
         "runs", nargs="?" if most == 1 else "*", type=path, metavar="RUN",
-        help=f"{takes}: folder, or name under --output-dir{also} (default: the newest run)",
+        help=f"{takes}: folder, or name under --output-dir, or ARPA file{also} (default: the newest run)",
     )  # fmt: skip
     add_options(parser, None, {"--output-dir": OUTPUT_DIR})
 
@@ -48,7 +48,7 @@ def find_runs(arguments: Namespace, *, to_stderr: bool = False) -> list[Path]:
 def find_model(arguments: Namespace) -> "tuple[LanguageModel, Tokenizer]":
     """Load the model of the run or `.jit` file in `arguments.runs`, or of the newest run."""
     named = arguments.runs
-    if named is not None and named.is_file():
+    if named is not None and named.is_file() and not is_arpa(named):
         from torch_linguist.export import load_jit
 
         exported = load_jit(named)

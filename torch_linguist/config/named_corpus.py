@@ -9,6 +9,7 @@ from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.overrides import quoted
 from torch_linguist.config.stored_config import read_run_config
+from torch_linguist.errors import ConfigError
 from torch_linguist.runs.folders import run_labels
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ def find_corpus(spec: str | None, run: Path, *, trusted: bool = False) -> "Corpu
 
     Args:
         spec: `NAME`, `NAME:PATH` (`data=NAME data.path=PATH`), a path of texts, or None for the run's own corpus.
-        run: the run folder.
+        run: the run folder, or an ARPA file.
         trusted: whether the user trusts the run folder to name files and addresses of its own.
 
     Raises:
         LinguistError: there is no such corpus, it cannot be read, or the run folder is not trusted.
     """
     if spec is None:
+        if run.is_file():
+            raise ConfigError(f"{run}: an ARPA file names no corpus; add --data NAME, or a path of texts")
         config, _ = read_run_config(run)
         if not trusted:
             check_data_trusted(config, run)

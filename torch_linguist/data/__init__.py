@@ -15,7 +15,7 @@ from torch_linguist.data.tokenizers.subword import BPETokenizerTrainer, UnigramT
 from torch_linguist.data.tokenizers.tokenizer import Tokenizer
 from torch_linguist.data.tokenizers.tokenizer_trainer import TokenizerTrainer
 from torch_linguist.data.tokenizers.transforms import TRANSFORMS
-from torch_linguist.data.tokenizers.word import WordTokenizerTrainer
+from torch_linguist.data.tokenizers.word import WordTokenizerTrainer, word_tokenizer
 
 __all__ = [
     "TRANSFORMS",
@@ -45,4 +45,5 @@ __all__ = [
     "check_noise",
     "default_cache_dir",
     "prepare",
+    "word_tokenizer",
 ]

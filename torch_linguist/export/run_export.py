@@ -56,12 +56,13 @@ def export_runs(
     """
     first = runs[0]
     status = first.summary.get("status")
-    if status != "finished":
+    if status != "finished" and first.folder.is_dir():
         note(f"note: the run has not finished (status {status or 'unknown'}); its best model so far is exported")
     stream = _test_split(open_split, note) if check_tokens else None
     model, summary = (first.model, dict(first.summary)) if len(runs) == 1 else _mixture(runs, weights, open_split, note)
     settings = {key: summary[key] for key in SUMMARY_KEYS if key in summary}
-    folder = path.parent if path is not None else first.folder
+    # A run may be a single file.
+    folder = path.parent if path is not None else first.folder if first.folder.is_dir() else first.folder.parent
     files = []
     for one in formats:
         default = folder / (f"mixture{Path(one.file_name).suffix}" if len(runs) > 1 else one.file_name)

@@ -10,6 +10,11 @@ SHOWN_RUNS = 3
 """Runs that an error lists when a run does not exist."""
 
 
+def is_arpa(path: Path) -> bool:
+    """Return whether a path is an ARPA file, which the commands take in place of a run folder."""
+    return path.name.endswith((".arpa", ".arpa.gz")) and path.is_file()
+
+
 def create_run_folder(output_dir: Path, name: str | None, default: str) -> Path:
     """Create a folder that belongs to no other run, even if two processes ask at the same instant.
 
@@ -74,7 +79,7 @@ def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
     """Return the named run, or the newest one.
 
     Args:
-        named: a run folder, the name of a run in `output_dir`, or None for the newest run.
+        named: a run folder, the name of a run in `output_dir`, an ARPA file, or None for the newest run.
         output_dir: parent of the run folders.
 
     Raises:
@@ -82,6 +87,8 @@ def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
     """
     if named is None:
         return newest_run(output_dir)
+    if is_arpa(named):
+        return named
     for folder in (named, output_dir / named):
         if (folder / "config.yaml").is_file():
             return folder
@@ -94,7 +101,7 @@ def find_run(named: Path | None, output_dir: Path = Path("outputs")) -> Path:
 
 
 def split_runs(named: Sequence[Path], output_dir: Path = Path("outputs")) -> tuple[list[Path], list[str]]:
-    """Split paths into run folders and files; `-` is standard input.
+    """Split paths into run folders (or ARPA files) and files of text; `-` is standard input.
 
     Args:
         named: folders, names of runs in `output_dir`, and files. A file takes precedence over a run of that name.
@@ -105,7 +112,7 @@ def split_runs(named: Sequence[Path], output_dir: Path = Path("outputs")) -> tup
     """
     folders, files = [], []
     for path in named:
-        if path.is_dir() or (not path.exists() and (output_dir / path).is_dir()):
+        if path.is_dir() or is_arpa(path) or (not path.exists() and (output_dir / path).is_dir()):
             folders.append(find_run(path, output_dir))
         elif path.is_file() or str(path) == "-":
             files.append(str(path))

@@ -109,6 +109,21 @@ class WordTokenizerTrainer:
         return pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
 
 
+def word_tokenizer(tokens: Sequence[str]) -> Tokenizer:
+    """Return a tokenizer of given words, which white space separates.
+
+    Args:
+        tokens: the words in the order of their ids, ``<eos>`` and ``<unk>`` among them.
+
+    Example:
+        >>> word_tokenizer(["<eos>", "<unk>", "the", "dog"]).encode("the cat")
+        [2, 1]
+    """
+    backend = tokenizers.Tokenizer(models.WordLevel({word: index for index, word in enumerate(tokens)}, unk_token=UNK))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return Tokenizer(backend)
+
+
 TOKENIZED_SIGNS = frozenset(
     f"{UNK} <s> </s> @-@ @,@ @.@ -lrb- -rrb- -LRB- -RRB- `` '' &apos;s "
     "n't 's 're 've 'll 'd 'm n’t ’s ’re ’ve ’ll ’d ’m".split()

@@ -37,6 +37,11 @@ class LoadedRun:
     tokenizer: Tokenizer
     summary: dict[str, Any]
 
+    @property
+    def files_folder(self) -> Path:
+        """Folder for files made from the run: the run folder, or that of the ARPA file."""
+        return self.folder if self.folder.is_dir() else self.folder.parent
+
     def own_corpus(self, source: Corpus) -> TokenizedCorpus:
         """Return the run's own corpus in its tokens.
 

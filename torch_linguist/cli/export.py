@@ -17,6 +17,7 @@ examples:
   tl-export lstm --jit --output my-model.jit
   tl-export lstm --quantize int8             eight-bit weights: size, speed and perplexity before and after
   tl-export gpt --hf my-model                a folder for transformers
+  tl-export ngram --arpa model.arpa.gz       a file for KenLM, which all commands also take in place of a run
   tl-export lstm ngram --jit                 the mixture of both, weights fitted on valid
   tl-export lstm ngram --html both.html      a page in which both work side by side, without a network
 
@@ -87,7 +88,7 @@ def _export(argv: list[str]) -> int:
     runs = [load_run(folder) for folder in folders]
     if arguments.html:
         named = arguments.html if isinstance(arguments.html, Path) else arguments.output
-        path = named or folders[0] / "model.html"
+        path = named or runs[0].files_folder / "model.html"
         size = write_runs_page(runs, path, arguments.prompt, arguments.weights)
         say(f"{path}: {size / 2**20:.1f} MiB; open it in a browser, it needs nothing else")
     if not formats:

@@ -82,7 +82,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-score", "Scores any text by the best models of runs.", EXAMPLES)
     parser.add_argument(
         "arguments", nargs="*", type=path, metavar="RUN|FILE",
-        help="run folders (default: the newest run), then files (default: -)",
+        help="run folders or .arpa files (default: the newest run), then files of text (default: -)",
     )  # fmt: skip
     skip = {"--skip-empty": "leave out lines without text (default: score their <eos>)"}
     add_options(parser, "input", INPUT_OPTIONS, skip)

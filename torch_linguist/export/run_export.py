@@ -61,8 +61,7 @@ def export_runs(
     stream = _test_split(open_split, note) if check_tokens else None
     model, summary = (first.model, dict(first.summary)) if len(runs) == 1 else _mixture(runs, weights, open_split, note)
     settings = {key: summary[key] for key in SUMMARY_KEYS if key in summary}
-    # A run may be a single file.
-    folder = path.parent if path is not None else first.folder if first.folder.is_dir() else first.folder.parent
+    folder = path.parent if path is not None else first.files_folder
     files = []
     for one in formats:
         default = folder / (f"mixture{Path(one.file_name).suffix}" if len(runs) > 1 else one.file_name)

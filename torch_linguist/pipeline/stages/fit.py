@@ -1,8 +1,10 @@
 """Stage `fit`: the long training with the chosen rates (one pass of counting for an n-gram), then the final scores."""
 
+import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -115,7 +117,8 @@ class FitStage(Stage):
     def _count(self, context: "RunContext") -> StageResult:
         model, corpus = context.model, context.training.corpus
         begin = time.perf_counter()
-        model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)
+        with _shown_messages(context.callbacks.noted):
+            model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)
         seconds = time.perf_counter() - begin
         save_checkpoint(context.folder / "checkpoints" / "best.pt", model, {"tokens": len(corpus.train)})
         facts = {"parameters": model.num_parameters(), "train": counting_facts(len(corpus.train), seconds)}
@@ -156,3 +159,18 @@ class FitStage(Stage):
         baseline = (named[0], named[1]["valid"].loss) if named else None
         dropout = context.model.arguments.get("dropout")
         plot_curves(table, context.folder / "curves.png", baseline, dropout if isinstance(dropout, float) else None)
+
+
+@contextmanager
+def _shown_messages(note: Callable[[str], None]) -> Iterator[None]:
+    """Pass what models log within the block, such as the progress of counting, to a function."""
+    logger, handler = logging.getLogger("torch_linguist.model"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: note(record.getMessage())  # type: ignore[method-assign]
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)

@@ -60,15 +60,28 @@ def test_kenlm_gives_the_scores_of_a_file_that_we_wrote(
 
 def test_a_file_of_kenlm_is_read_as_kenlm_reads_it() -> None:
     model, vocabulary = read_arpa(KENLM_FILE)
-    words = ["the", "of", "naïve", "NA", "nan", "the", "the", "1,000", "null", "<eos>", "peace", "war", "<s>", "the"]
+    words = ["the", "of", "naïve", "NA", "nan", "the", "the", "1,000", "null", "<eos>", "peace", "war", "the"]
     ours = our_scores(model, [vocabulary.index(word) for word in words])
-    theirs = kenlm_scores(KENLM_FILE, words)
-    # KenLM's files say that <s> is certain; nothing predicts it.
-    assert [score for word, score in zip(words, ours, strict=True) if word != "<s>"] == pytest.approx(
-        [score for word, score in zip(words, theirs, strict=True) if word != "<s>"], abs=1e-5
-    )
-    logits, _ = model(torch.tensor([[vocabulary.index("the"), vocabulary.index("of")]]), model.initial_state(1))
-    assert logits.exp().sum(-1).flatten().tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert ours == pytest.approx(kenlm_scores(KENLM_FILE, words), abs=1e-5)
+
+
+def test_sentences_of_kenlm_are_lines_of_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.arpa"
+    path.write_text(KENLM_FILE.read_text(encoding="utf-8").replace("<eos>", "eos"), encoding="utf-8")
+    model, vocabulary = read_arpa(path)
+    assert vocabulary[:3] == ["<eos>", "<unk>", "the"]
+    lines = [["the", "of", "state"], [], ["peace", "war", "of", "eos", "the"], ["the"]]
+    ids = [vocabulary.index(word) for line in lines for word in [*line, "<eos>"]]
+    tokens = torch.tensor([[vocabulary.index("<eos>"), *ids]])
+    nll, _ = model.nll(tokens[:, :-1], tokens[:, 1:], model.initial_state(1))
+    lengths = [len(line) + 1 for line in lines]
+    reference = kenlm.Model(str(path))
+    expected = [-math.log(10) * reference.score(" ".join(line), bos=True, eos=True) for line in lines]
+    assert [part.sum().item() for part in nll[0].split(lengths)] == pytest.approx(expected, abs=1e-5)
+    logits, _ = model(tokens, model.initial_state(1))
+    assert torch.allclose(logits.exp().sum(-1), torch.ones_like(logits[..., 0]), atol=1e-5)
+    given, _ = read_arpa(path, vocabulary, memory_limit_mib=16)
+    assert torch.equal(given(tokens, given.initial_state(1))[0], logits)
 
 
 def test_a_given_vocabulary_leaves_out_other_words_and_lends_unk_to_lacking_ones() -> None:

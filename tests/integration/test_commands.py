@@ -208,7 +208,7 @@ def test_export_takes_the_newest_run(trained: Path, workplace: Path) -> None:
     logits, _ = module(torch.zeros(2, 3, dtype=torch.int64), module.initial_state(2))
     assert logits.shape[:2] == (2, 3)
     code, output, errors = run("export", folder=workplace)
-    ways = "--gguf, --hf, --jit, --onnx, --pt2, --safetensors or --quantize int8"
+    ways = "--arpa, --gguf, --hf, --jit, --onnx, --pt2, --safetensors or --quantize int8"
     assert (code, output, errors) == (2, "", f"error: choose a format: {ways}; see tl-export --help\n")
     assert run("export", "nowhere", "--jit", folder=workplace)[0] == 1
 

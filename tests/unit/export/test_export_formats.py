@@ -133,7 +133,7 @@ def test_what_cannot_be_exported_is_named(
 
 def test_every_module_of_the_folder_is_a_format() -> None:
     names = [one.name for one in export_formats()]
-    assert names == ["gguf", "hf", "jit", "onnx", "pt2", "safetensors", "gguf-f16", "gguf-q8_0", "int8"]
+    assert names == ["arpa", "gguf", "hf", "jit", "onnx", "pt2", "safetensors", "gguf-f16", "gguf-q8_0", "int8"]
     assert [one.name for one in export_formats() if not one.is_exact] == names[-3:]
     assert len({one.file_name for one in export_formats()}) == len(names)
 

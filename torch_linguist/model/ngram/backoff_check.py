@@ -11,17 +11,17 @@ from torch import Tensor
 from torch_linguist.model.ngram.tables import Level, require
 
 MOST_CONTEXTS = 512
-"""Contexts of each length above 1 that are checked, drawn at random: a file may hold hundreds of millions."""
+"""Contexts of each length above 1 that are drawn: a file may hold hundreds of millions."""
 
-MOST_CONTINUATIONS = 50_000
-"""Continuations of the drawn contexts of one length that are checked."""
+MOST_CONTINUATIONS = (1 << 20, 50_000)
+"""Continuations that are checked after the contexts of one word, and after the drawn contexts of each length above."""
 
 TOLERANCE = 0.2
 """How much a sum may exceed 1; with 8-bit codes, sums up to 1.06 were measured."""
 
 
 def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
-    """Check the sums over the vocabulary after all contexts of one word, and after a sample of the longer ones.
+    """Check the sums over the vocabulary after contexts drawn at random, or after all of them if there are few.
 
     Args:
         unigrams: log-probabilities [V].
@@ -32,19 +32,17 @@ def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
     """
     generator = torch.Generator().manual_seed(1)
     for index, level in enumerate(levels):
-        contexts = torch.arange(len(unigrams))
+        contexts = torch.randperm(len(unigrams), generator=generator)
         if index:
             size = levels[index - 1].size()
             contexts = torch.randint(max(size, 1), (min(size, MOST_CONTEXTS),), generator=generator)
         begin, end = level.ranges(contexts)
-        if index:
-            kept = (end - begin).cumsum(0) <= MOST_CONTINUATIONS
-            contexts, begin, end = contexts[kept], begin[kept], end[kept]
+        kept = (end - begin).cumsum(0) <= MOST_CONTINUATIONS[min(index, 1)]
+        contexts, begin, end = contexts[kept], begin[kept], end[kept]
         owner = torch.repeat_interleave(torch.arange(len(contexts)), end - begin)
         first = (end - begin).cumsum(0) - (end - begin)
         rows = torch.arange(len(owner)) + (begin - first)[owner]
-        spelled = torch.tensor([_spelled(levels, index, int(one)) for one in contexts], dtype=torch.int64)
-        shorter = spelled.view(len(contexts), index + 1)[:, 1:]
+        shorter = _spelled(levels[:index], contexts)[:, 1:]
         lower = _log_prob(unigrams, levels, shorter[owner], level.words(rows))
         above, below = torch.zeros(2, len(contexts), dtype=torch.float64)
         above.index_add_(0, owner, level.log_probs(rows).double().exp())
@@ -53,14 +51,13 @@ def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
         require(not bool((total > 1 + TOLERANCE).any()), "the probabilities after a context add up to more than 1")
 
 
-def _spelled(levels: Sequence[Level], index: int, place: int) -> list[int]:
-    """Return the words of a context of the level `index`: a word, or an n-gram of the level below."""
-    words: list[int] = []
-    for level in reversed(levels[:index]):
-        prefix, word = level.spelled(slice(place, place + 1))
-        words.insert(0, int(word[0]))
-        place = int(prefix[0])
-    return [place, *words]
+def _spelled(levels: Sequence[Level], place: Tensor) -> Tensor:
+    """Return the words of n-grams of the last of some levels, or of words if there is no level, [C, length]."""
+    words: list[Tensor] = []
+    for level in reversed(levels):
+        words.insert(0, level.words(place))
+        place = level.contexts(place)
+    return torch.stack([place, *words], dim=1)
 
 
 def _log_prob(unigrams: Tensor, levels: Sequence[Level], context: Tensor, word: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Sink, 
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.estimation import BackoffModel
 from torch_linguist.model.ngram.smoothing import FloatArray
-from torch_linguist.model.ngram.tables import CHECKED_ROWS, Level, check_log_probs, check_sums, require
+from torch_linguist.model.ngram.tables import Level, check_log_probs, check_sums, checked_parts, require
 from torch_linguist.model.ngram.workspace import Progress
 
 CODES = 256
@@ -119,20 +119,19 @@ class QuantizedLevel(Level):
         begin, end, _ = rows.indices(self.size())
         if begin >= end:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        first, last = self._context_of(begin), self._context_of(end - 1)
+        first, last = self.contexts(torch.tensor([begin, end - 1])).tolist()
         offsets = np.clip(self.consecutive_offsets(first, last + 2), begin, end)
         context = np.repeat(np.arange(first, last + 1), np.diff(offsets))
         return context, self._consecutive_words(begin, end).astype(np.int64)
 
-    def _context_of(self, place: int) -> int:
-        """Return the context of an n-gram."""
-        low, high = 0, self.low_offsets.numel() - 2
-        while high - low > 1:
-            middle = (low + high) // 2
-            if int(self.offsets(torch.tensor([middle]))) <= place:
-                low = middle
-            else:
-                high = middle
+    def contexts(self, place: Tensor) -> Tensor:
+        # Binary search for the last context that begins at or before each place.
+        count = self.low_offsets.numel() - 2
+        low, high = torch.zeros_like(place), torch.full_like(place, count)
+        for _ in range(count.bit_length()):
+            middle = (low + high) >> 1
+            begins = self.offsets(middle) <= place
+            low, high = torch.where(begins, middle, low), torch.where(begins, high, middle)
         return low
 
     def check(self, contexts: int, vocab_size: int, *, normalized: bool) -> None:
@@ -148,14 +147,16 @@ class QuantizedLevel(Level):
         check_log_probs(self.probs.numpy())
         require(bool(torch.isfinite(self.backoffs).all()), "a backoff weight is not finite")
         require(float(self.backoffs[int(self.backoff_codes[-1])]) == 0, "their last entries are wrong")
-        probs, end = np.exp(self.probs.double().numpy()), 0
+        probs, stop, end = np.exp(self.probs.double().numpy()), 0, 0
 
         def check(part: slice) -> tuple[int, int]:
             return self._check_part(part, probs, vocab_size, normalized=normalized)
 
-        for begin, new_end in ordered_map(check, slices(contexts, CHECKED_ROWS)):
-            require(begin == end, "their offsets are not sorted")
-            end = new_end
+        cut = checked_parts(contexts)
+        for part, (begin, new_end) in zip(cut, ordered_map(check, cut), strict=True):
+            if part.start == stop:
+                require(begin == end, "their offsets are not sorted")
+            stop, end = part.stop, new_end
         require(end == size, "their offsets are not sorted")
 
     def _check_part(self, part: slice, probs: FloatArray, vocab_size: int, *, normalized: bool) -> tuple[int, int]:

@@ -19,6 +19,9 @@ from torch_linguist.model.ngram.estimation import BackoffLevel
 CHECKED_ROWS = 1 << 20
 """Number of n-grams checked at a time."""
 
+CHECKED_PARTS = 4
+"""Parts of a level that are checked; loading takes under a second however many n-grams a file holds."""
+
 _ROUNDING = 1e-5
 
 
@@ -55,6 +58,10 @@ class Level(nn.Module):
 
     def words(self, place: Tensor) -> Tensor:
         """Return the last word of n-grams."""
+        raise NotImplementedError
+
+    def contexts(self, place: Tensor) -> Tensor:
+        """Return the context of n-grams, as an index in the level below."""
         raise NotImplementedError
 
     def log_probs(self, place: Tensor) -> Tensor:
@@ -130,6 +137,9 @@ class ExactLevel(Level):
     def words(self, place: Tensor) -> Tensor:
         return self.keys[place] & ((1 << self.word_bits) - 1)
 
+    def contexts(self, place: Tensor) -> Tensor:
+        return self.keys[place] >> self.word_bits
+
     def log_probs(self, place: Tensor) -> Tensor:
         return self.log_prob[place]
 
@@ -164,8 +174,17 @@ class ExactLevel(Level):
                 prefix = part >> self.word_bits
                 check_sums(np.bincount(prefix - prefix[0], np.exp(own)))
 
-        for _ in ordered_map(check, slices(size, CHECKED_ROWS)):
+        for _ in ordered_map(check, checked_parts(size)):
             pass
+
+
+def checked_parts(length: int) -> list[slice]:
+    """Return the slices of a range of rows that are checked: of a long range the first, the last and random ones."""
+    cut = list(slices(length, CHECKED_ROWS))
+    if len(cut) <= CHECKED_PARTS:
+        return cut
+    drawn = np.random.default_rng(1).choice(len(cut) - 2, CHECKED_PARTS - 2, replace=False) + 1
+    return [cut[place] for place in (0, *sorted(drawn.tolist()), len(cut) - 1)]
 
 
 def require(condition: bool, problem: str) -> None:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
             taken[name].append(seconds)
             if place == 0:
                 print(f"  {name}: {text}", flush=True)
-    for name, seconds in taken.items():
-        ratios = [own / other for own, other in zip(seconds, taken.get("lmplz", seconds), strict=False)]
+    for name, own in taken.items():
+        ratios = [one / other for one, other in zip(own, taken.get("lmplz", own), strict=False)]
         print(
-            f"  {name}: {', '.join(f'{value:.1f}' for value in seconds)} s; "
+            f"  {name}: {', '.join(f'{value:.1f}' for value in own)} s; "
             f"{np.median(ratios):.2f} times lmplz ({', '.join(f'{ratio:.2f}' for ratio in ratios)})",
             flush=True,
         )
@@ -227,14 +228,15 @@ def load(folder: str) -> dict[str, Any]:
     """Measure loading, perplexity and speed of all models; the rounds take turns."""
     torch.set_num_threads(1)  # like KenLM
     held_out = np.load(Path(folder) / "held_out.npy")
-    lines, actions = [], {}
+    lines: list[str] = []
+    actions: dict[str, Callable[[], Any]] = {}
     for name in KINDS:
         begin, used = time.perf_counter(), time.process_time()
         model = load_model(Path(folder) / f"{name}.pt")
         wall, used = time.perf_counter() - begin, time.process_time() - used
         assert isinstance(model, NGramModel)
-        actions[name] = lambda model=model: nll(model, held_out, 0)
-        perplexity = math.exp(float(actions[name]().double().mean()))
+        actions[name] = partial(nll, model, held_out, 0)
+        perplexity = math.exp(float(nll(model, held_out, 0).double().mean()))
         lines.append(f"{name}: loaded in {wall:.2f} s ({used:.2f} s of processor time); perplexity {perplexity:.4f}")
     for name in ("trie", "packed", "probing"):
         path = Path(folder) / f"kenlm-{name}.bin"

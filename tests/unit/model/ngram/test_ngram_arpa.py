@@ -77,7 +77,7 @@ def test_sentences_of_kenlm_are_lines_of_a_stream(tmp_path: Path) -> None:
     lengths = [len(line) + 1 for line in lines]
     reference = kenlm.Model(str(path))
     expected = [-math.log(10) * reference.score(" ".join(line), bos=True, eos=True) for line in lines]
-    assert [part.sum().item() for part in nll[0].split(lengths)] == pytest.approx(expected, abs=1e-5)
+    assert [part.sum().item() for part in torch.split(nll[0], lengths)] == pytest.approx(expected, abs=1e-5)
     logits, _ = model(tokens, model.initial_state(1))
     assert torch.allclose(logits.exp().sum(-1), torch.ones_like(logits[..., 0]), atol=1e-5)
     given, _ = read_arpa(path, vocabulary, memory_limit_mib=16)

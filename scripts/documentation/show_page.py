@@ -4,7 +4,7 @@
 
 Prints the size of the file, the time until the page is ready, and the time for each word that is typed, with the
 processor time of the page's thread, which other work on the machine does not change much. The pictures show the page
-1280 and 390 pixels wide, in light and dark colors.
+1280 and 390 pixels wide, in light and dark colors. The exit code is 1 if the page wrote an error to the console.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,13 @@ class Browser:
         )
         self._read, self._write = os.fdopen(read, "rb"), os.fdopen(write, "wb")
         self._number = 0
+        self.errors: list[str] = []
         self._session: dict[str, str] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
+        self.call("Runtime.enable")
+        self.call("Log.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
         self._number += 1
@@ -58,6 +62,12 @@ class Browser:
                 assert byte, "the browser has ended"
                 answer += byte
             found = json.loads(answer)
+            event = found.get("params", {})
+            if found.get("method") == "Runtime.exceptionThrown" or "error" in (
+                event.get("type"),
+                event.get("entry", {}).get("level"),
+            ):
+                self.errors.append(json.dumps(event)[:500])
             if found.get("id") == self._number:
                 assert "error" not in found, found
                 return found["result"]
@@ -88,6 +98,8 @@ def main() -> None:
         if arguments.pictures:
             take_pictures(browser, name, arguments)
         browser.close()
+    print(f"{len(browser.errors)} errors on the console", *browser.errors, sep="\n")
+    sys.exit(bool(browser.errors))
 
 
 def measure(browser: Browser, url: str, name: str) -> None:

@@ -1,6 +1,8 @@
 """lm-evaluation-harness on runs of every family, with tasks of its own and without a network."""
 
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +107,61 @@ def test_the_harness_gives_the_perplexity_of_tl_eval(
     )
     results = found["results"]["rolling"]
     assert results["word_perplexity,none"] == pytest.approx(ours.word_perplexity, rel=1e-4)
+
+
+PAGES = [
+    " \n = Old Harbor = \n \n The old harbor ( begun in 1802 ) is a sailor 's door @-@ step ; it cost 1 @,@ 200 . \n"
+    ' \n = = Use = = \n \n " The sailor finds a door , " says the guide . \n',
+    " \n = The <unk> = \n \n Every king sees the river : a small house , two ships . \n",
+]
+WIKITEXT = """\
+task: pages
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: !function form.wikitext_detokenizer
+process_results: !function form.process_results
+metric_list:
+  - {{metric: word_perplexity}}
+  - {{metric: byte_perplexity}}
+  - {{metric: bits_per_byte}}
+"""
+
+
+def test_the_form_of_the_harness_for_wikitext(
+    run: tuple[Path, LanguageModel], tiny_corpus: TokenizedCorpus, tmp_path: Path
+) -> None:
+    """The harness joins the words again, reads each page by itself and divides by the words of the original page."""
+    form = pytest.importorskip("lm_eval.tasks.wikitext.preprocess_wikitext")
+    from lm_eval.tasks import TaskManager
+
+    from torch_linguist.generation.evaluation_harness import HarnessModel
+
+    folder, model = run
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "form.py").write_text(
+        "from lm_eval.tasks.wikitext.preprocess_wikitext import process_results, wikitext_detokenizer\n"
+    )
+    data = tmp_path / "pages.jsonl"
+    data.write_text("".join(json.dumps({"page": page}) + "\n" for page in PAGES), encoding="utf-8")
+    (tmp_path / "tasks" / "pages.yaml").write_text(WIKITEXT.format(file=data), encoding="utf-8")
+    found = lm_eval.simple_evaluate(
+        HarnessModel(run=str(folder)),
+        tasks=["pages"],
+        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
+    )
+    nats = 0.0
+    for number, page in enumerate(PAGES):
+        text = form.wikitext_detokenizer({"page": page}).removesuffix("\n")
+        corpus = InMemoryCorpus(
+            {"train": [text], "valid": [text], "test": [text]}, name=f"page{number}", tokenized=True
+        )
+        ours = score(model, prepare(corpus, None, tmp_path / "cache", tokenizer=tiny_corpus.tokenizer).test)
+        nats += ours.loss * ours.tokens
+    words = sum(len(re.split(r"\s+", page)) for page in PAGES)
+    assert found["results"]["pages"]["word_perplexity,none"] == pytest.approx(math.exp(nats / words), rel=1e-4)
 
 
 def test_the_command_knows_the_model(tmp_path: Path) -> None:

@@ -39,6 +39,20 @@ TEXTS = [
     "a <unk> b",
     "every sailor remembers an answer in the morning .",
     "  the   judge -- don't ... ",
+    "",
+    "the",
+    "unseenword unseenword",
+    "the king sees the river .\nthe queen finds a door .",
+    "\n\n the \n",
+    "THE KING SEES",
+    'The king\'s house (a small one) -- and "two" ships; why?',
+    "the the the the the the the the",
+    "日本語 العربية हिन्दी",
+    "x\u00a0y\u2028z\tq",
+    "<eos> a <unk><unk>",
+    "don’t we'll I'm they've 'tis",
+    "$1,000.00 50% 3.14 ½ №7 A.D. U.S.A.",
+    "👩‍👩‍👧 🇫🇷 e\u0301 ß Ǆ",
 ]
 TRAINERS: dict[str, TokenizerTrainer] = {
     "word": WordTokenizerTrainer(min_frequency=1),
@@ -131,10 +145,13 @@ def test_the_browser_computes_what_we_compute(
     )
     found = run_page(browser, tmp_path / "page.html", scored)
     assert isinstance(found, list), found
+    rounded = reference(model)
     for text, theirs in zip(TEXTS, found, strict=True):
-        (ours,) = read_line_tokens(reference(model), tokenizer, [text], closed=False)
-        assert theirs["ids"] == ours.ids.tolist(), text
-        np.testing.assert_allclose(np.exp2(-np.array(theirs["bits"])), np.exp(-ours.nll), rtol=1e-3)
+        # Lines of a text follow one another, as in the stream that tl-eval scores.
+        read = read_line_tokens(rounded, tokenizer, text.split("\n"), closed=True, running=True)
+        ids, nll = (np.concatenate(parts)[:-1] for parts in zip(*((one.ids, one.nll) for one in read), strict=True))
+        assert theirs["ids"] == ids.tolist(), text
+        np.testing.assert_allclose(np.exp2(-np.array(theirs["bits"])), np.exp(-nll), rtol=1e-3)
 
 
 def test_a_transformer_reads_a_long_text_in_the_windows_of_the_scores(
@@ -183,6 +200,33 @@ def test_a_seed_repeats_a_generation_and_the_tabs_open(
         " document.querySelectorAll('#inside-area table, #compare-area section').length); } return counts; })()"
     )
     assert run_page(browser, tmp_path / "page.html", opened) == [1, 4, 6, 6]
+
+
+def test_keyboard_labels_and_escaped_names(
+    browser: str, build_model: ModelBuilder, source_corpus: Corpus, tmp_path: Path
+) -> None:
+    corpus = prepare(source_corpus, TRAINERS["word"], tmp_path)
+    hostile = "<b>x</b><script>document.title = 'broken'</script>"
+    models = [
+        PageModel(label, build_model("transformer", corpus.tokenizer.vocab_size), corpus.tokenizer, {"data": hostile})
+        for label in (hostile, "other")
+    ]
+    write_html(models, tmp_path / "page.html", "the king <i>y</i>")
+    used = (
+        "(async () => { const broken = document.title === 'broken';"
+        " const markup = document.querySelectorAll('b, i, #about script').length + broken;"
+        " page.text.value = 'the king '; await page.typed();"
+        " page.text.dispatchEvent(new KeyboardEvent('keydown', {key: 'Tab', cancelable: true})); await page.settled;"
+        " const taken = page.text.value; document.getElementById('tab-type')"
+        ".dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'})); const opened = document.activeElement.id;"
+        " document.getElementById('tab-inside').click(); await page.settled;"
+        " const words = [...document.querySelectorAll('#inside-area button')]; words[0].focus();"
+        " const unnamed = [...document.querySelectorAll('input, select, textarea, button, table')].filter((one) =>"
+        " !(one.labels && one.labels.length) && !one.textContent.trim() && !one.getAttribute('aria-label')).length;"
+        " return [markup, taken.startsWith('the king ') && taken.length > 9, opened,"
+        " words[0].classList.contains('chosen'), unnamed]; })()"
+    )
+    assert run_page(browser, tmp_path / "page.html", used) == [0, True, "tab-generate", True, 0]
 
 
 def test_the_command_writes_runs_and_their_mixture(

@@ -87,7 +87,7 @@ def render_html(models: Sequence[PageModel], prompt: str = "", *, served: bool =
             {
                 "label": one.label,
                 "scores": _scores(one.summary),
-                "facts": [(name, one.summary[name]) for name in FACTS if one.summary.get(name) is not None],
+                "facts": [(name, _shown(one.summary[name])) for name in FACTS if one.summary.get(name) is not None],
                 "curves": _picture(one.curves),
                 "weights_id": weights_id,
                 "weights": weights,
@@ -139,6 +139,10 @@ def _scores(summary: Mapping[str, Any]) -> list[dict[str, str]]:
                 }
             )
     return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _number(value: Any, digits: int) -> str:

@@ -195,7 +195,7 @@ class Page {
     if (!ids.length) { area.replaceChildren(make("p", {class: "quiet"}, "Type something first.")); return; }
     const session = await this.session.local();
     if (encoded !== this.encoded) return;
-    const steps = session.read(ids).slice(1), names = encoded.map((piece) => visible(piece.text));
+    const steps = session.read(ids), names = encoded.map((piece) => visible(piece.text));
     area.replaceChildren(...insideViews(session.model, steps, names, byId("inside-unit").value));
   }
 

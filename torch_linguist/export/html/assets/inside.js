@@ -8,8 +8,8 @@ function heatmap(rows, names, columns, label, low, high) {
   table.append(head);
   rows.forEach((values, r) => {
     const line = make("tr", {}, make("th", {scope: "row"}, names[r]));
-    Array.from(values).forEach((value) => {
-      const cell = make("td", {title: `${names[r]}: ${Number(value).toFixed(3)}`});
+    Array.from(values).forEach((value, c) => {
+      const cell = make("td", {title: `${names[r]}, ${columns[c]}: ${Number(value).toFixed(3)}`});
       const share = (value - low) / (high - low);
       cell.style.setProperty(share >= 0.5 ? "--warm" : "--cool", Math.min(1, Math.abs(2 * share - 1)));
       line.append(cell);
@@ -60,19 +60,34 @@ function attentionViews(model, steps, names, choice) {
     weights.forEach((weight, place) => { const at = step.state.position - weights.length + place - 1; if (at >= 0) row[at] = weight; });
     return row;
   });
-  return [heatmap(rows, names, names, `Attention, layer ${layer + 1}, head ${head + 1}: each row's word looks at the columns`, -1, 1)];
+  const title = `Attention, layer ${layer + 1}, head ${head + 1}`;
+  return [attentionLine(rows, names, title), heatmap(rows, names, names, `${title}: each row's word looks at the columns`, -1, 1)];
+}
+
+// The text itself: a word that is pointed at or focused colors those that it attends to.
+function attentionLine(rows, names, title) {
+  const words = names.map((name) => make("button", {class: "token", type: "button"}, name));
+  const show = (n) => words.forEach((word, place) => {
+    word.style.setProperty("--heat", rows[n][place]);
+    word.classList.toggle("chosen", place === n);
+    word.title = `${names[n]}, ${names[place]}: ${rows[n][place].toFixed(3)}`;
+  });
+  words.forEach((word, n) => ["mouseenter", "focus", "click"].forEach((event) => word.addEventListener(event, () => show(n))));
+  show(names.length - 1);
+  return make("section", {}, make("p", {}, `${title}: point at a word to see where it looks`), make("div", {class: "tokens"}, ...words));
 }
 
 function ngramViews(steps, names, tokens) {
   const lengths = steps[0].inside.contexts.map((_, n) => String(n + 1)), table = make("table", {class: "plain"});
   table.append(make("tr", {}, ...["word", "order", ...lengths].map((title) => make("th", {scope: "col"}, title))));
-  steps.slice(0, -1).forEach((step, n) => {
-    const cells = [step.inside.orders[tokens[n + 1]], ...step.inside.contexts].map((value) => make("td", {}, String(value)));
-    table.append(make("tr", {}, make("th", {scope: "row"}, names[n + 1]), ...cells));
+  names.forEach((name, n) => {
+    const {orders, contexts} = steps[n].inside, cells = [orders[tokens[n]], ...contexts].map((value) => make("td", {}, String(value)));
+    table.append(make("tr", {}, make("th", {scope: "row"}, name), ...cells));
   });
   return [titled(table, "The order that each word's probability comes from, and how many different words followed the last 1, 2, … words in training")];
 }
 
+// `steps` begins with what the model predicts before the first word.
 function insideViews(model, steps, names, choice) {
   if (model instanceof Mixture) {
     return model.parts.flatMap((part, i) => insideViews(part, steps.map((step) => ({...step, inside: step.inside.parts[i], state: step.state[i]})), names, choice));
@@ -83,10 +98,10 @@ function insideViews(model, steps, names, choice) {
       for (let l = 0; l < model.spec.layers; l++) for (let h = 0; h < model.spec.heads; h++) select.append(make("option", {value: `${l}.${h}`}, `layer ${l + 1}, head ${h + 1}`));
     }
     byId("inside-choice").hidden = false;
-    return attentionViews(model, steps, names, choice || "0.0");
+    return attentionViews(model, steps.slice(1), names, choice || "0.0");
   }
   if (model instanceof NGram) return ngramViews(steps, names, page.encoded.map((piece) => piece.id));
-  return recurrentViews(steps, names);
+  return recurrentViews(steps.slice(1), names);
 }
 
 let page;

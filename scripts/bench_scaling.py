@@ -2,10 +2,15 @@
 
     python scripts/bench_scaling.py                             # lstm and transformer, 1 and 2 processes
     python scripts/bench_scaling.py --processes 1 2 4 --families gru --output scaling.json
+    python scripts/bench_scaling.py --vocabulary 267735 --families lstm [--dense] [--compression bf16]
 
 Each process has `--batch-size` rows, so the global batch grows with the number of processes. The efficiency is the
 tokens per second of W processes divided by W times those of one. The text is generated; the model has the size of a
 WikiText-2 run. The processes share the memory and caches of the machine and exchange gradients with gloo.
+
+On Linux two more columns describe the exchange: the megabytes that a process writes to its sockets per update, and the
+share of the time that its main thread sleeps. Waiting for a free core does not count as sleeping. `--dense` sends whole
+tables, as versions before 0.2 did; with PYTHONPATH set to such a version, the script measures that version.
 """
 
 import argparse
@@ -30,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequence-length", type=int, default=64)
     parser.add_argument("--vocabulary", type=int, default=10_000)
     parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--dense", action="store_true", help="exchange the tables whole")
+    parser.add_argument("--compression", choices=["bf16"], help="type in which gradients are exchanged")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3, help="launches of each kind, in turn; the fastest counts")
     parser.add_argument("--output", type=Path, help="gets the numbers as JSON")
@@ -59,6 +66,8 @@ def launched(arguments: argparse.Namespace, family: str, count: int) -> dict[str
         for name in ("batch_size", "sequence_length", "vocabulary", "hidden", "steps"):
             line += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
         line += ["--families", family, "--worker", str(found)]
+        line += ["--dense"] if arguments.dense else []
+        line += ["--compression", arguments.compression] if arguments.compression else []
         subprocess.run(line, check=True, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
         content: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
     return {"family": family, "processes": count, **content}
@@ -72,6 +81,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from torch_linguist.data import Batch
     from torch_linguist.distributed import data_parallel, processes
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
+    from torch_linguist.optim import LazyAdamW
     from torch_linguist.trainer.device import denormals_flushed
     from torch_linguist.trainer.loop import Loop
 
@@ -103,14 +113,18 @@ def measure(arguments: argparse.Namespace) -> None:
         sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
         model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
         data_parallel.broadcast_weights(model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        loop = Loop(model, optimizer, MadeBatches(arguments.batch_size * processes.world_size()))
+        model.use_sparse_gradients(lambda weight: processes.world_size() == 1 or not arguments.dense)
+        options = {"gradient_compression": arguments.compression} if arguments.compression else {}
+        rows = arguments.batch_size * processes.world_size()
+        loop = Loop(model, LazyAdamW(model.parameters(), lr=1e-3), MadeBatches(rows), **options)
         for _ in range(WARM_UP):
             loop.update()
         processes.barrier()
-        begin, tokens = time.perf_counter(), loop.state.tokens
+        begin, tokens, sent, busy = time.perf_counter(), loop.state.tokens, bytes_sent(), busy_seconds()
         for _ in range(arguments.steps):
             loop.update()
+        busy, sent = busy_seconds() - busy, bytes_sent() - sent
+        waiting = 1 - busy / (time.perf_counter() - begin)
         processes.barrier()
         seconds = time.perf_counter() - begin
         if processes.is_main_process():
@@ -118,14 +132,33 @@ def measure(arguments: argparse.Namespace) -> None:
                 "parameters": model.num_parameters(),
                 "tokens_per_second": (loop.state.tokens - tokens) / seconds,
                 "milliseconds_an_update": 1000 * seconds / arguments.steps,
+                "megabytes_sent": sent / arguments.steps / 1e6,
+                "share_waiting": waiting,
             }
             arguments.worker.write_text(json.dumps(found), encoding="utf-8")
+
+
+def bytes_sent() -> int:
+    """Bytes that this process has written so far; nothing but its sockets counts in a benchmark."""
+    table = Path("/proc/self/io")
+    if not table.is_file():
+        return 0
+    return int(dict(line.split(": ") for line in table.read_text(encoding="utf-8").splitlines())["wchar"])
+
+
+def busy_seconds() -> float:
+    """Seconds that this thread has run or waited for a free core so far."""
+    table = Path("/proc/thread-self/schedstat")
+    if not table.is_file():
+        return time.perf_counter()
+    return sum(map(int, table.read_text(encoding="utf-8").split()[:2])) / 1e9
 
 
 def table(results: Sequence[dict[str, Any]], families: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
     """Print and return the fastest launch of each kind and its scaling efficiency."""
     rows: list[dict[str, Any]] = []
-    print(f"{'family':12} {'parameters':>11} {'processes':>9} {'tokens/s':>9} {'ms/update':>9} {'efficiency':>10}")
+    heads = f"{'processes':>9} {'tokens/s':>9} {'ms/update':>9} {'efficiency':>10} {'MB sent':>8} {'waiting':>7}"
+    print(f"{'family':12} {'parameters':>11} {heads}")
     for family in families:
         best = {
             count: max(
@@ -140,7 +173,8 @@ def table(results: Sequence[dict[str, Any]], families: Sequence[str], counts: Se
             rows.append({**row, "efficiency": share})
             print(
                 f"{family:12} {row['parameters']:11,} {count:9} {row['tokens_per_second']:9,.0f} "
-                f"{row['milliseconds_an_update']:9.1f} {share:10.0%}"
+                f"{row['milliseconds_an_update']:9.1f} {share:10.0%} {row['megabytes_sent']:8.2f} "
+                f"{row['share_waiting']:7.0%}"
             )
     return rows
 

@@ -55,7 +55,7 @@ class Loop:
         nominal_length: tokens of a row that the learning rate is meant for; it is scaled in proportion to the length of
             the batches. None leaves it as it is.
         gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16; None as they are.
-        may_skip: whether an update may leave a weight without a gradient.
+        may_skip: whether an update may leave a weight without a gradient; None for what the model says.
         seed: random seed of what several processes draw alike, such as the sample of a sampled softmax.
 
     Attributes:
@@ -84,7 +84,7 @@ class Loop:
         stop_request: StopRequest | None = None,
         nominal_length: int | None = None,
         gradient_compression: str | None = None,
-        may_skip: bool = True,
+        may_skip: bool | None = None,
         seed: int = 1,
     ) -> None:
         self.model = model
@@ -96,6 +96,7 @@ class Loop:
         self.stop_request = stop_request or StopRequest()
         self.device = device_of(model)
         self.state = TrainingState()
+        may_skip = model.may_skip_weights if may_skip is None else may_skip
         self._step = DataParallel(model, nll, precision, gradient_compression, may_skip, seed)
         self._nominal_length = nominal_length
 

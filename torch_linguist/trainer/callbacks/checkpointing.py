@@ -20,6 +20,9 @@ BEST = "best.pt"
 TIME_SHARE = 0.015
 """Largest share of the time that checkpoints after validations take; those at intervals come on top."""
 
+CLOCK_STEPS = 8
+"""Updates after which several processes read the clock for the next checkpoint."""
+
 LOG = logging.getLogger("torch_linguist.trainer")
 
 
@@ -93,7 +96,7 @@ class Checkpointing(Callback):
     def after_update(self, training: "Fit") -> None:
         if self._affordable or (
             # The last state is written when the last validation is part of it.
-            training.state.progress < 1 and processes.broadcast_number(self._is_due(training.state.step))
+            training.state.progress < 1 and self._is_due(training.state.step)
         ):
             self._save(training)
 
@@ -113,8 +116,12 @@ class Checkpointing(Callback):
 
     def _is_due(self, step: int) -> bool:
         minutes, steps = self._settings.every_minutes, self._settings.every_steps
-        late = minutes is not None and time.monotonic() - self._written_at >= 60 * minutes
-        return late or (steps is not None and step - max(0, self._written_step) >= steps)
+        if steps is not None and step - max(0, self._written_step) >= steps:
+            return True
+        # Several processes follow one clock, which they do not read after each update.
+        if minutes is None or step % (1 if processes.world_size() == 1 else CLOCK_STEPS):
+            return False
+        return bool(processes.broadcast_number(time.monotonic() - self._written_at >= 60 * minutes))
 
     def _hold_best(self, training: "Fit") -> None:
         """Copy the best weights so far; the next save writes them."""

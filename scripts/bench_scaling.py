@@ -114,8 +114,10 @@ def measure(arguments: argparse.Namespace) -> None:
         model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
         data_parallel.broadcast_weights(model)
         model.use_sparse_gradients(lambda weight: processes.world_size() == 1 or not arguments.dense)
-        options = {"gradient_compression": arguments.compression} if arguments.compression else {}
         rows = arguments.batch_size * processes.world_size()
+        options: dict[str, Any] = {}
+        if arguments.compression:
+            options["step"] = data_parallel.DataParallel(model, compression=arguments.compression)
         loop = Loop(model, LazyAdamW(model.parameters(), lr=1e-3), MadeBatches(rows), **options)
         for _ in range(WARM_UP):
             loop.update()

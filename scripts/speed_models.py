@@ -22,6 +22,7 @@ from torch_linguist.data import (
     WordTokenizerTrainer,
     prepare,
 )
+from torch_linguist.distributed.data_parallel import DataParallel
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.precision import autocast
@@ -175,7 +176,8 @@ def own_step(model: LanguageModel, corpus: TokenizedCorpus, batches: ContiguousB
     kind = SGD if setup.optimizer == "sgd" else functools.partial(torch.optim.AdamW, fused=True)
     model.use_sparse_gradients(takes_sparse_gradients(model, kind, 0.0))
     optimizer = build_optimizer(model, kind, LEARNING_RATES[setup.optimizer], 0.0)
-    return Loop(model, optimizer, batches, gradient_clip=0.25, precision=setup.precision).update
+    step = DataParallel(model, precision=setup.precision)
+    return Loop(model, optimizer, batches, gradient_clip=0.25, step=step).update
 
 
 def detached(state: Any) -> Any:

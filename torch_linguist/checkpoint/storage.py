@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.checkpoint.model_building import build_model, first_line
+from torch_linguist.distributed.sharding import scattered_weights
 from torch_linguist.errors import DataError, TrainingError, is_exhausted
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import whole_file
@@ -196,7 +197,7 @@ def load_weights(model: LanguageModel, content: dict[str, Any], path: Path) -> N
         TrainingError: the weights do not fit the model.
     """
     try:
-        model.load_state_dict(content["weights"])
+        model.load_state_dict(scattered_weights(content["weights"], model))
     except DataError as error:
         raise TrainingError(f"{path}: {error}") from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:

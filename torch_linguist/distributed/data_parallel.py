@@ -9,7 +9,8 @@ Shape legend: B batch, T time.
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,14 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_linguist.distributed.processes import rank, reporting_lost_processes, world_size
+from torch_linguist.distributed.sharding import drop_zero_gradients, shard
 from torch_linguist.distributed.table_gradients import sum_table_gradient
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.model.precision import autocast
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
 """Loss of a training step, with the signature of `LanguageModel.nll`."""
@@ -85,26 +90,42 @@ class TrainingStep(nn.Module):
         model: model to train.
         nll: loss to use in place of `model.nll`; None for that.
         precision: `fp32` or `bf16`.
-        may_skip: whether a step may leave a weight without a gradient. The step then has one weight that is never used:
-            without any, torch would print a warning.
+        may_skip: whether a step may leave a weight without a gradient. Replicas then have one more weight that is never
+            used, because torch prints a warning if there is none. Shards need a gradient of each weight, if only zeros.
+        sharded: whether the weights will be sharded.
     """
 
     _ddp_params_and_buffers_to_ignore: list[str]
     """Names that `DistributedDataParallel` leaves alone."""
 
-    def __init__(self, model: LanguageModel, nll: Nll | None, precision: str, may_skip: bool) -> None:
+    def __init__(
+        self, model: LanguageModel, nll: Nll | None, precision: str, may_skip: bool, sharded: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self._nll, self._device, self._precision = nll, device_of(model), precision
-        self.unused = nn.Parameter(torch.zeros((), device=self._device)) if may_skip else None
+        self.unused = nn.Parameter(torch.zeros((), device=self._device)) if may_skip and not sharded else None
+        self._reaches_all = may_skip and sharded
 
-    def forward(self, tokens: Tensor, targets: Tensor, state: State, divisor: float) -> tuple[Tensor, State]:
-        """Return the sum of the nll over targets [B, T], divided by `divisor`, and the new state without gradients."""
+    def forward(self, tokens: Tensor, targets: Tensor, state: State | None, divisor: float) -> tuple[Tensor, State]:
+        """Return the sum of the nll over targets [B, T], divided by `divisor`, and the new state without gradients.
+
+        Args:
+            tokens: ids, int64 [B, T].
+            targets: the id that follows each token, int64 [B, T].
+            state: state before the tokens; None, or a state of another number of rows, starts afresh.
+            divisor: divisor of the sum.
+        """
+        if state is None or state[0].shape[1] != len(tokens):
+            state = self.model.initial_state(len(tokens))
         with autocast(self._device, self._precision):
             nll, carried = (self._nll or self.model.nll)(tokens, targets, state)
         # Under autocast a layer may return its state in bfloat16; it is carried in the type of the weights.
         kept = [new.to(old.dtype) for new, old in zip(detach_state(carried), state, strict=True)]
-        return nll.sum() / divisor, kept
+        loss = nll.sum() / divisor
+        if self._reaches_all:
+            loss = loss + sum(0.0 * weight.sum() for weight in self.parameters() if weight.requires_grad)
+        return loss, kept
 
 
 class DataParallel:
@@ -117,8 +138,11 @@ class DataParallel:
         nll: loss to use in place of `model.nll`; None for that.
         precision: `fp32` or `bf16`.
         compression: `bf16` halves what is sent and rounds the gradients; None sends them as they are.
-        may_skip: whether a step may leave a weight without a gradient in some process or in all.
+        may_skip: whether a step may leave a weight without a gradient in some process or in all; None for the
+            `may_skip_weights` of the model.
         seed: random seed of what all processes draw alike, such as the sample of a sampled softmax.
+        sharded: whether each process keeps a part of every weight instead of all weights. The optimizer must be built
+            afterwards.
     """
 
     def __init__(
@@ -127,17 +151,26 @@ class DataParallel:
         nll: Nll | None = None,
         precision: str = "fp32",
         compression: str | None = None,
-        may_skip: bool = True,
+        may_skip: bool | None = None,
         seed: int = 1,
+        sharded: bool = False,
     ) -> None:
         self._model, self._compression = model, compression
         several = world_size() > 1
-        self._step = TrainingStep(model, nll, precision, may_skip and several)
+        may_skip = several and (model.may_skip_weights if may_skip is None else may_skip)
+        self._may_skip = may_skip
+        self._step = TrainingStep(model, nll, precision, may_skip, sharded)
         self._tables = [weight for weight in model.sparse_tables() if weight.requires_grad] if several else []
-        self._replica = self._replicated(may_skip) if several else None
+        self._device = device_of(model)
+        self._replica: DistributedDataParallel | None = None
+        self._shards: FSDPModule | None = None
         self.generator: torch.Generator | None = None
         if several:
-            self.generator = torch.Generator(device_of(model)).manual_seed(seed)
+            self.generator = torch.Generator(self._device).manual_seed(seed)
+            if sharded:
+                self._shards = shard(self._step, self._device, compression)
+            else:
+                self._replica = self._replicated(may_skip)
 
     def backward(
         self, tokens: Tensor, targets: Tensor, state: State | None, total: int, last: bool
@@ -147,14 +180,14 @@ class DataParallel:
         Args:
             tokens: ids of the global batch, int64 [B, T].
             targets: the id that follows each token, int64 [B, T].
-            state: state of the local rows; None, or a state of other rows, starts afresh.
+            state: state of the local rows; None, or one of another number of rows, starts afresh.
             total: number of tokens that the loss is divided by.
             last: whether this is the last batch of the update. The gradients are exchanged then.
 
         Returns:
             Share of the local rows in the mean loss, scalar tensor, and the new state of the local rows.
         """
-        device, size = device_of(self._model), world_size()
+        size = world_size()
         own = local_rows(len(tokens))
         # DistributedDataParallel averages over the processes.
         rows, divisor = own, total / size
@@ -162,18 +195,22 @@ class DataParallel:
             # The last windows of an epoch may be fewer than the processes. The first row then counts nothing here.
             rows, divisor = slice(0, 1), math.inf
         if self.generator is not None:
-            self._model.draw_sample(targets.to(device), self.generator)
-        inputs, outputs = tokens[rows].to(device), targets[rows].to(device)
-        if state is None or state[0].shape[1] != len(inputs):
-            state = self._model.initial_state(len(inputs))
-        if self._replica is None:
-            loss, new_state = self._step(inputs, outputs, state, divisor)
+            self._model.draw_sample(targets.to(self._device), self.generator)
+        batch = tokens[rows].to(self._device), targets[rows].to(self._device), state, divisor
+        if size == 1:
+            loss, new_state = self._step(*batch)
             loss.backward()
             return loss.detach(), new_state
-        with reporting_lost_processes(collectives_only=False), nullcontext() if last else self._replica.no_sync():
-            loss, new_state = self._replica(inputs, outputs, state, divisor)
+        with reporting_lost_processes(collectives_only=False), self._exchanging(last):
+            loss, new_state = (self._replica or self._step)(*batch)
             loss.backward()
         return loss.detach() / size, [part[:, : own.stop - own.start] for part in new_state]
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[None]:
+        """Return the context of a batch: the gradients are exchanged in that of the last one only."""
+        if self._shards is not None:
+            self._shards.set_requires_gradient_sync(last)
+        return self._replica.no_sync() if self._replica is not None and not last else nullcontext()
 
     def finish(self, loss: Tensor) -> None:
         """Complete the gradients of an update, and sum a loss over the processes in place.
@@ -181,18 +218,20 @@ class DataParallel:
         Args:
             loss: loss of the local rows; scalar tensor.
         """
-        if self._replica is None:
+        if world_size() == 1:
             return
         with reporting_lost_processes():
             for table in self._tables:
                 sum_table_gradient(table, self._compression)
+            if self._shards is not None and self._may_skip:
+                drop_zero_gradients(self._model)
             dist.all_reduce(loss)
 
     def close(self) -> None:
         """Detach from the model, which can then be trained otherwise."""
         if self._replica is not None:
             self._replica._remove_autograd_hooks()  # type: ignore[no-untyped-call]
-        self._replica, self._tables = None, []
+        self._replica, self._shards, self._tables = None, None, []
 
     def _replicated(self, may_skip: bool) -> DistributedDataParallel:
         """Return the module that exchanges the gradients of all weights but the tables."""

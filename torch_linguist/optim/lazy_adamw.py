@@ -58,7 +58,8 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
-            state["used"] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        if "used" not in state:  # So far the gradients were dense.
+            state["used"] = torch.full((len(table),), int(state["step"]), dtype=torch.int64, device=table.device)
         state["step"] += 1
         rows, values = gradient.indices()[0], gradient.values()
         weight, mean, square = (part.index_select(0, rows) for part in (table, state["exp_avg"], state["exp_avg_sq"]))

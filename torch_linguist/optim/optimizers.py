@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from torch_linguist.distributed.sharding import scattered_state
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.row_optimizer import FUSED_DEVICES
@@ -56,7 +57,7 @@ def build_optimizer(
     ):
         extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
     groups = parameter_groups(model, weight_decay, decay_all, layer_decay)
-    if getattr(_class_of(factory), "splits_hidden_matrices", False):
+    if needs_whole_matrices(factory):
         groups = with_hidden_matrices(model, groups)
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
 
@@ -80,6 +81,11 @@ def takes_sparse_gradients(
         return bool(takes(decays, getattr(factory, "keywords", {})))
 
     return takes_gradient
+
+
+def needs_whole_matrices(factory: Callable[..., Optimizer]) -> bool:
+    """Return whether an optimizer works on whole hidden matrices, as `Muon` does."""
+    return bool(getattr(_class_of(factory), "splits_hidden_matrices", False))
 
 
 def _class_of(factory: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
@@ -171,6 +177,6 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """
     # The learning rate is set before each update; until then it is the last one of the saved training.
     options = [{key: group[key] for key in group.keys() - {"params", "lr"}} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict(scattered_state(state, optimizer))
     for group, own in zip(optimizer.param_groups, options, strict=True):
         group.update(own)

@@ -106,7 +106,7 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
     """
     choice: bool | Literal["auto"] = context.settings.compile
     device = device_of(model)
-    if not (is_worth_compiling(model, device) if choice == "auto" else choice):
+    if context.settings.shard or not (is_worth_compiling(model, device) if choice == "auto" else choice):
         return None
     begin = time.perf_counter()
     step = CompiledStep(model, callback)

@@ -16,11 +16,12 @@ from torch_linguist.data import (
     VariableBatches,
     WindowBatches,
 )
-from torch_linguist.distributed.data_parallel import Nll, check_batch_size
+from torch_linguist.distributed.data_parallel import DataParallel, Nll, check_batch_size
+from torch_linguist.distributed.processes import world_size
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import LanguageModel
-from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
+from torch_linguist.optim.optimizers import build_optimizer, needs_whole_matrices, takes_sparse_gradients
 from torch_linguist.optim.schedules import Schedule
 from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.loop import BatchSource, Loop
@@ -73,26 +74,38 @@ class TrainingContext:
             nll: loss to use in place of `model.nll`.
 
         Raises:
-            ConfigError: a setting does not suit the model, or a batch has fewer rows than there are processes.
+            ConfigError: a setting does not suit the model or the optimizer, or a batch has fewer rows than there are
+                processes.
         """
         settings = self.settings
         check_batch_size(settings.batch_size)
         model.set_training_loss(settings.label_smoothing, settings.z_loss)
-        model.use_sparse_gradients(takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all))
+        sharded = settings.shard and world_size() > 1
+        if sharded and needs_whole_matrices(self.make_optimizer):
+            raise ConfigError(
+                "trainer.shard=true: optim=muon needs whole matrices; set optim=lazy_adamw or trainer.shard=false"
+            )
+        takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
+        model.use_sparse_gradients(lambda weight: not sharded and takes(weight))
+        step = DataParallel(
+            model,
+            nll,
+            settings.precision,
+            settings.gradient_compression,
+            may_skip=model.may_skip_weights or settings.freeze > 0,
+            seed=self.seed,
+            sharded=sharded,
+        )
         return Loop(
             model,
             build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all, self.layer_decay),
             batches or self.batches(model),
+            step=step,
             gradient_clip=settings.gradient_clip,
             accumulate=settings.accumulate,
-            precision=settings.precision,
             skip_non_finite=settings.on_nan == "skip",
-            nll=nll,
             stop_request=self.stop_request,
             nominal_length=settings.sequence_length if settings.variable_length else None,
-            gradient_compression=settings.gradient_compression,
-            may_skip=model.may_skip_weights or settings.freeze > 0,
-            seed=self.seed,
         )
 
     def batches(self, model: LanguageModel) -> Batches | NoisyBatches:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from torch_linguist.checkpoint.model_building import naming_damage
 from torch_linguist.checkpoint.storage import differing_arguments, load_weights, read_checkpoint
 from torch_linguist.distributed import processes
+from torch_linguist.distributed.sharding import put_whole_weights, whole_weights
 from torch_linguist.errors import TrainingError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
@@ -146,6 +147,7 @@ class Fit:
                     self.status = self.reason = "interrupted"
             self.end("reached its limit")
             self.callbacks.training_ended(self)
+            put_whole_weights(self.model)
         finally:
             self.loop.close()
             for callback in self._own_callbacks:
@@ -186,7 +188,7 @@ class Fit:
         self.schedule.observe(loss)
         if loss < state.best_loss:
             state.best_loss, state.best_step = loss, state.step
-        with self.overhead():
+        with self.overhead(), whole_weights(self.model):
             self.callbacks.validated(self, loss)
         self._budget.validation_seconds = state.overhead_seconds - before
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
-from torch_linguist.distributed.data_parallel import DataParallel, Nll
+from torch_linguist.distributed.data_parallel import DataParallel
+from torch_linguist.distributed.sharding import whole
 from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.optim.optimizers import clip_gradients, load_optimizer
 from torch_linguist.trainer.interrupt import StopRequest
@@ -47,16 +48,12 @@ class Loop:
         batches: supply of batches.
         gradient_clip: largest gradient norm; None disables clipping.
         accumulate: batches per update.
-        precision: `fp32` or `bf16`.
         skip_non_finite: whether an update with a loss or gradient that is not finite is skipped: the weights stay, the
             carried state starts afresh, and data and step count go on. Each update then waits for its loss.
-        nll: loss to use in place of `model.nll`, for example its compiled form.
+        step: forward and backward pass; None for that of the model in float32.
         stop_request: request to stop, on which the processes agree about once a second.
         nominal_length: tokens of a row that the learning rate is meant for; it is scaled in proportion to the length of
             the batches. None leaves it as it is.
-        gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16; None as they are.
-        may_skip: whether an update may leave a weight without a gradient; None for what the model says.
-        seed: random seed of what several processes draw alike, such as the sample of a sampled softmax.
 
     Attributes:
         state: progress of the training.
@@ -78,14 +75,10 @@ class Loop:
         *,
         gradient_clip: float | None = 1.0,
         accumulate: int = 1,
-        precision: str = "fp32",
         skip_non_finite: bool = False,
-        nll: Nll | None = None,
+        step: DataParallel | None = None,
         stop_request: StopRequest | None = None,
         nominal_length: int | None = None,
-        gradient_compression: str | None = None,
-        may_skip: bool | None = None,
-        seed: int = 1,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -96,8 +89,7 @@ class Loop:
         self.stop_request = stop_request or StopRequest()
         self.device = device_of(model)
         self.state = TrainingState()
-        may_skip = model.may_skip_weights if may_skip is None else may_skip
-        self._step = DataParallel(model, nll, precision, gradient_compression, may_skip, seed)
+        self._step = step or DataParallel(model)
         self._nominal_length = nominal_length
 
     @property
@@ -125,7 +117,7 @@ class Loop:
         self._step.finish(loss)
         self.stop_request.agree()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = clip_gradients(parameters, self.gradient_clip)
+        norm = whole(clip_gradients(parameters, self.gradient_clip))
         skipped = self.skip_non_finite and not bool(torch.isfinite(loss + norm))
         if skipped:
             state.carried = None

@@ -61,6 +61,8 @@ class TrainerSettings:
             on CUDA. If compiling fails, the training continues uncompiled. See `CompiledStep`.
         gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16, which halves what they
             send and rounds the gradients; None exchanges them as they are.
+        shard: whether several processes divide the weights, the gradients and the state of the optimizer among them
+            instead of keeping all of each (FSDP2). One process keeps everything.
         profile: whether to profile a few updates of the long training; see `Profiling`.
 
     Example:
@@ -99,6 +101,7 @@ class TrainerSettings:
     z_loss: float = 0.0
     compile: Literal["auto", True, False] = "auto"
     gradient_compression: str | None = None
+    shard: bool = False
     profile: bool = False
 
     def __post_init__(self) -> None:
@@ -116,6 +119,9 @@ class TrainerSettings:
         require(self.compile in COMPILE, f"trainer.compile={self.compile}: must be one of auto, true, false")
         if self.gradient_compression is not None:
             require_one_of("trainer.gradient_compression", self.gradient_compression, COMPRESSIONS)
+        for name, off in (("average", None), ("freeze", 0), ("compile", "auto")) if self.shard else ():
+            value, allowed = getattr(self, name), (off, False)
+            require(value in allowed, f"trainer.shard=true: does not work with trainer.{name}={value}; leave one out")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"trainer.label_smoothing={smoothing}: must be from 0 to below 1")
         require(self.z_loss >= 0, f"trainer.z_loss={self.z_loss}: must be at least 0")

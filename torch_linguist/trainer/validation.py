@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.distributed import processes
+from torch_linguist.distributed.sharding import whole_weights
 from torch_linguist.evaluation import mean_nll
 from torch_linguist.evaluation.scoring import stream_measures
 from torch_linguist.model import LanguageModel, State
@@ -23,6 +24,11 @@ def validation_loss(model: LanguageModel, context: TrainingContext, max_tokens: 
         context: corpus and settings.
         max_tokens: tokens to score from the start of the split; None for all.
     """
+    with whole_weights(model):
+        return _mean_loss(model, context, max_tokens)
+
+
+def _mean_loss(model: LanguageModel, context: TrainingContext, max_tokens: int | None) -> float:
     stream, chunk_length, stride = context.corpus.valid, context.score.chunk_length, context.score.stride
     size = processes.world_size()
     if size == 1 or not model.context_length:

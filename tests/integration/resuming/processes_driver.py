@@ -58,6 +58,9 @@ LONG: dict[str, tuple[Any, dict[str, Any], dict[str, Any], Any]] = {
 }
 """Class, arguments, settings and optimizer of trainings whose losses must equal those of one process."""
 
+SHARDED = ("lstm adaptive", "gru full", "transformer adaptive")
+"""Those that are trained with shards too; LazyAdamW is another optimizer there, because all gradients are dense."""
+
 
 def make_corpus(cache: Path) -> Any:
     def text(lines: int, seed: int) -> str:
@@ -94,9 +97,11 @@ def make(case: str, cache: Path, **changes: Any) -> tuple[Any, TrainingContext]:
     return kind(corpus.tokenizer.vocab_size, **arguments), context
 
 
-def fit(case: str, folder: Path, cache: Path, resume: Path | None = None, updates: int = STEPS) -> None:
+def fit(
+    case: str, folder: Path, cache: Path, resume: Path | None = None, updates: int = STEPS, shard: bool = False
+) -> None:
     """Trains for some updates in a folder of each process's own; the first one's is the one that counts."""
-    model, context = make(case, cache)
+    model, context = make(case, cache, shard=shard)
     left = iter(range(updates - 1))
     own = folder if processes.is_main_process() else folder.with_name(f"{folder.name}.{processes.rank()}")
     own.mkdir(parents=True, exist_ok=True)
@@ -160,8 +165,12 @@ def main(folder: Path) -> None:
             fit(case, folder / "two" / case, cache)
         fit("rnn", folder / "went on with two", cache, resume=folder / "half" / "checkpoints" / "last.pt")
         fit("rnn", folder / "half of two", cache, updates=6)
+        fit("rnn", folder / "went on with shards", cache, folder / "half" / "checkpoints" / "last.pt", shard=True)
+        fit("rnn", folder / "half of shards", cache, updates=6, shard=True)
         for case in LONG:
             fit_long(case, folder / "two", cache)
+        for case in SHARDED:
+            fit_long(case, folder / "sharded", cache, shard=True, average=None)
         fit_long("gru sampled", folder / "compressed", cache, gradient_compression="bf16")
         (folder / f"free-{processes.rank()}.txt").write_text(leave_a_model_free(cache))
         model, context = make("lstm", cache)

@@ -87,6 +87,20 @@ def test_two_hundred_updates_equal_those_of_one_process(case: str, trained: Path
     assert two == pytest.approx(one, abs=1e-5, rel=0)
 
 
+@pytest.mark.parametrize("case", driver.SHARDED)
+def test_shards_train_alike(case: str, trained: Path) -> None:
+    one, shards = (json.loads((trained / number / f"{case}.json").read_text()) for number in ("one", "sharded"))
+    # The last number is the validation loss, of averaged weights in some.
+    assert shards[:-1] == pytest.approx(one[:-1], abs=1e-5, rel=0)
+
+
+def test_a_training_goes_on_with_shards_and_without(trained: Path) -> None:
+    assert_close_weights(trained / "one" / "rnn", trained / "went on with shards", 1e-5)
+    half = trained / "half of shards" / "checkpoints" / "last.pt"
+    driver.fit("rnn", trained / "went on without shards", trained / "cache", resume=half)
+    assert_close_weights(trained / "one" / "rnn", trained / "went on without shards", 1e-5)
+
+
 def test_compressed_gradients_train_alike(trained: Path) -> None:
     exact, rounded = (json.loads((trained / name / "gru sampled.json").read_text()) for name in ("two", "compressed"))
     assert rounded != exact

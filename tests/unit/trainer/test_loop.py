@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from torch_linguist.data import Batch
+from torch_linguist.distributed.data_parallel import DataParallel
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import Callback, Fit, Loop, TrainingContext
@@ -117,7 +118,8 @@ def test_another_batch_size_resets_the_state(build_model: ModelBuilder) -> None:
 @pytest.mark.parametrize("family", ["lstm", "transformer"])
 def test_bfloat16_stays_close_and_carries_float32(family: str, build_model: ModelBuilder) -> None:
     parts = [batch(3, 6), batch(3, 6, reset=False, seed=1)]
-    exact, low = loop_of(build_model(family, V), parts), loop_of(build_model(family, V), parts, precision="bf16")
+    one = build_model(family, V)
+    exact, low = loop_of(build_model(family, V), parts), loop_of(one, parts, step=DataParallel(one, precision="bf16"))
     for _ in range(2):
         assert float(low.update()) == pytest.approx(float(exact.update()), abs=0.05)
     assert all(tensor.dtype == torch.float32 for tensor in low.state_dict()["carried"])

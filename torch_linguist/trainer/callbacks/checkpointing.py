@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch_linguist.checkpoint.storage import checkpoint_content, copied_weights, read_checkpoint, write_checkpoint
 from torch_linguist.distributed import processes
+from torch_linguist.distributed.sharding import gathered_on_cpu, whole_weights
 from torch_linguist.errors import TrainingError
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.settings import CheckpointSettings
@@ -126,7 +127,8 @@ class Checkpointing(Callback):
     def _hold_best(self, training: "Fit") -> None:
         """Copy the best weights so far; the next save writes them."""
         model = training.evaluated_model
-        self._best = checkpoint_content(model, training.counters()) | {"weights": copied_weights(model)}
+        with whole_weights(model):
+            self._best = checkpoint_content(model, training.counters()) | {"weights": copied_weights(model)}
 
     def _save(self, training: "Fit") -> None:
         """Write the best weights if they are new, then the state of the training.
@@ -137,7 +139,7 @@ class Checkpointing(Callback):
         begin = time.monotonic()
         with training.overhead():
             training.callbacks.before_checkpoint(training)
-            content = checkpoint_content(training.model, training.state_dict())
+            content = gathered_on_cpu(checkpoint_content(training.model, training.state_dict()))
             self._write_best()
             self._write(self._paths[0], content, self._paths[1:])
         self._written_at, self._written_step = time.monotonic(), training.state.step

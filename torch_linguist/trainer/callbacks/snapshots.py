@@ -14,6 +14,7 @@ import torch
 
 from torch_linguist.checkpoint.storage import checkpoint_content, load_model, save_checkpoint, write_checkpoint
 from torch_linguist.distributed import processes
+from torch_linguist.distributed.sharding import gathered_on_cpu
 from torch_linguist.evaluation.scoring import stream_nll
 from torch_linguist.model.mixture import Population, fit_weights, mixture_nll
 from torch_linguist.trainer.callback import Callback
@@ -48,8 +49,8 @@ class Snapshots(Callback):
         if cycle > self._done:
             self._done = cycle
             with training.overhead():
+                content = gathered_on_cpu(checkpoint_content(training.evaluated_model, training.counters()))
                 if processes.is_main_process():
-                    content = checkpoint_content(training.evaluated_model, training.counters())
                     write_checkpoint(snapshot_path(self._folder, cycle), content)
 
     def _cycle(self, training: "Fit") -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from torch_linguist.distributed.sharding import is_sharded
 from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.report.loggers.logger import LoggedRun, Logger, samples_text
 from torch_linguist.runs.files import writing
@@ -115,6 +116,8 @@ class TensorBoardLogger(Logger):
             writer.add_image(tag, image.imread(path)[..., :3], step, dataformats="HWC")
 
     def _draw_graph(self, model: LanguageModel, writer: "SummaryWriter") -> None:
+        if any(map(is_sharded, model.parameters())):
+            return  # This process has only a part of each weight.
         wrapped = _Traceable(model)
         example = torch.zeros(1, 4, dtype=torch.int64, device=device_of(model))
         mode = model.training

@@ -16,7 +16,8 @@ from lm_eval.api.registry import register_model
 from torch import Tensor
 
 from torch_linguist.checkpoint import load_run
-from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, RowReader
+from torch_linguist.evaluation.scoring import Measure
+from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Row, RowReader, split_rows
 from torch_linguist.generation.continuing import continue_prompt
 from torch_linguist.generation.sampling import Sampling
 from torch_linguist.model import State
@@ -58,8 +59,8 @@ class HarnessModel(LM):  # type: ignore[misc]
             rows.append(np.array(whole, np.int64))
             lengths.append(len(whole) - len(self.linguist_tokenizer.encode(kept)))
         results = []
-        for length, measured in zip(lengths, self._reader().read(rows, self._measure), strict=True):
-            if length <= 0 or not measured:
+        for length, measured in zip(lengths, self._read(rows, self._measure), strict=True):
+            if length <= 0:
                 results.append((0.0, True))
                 continue
             nll, best = (tensor[-length:] for tensor in measured)
@@ -76,7 +77,7 @@ class HarnessModel(LM):  # type: ignore[misc]
         texts = [str(request.args[0]) for request in requests]
         closed = [text if text.endswith("\n") else f"{text}\n" for text in texts]
         rows = [np.array(self.linguist_tokenizer.encode(text), np.int64) for text in closed]
-        return [-float(measured[0].sum()) for measured in self._reader().read(rows, nll)]
+        return [-float(measured[0].sum()) for measured in self._read(rows, nll)]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return the continuation of each context up to a stop text."""
@@ -101,8 +102,9 @@ class HarnessModel(LM):  # type: ignore[misc]
         )
         return found[0].new_text
 
-    def _reader(self) -> RowReader:
-        return RowReader(self.model, self.linguist_tokenizer.eos_id, running=False, batch_tokens=BATCH_TOKENS)
+    def _read(self, rows: Sequence[Row], measure: Measure) -> list[tuple[Tensor, ...]]:
+        reader = RowReader(self.model, self.linguist_tokenizer.eos_id, running=False, batch_tokens=BATCH_TOKENS)
+        return split_rows(reader.read(rows, measure), rows)
 
     def _measure(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         logits, new_state = self.model(tokens, state)

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from torch_linguist.data import Tokenizer
 from torch_linguist.data.corpora.corpus import cut_line
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.scoring import Measure, exp
-from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Row, RowReader
+from torch_linguist.evaluation.texts.batched_reading import Row, RowReader
 from torch_linguist.model import LanguageModel, State
 
 CHUNK_LINES = 2048
 """Lines held at a time: enough to find others of the same length for a batch."""
+
+COUNTED_CHUNK_LINES = 8192
+"""Lines held at a time for counted models, whose batches are larger."""
 
 CHUNK_CHARACTERS = 1 << 22
 """Characters held at a time, whatever the number of lines."""
@@ -63,6 +67,7 @@ class LineTokens:
         text: the line.
         ids: token ids, int64 [N].
         nll: nats, float64 [N].
+        total: sum of these nats.
         unknown: tokens that are `<unk>`.
         closed: whether `<eos>` closes the line.
     """
@@ -70,12 +75,13 @@ class LineTokens:
     text: str
     ids: Row
     nll: NDArray[np.float64]
+    total: float
     unknown: int
     closed: bool
 
     def score(self, nll: NDArray[np.float64] | None = None) -> LineScore:
         """Return the score of the line, from the nll [N] of a mixture if one is given."""
-        total = float((self.nll if nll is None else nll).sum())
+        total = self.total if nll is None else float(nll.sum())
         size = len(self.text.encode("utf-8", "surrogatepass")) + self.closed
         return LineScore(-total, len(self.ids), len(self.text.split()), self.unknown, size)
 
@@ -113,12 +119,26 @@ def read_line_tokens(
         measured, new_state = model.nll(tokens, targets, state)
         return (measured.double(),), new_state
 
-    for text, row, measured in measure_lines(model, tokenizer, lines, nll, closed=closed, running=running):
+    for texts, rows, measured in measure_chunks(model, tokenizer, lines, nll, closed=closed, running=running):
+        ends = np.cumsum([len(row) for row in rows])
         values = measured[0].numpy() if measured else np.empty(0)
-        yield LineTokens(text, row, values, int(np.count_nonzero(row == tokenizer.unk_id)), closed)
+        ids = np.concatenate(rows)
+        totals, unknown = _sums(values, ends), _sums(ids == tokenizer.unk_id, ends)
+        begin = 0
+        for text, row, end, total, number in zip(
+            texts, rows, ends.tolist(), totals.tolist(), unknown.tolist(), strict=True
+        ):
+            yield LineTokens(text, row, values[begin:end], total, int(number), closed)
+            begin = end
 
 
-def measure_lines(
+def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of the values of each row; the rows, which may be empty, lie one after the other."""
+    rows = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    return np.asarray(np.bincount(rows, values, minlength=len(ends)), np.float64)
+
+
+def measure_chunks(
     model: LanguageModel,
     tokenizer: Tokenizer,
     lines: Iterable[str],
@@ -126,9 +146,9 @@ def measure_lines(
     *,
     closed: bool,
     running: bool,
-    batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[str, Row, tuple[Tensor, ...]]]:
-    """Measure every token of lines, read as `score_lines` reads them.
+    batch_tokens: int | None = None,
+) -> Iterator[tuple[list[str], list[Row], tuple[Tensor, ...]]]:
+    """Measure every token of lines, read as `score_lines` reads them, some thousand lines at a time.
 
     Args:
         model: any model.
@@ -137,21 +157,22 @@ def measure_lines(
         measure: see `RowReader.read`.
         closed: see `score_lines`.
         running: see `score_lines`.
-        batch_tokens: tokens per batch, padding included.
+        batch_tokens: see `RowReader`.
 
     Yields:
-        Each line with its token ids [N] and its tensors [N, ...]; without tensors if it has no tokens.
+        Lines, the token ids [N] of each, and the tensors of all their tokens, one line after the other; no tensors if
+        there are no tokens.
     """
     if running and not closed:
         raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
     reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
-    for chunk in chunked(lines):
+    for chunk in chunked(lines, COUNTED_CHUNK_LINES if model.is_counted else CHUNK_LINES):
         rows = encode_rows(tokenizer, chunk, closed)
-        yield from zip(chunk, rows, reader.read(rows, measure), strict=True)
+        yield chunk, rows, reader.read(rows, measure)
 
 
-def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the lines in lists of bounded size, for `measure_lines`."""
+def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield the lines in lists of at most `size` lines and a bounded number of characters."""
     chunk: list[str] = []
     characters = 0
     for line in lines:
@@ -159,7 +180,7 @@ def chunked(lines: Iterable[str]) -> Iterator[list[str]]:
             raise LinguistError(f"line {line[:40]!r}: holds a newline; give one line at a time")
         chunk.append(line)
         characters += len(line)
-        if len(chunk) >= CHUNK_LINES or characters >= CHUNK_CHARACTERS:
+        if len(chunk) >= size or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:

@@ -124,8 +124,8 @@ def line_rows(
         scores = _named_scores(scorers, lines, weights)
         row: dict[str, Any] = {"line": number}
         for label, score in scores.items():
-            suffix = f"_{label}" if len(scores) > 1 else ""
-            row |= {f"{name}{suffix}": value for name, value in _score_cells(score, unit).items()}
+            cells = _score_cells(score, unit)
+            row |= {f"{name}_{label}": value for name, value in cells.items()} if len(scores) > 1 else cells
         yield record, row | record.columns, scores.get(MIXTURE, next(iter(scores.values())))
 
 

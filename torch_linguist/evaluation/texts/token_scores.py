@@ -14,8 +14,8 @@ from torch import Tensor
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.texts.batched_reading import Row
-from torch_linguist.evaluation.texts.line_scores import measure_lines
+from torch_linguist.evaluation.texts.batched_reading import Row, split_rows
+from torch_linguist.evaluation.texts.line_scores import measure_chunks
 from torch_linguist.evaluation.words import piece_texts
 from torch_linguist.model import LanguageModel, State
 
@@ -111,9 +111,13 @@ def score_tokens(
 
     names = [text.strip() or text for text in piece_texts(tokenizer)]
     size = max(1, LOGITS // tokenizer.vocab_size)
-    measured = measure_lines(model, tokenizer, lines, measure, closed=closed, running=running, batch_tokens=size)
-    for number, (text, row, tensors) in enumerate(measured):
-        yield _token_scores(number, text, row, tensors, tokenizer, names) if tensors else []
+    number = 0
+    for texts, rows, tensors in measure_chunks(
+        model, tokenizer, lines, measure, closed=closed, running=running, batch_tokens=size
+    ):
+        for text, row, own in zip(texts, rows, split_rows(tensors, rows), strict=True):
+            yield _token_scores(number, text, row, own, tokenizer, names) if len(row) else []
+            number += 1
 
 
 def _distribution_measures(logits: Tensor, targets: Tensor, alternatives: int) -> tuple[Tensor, ...]:

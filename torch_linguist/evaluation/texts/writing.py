@@ -48,8 +48,11 @@ class TextRowWriter:
     def _line(self, cells: Sequence[str]) -> None:
         if self._form == "csv":
             self._csv.writerow(map(defused, cells))
-        else:
-            self._file.write("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells) + "\n")
+            return
+        line = "\t".join(cells)
+        if line.count("\t") >= len(cells) or "\n" in line:
+            line = "\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in cells)
+        self._file.write(line + "\n")
 
 
 class ParquetRowWriter:
@@ -133,10 +136,8 @@ def _naming(to: Path, writer: TextRowWriter | ParquetRowWriter) -> Iterator[None
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
+    if type(value) is float:
         return f"{value:.8g}"
     if isinstance(value, list | dict | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+    return "" if value is None else str(value)

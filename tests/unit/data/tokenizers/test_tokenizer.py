@@ -221,6 +221,16 @@ def test_saved_and_loaded(kind: str, bpe: Tokenizer, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
+@settings(deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab<unk>eos \t\r\x1c\x1f\x85\xa0\u200b\u3000"), max_size=12), max_size=4))
+def test_words_between_white_space_are_those_of_the_library(lines: list[str]) -> None:
+    tokenizer = word("a b ab <unk> b\n", tokenized=True)
+    encoded = tokenizer.encode_lines(lines)
+    expected = [[*tokenizer.encode(line), tokenizer.eos_id] for line in lines]
+    assert encoded.ids.tolist() == [token for row in expected for token in row]
+    assert encoded.lengths.tolist() == [len(row) for row in expected]
+
+
 def test_files_that_are_no_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="give the path of a tokenizer"):
         Tokenizer.load(tmp_path / "absent.json")

@@ -59,12 +59,16 @@ def test_a_line_is_the_product_of_its_conditional_probabilities(
         np.testing.assert_allclose(scored.nll, by_hand(model, ids, tokenizer.eos_id), atol=3e-6)
 
 
-def test_a_batch_scores_each_line_as_if_it_were_alone(model: LanguageModel, tiny_corpus: TokenizedCorpus) -> None:
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_batch_scores_each_line_as_if_it_were_alone(
+    model: LanguageModel, tiny_corpus: TokenizedCorpus, closed: bool
+) -> None:
     tokenizer = tiny_corpus.tokenizer
-    together = list(read_line_tokens(model, tokenizer, LINES * 5))
+    together = list(read_line_tokens(model, tokenizer, LINES * 5, closed=closed))
     for line, scored in zip(LINES * 5, together, strict=True):
-        (alone,) = read_line_tokens(model, tokenizer, [line])
+        (alone,) = read_line_tokens(model, tokenizer, [line], closed=closed)
         np.testing.assert_allclose(scored.nll, alone.nll, atol=1e-6)
+        assert scored.score().log_probability == pytest.approx(-alone.nll.sum(), abs=1e-6)
 
 
 def test_a_running_text_has_the_score_of_its_stream(

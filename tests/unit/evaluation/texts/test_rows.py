@@ -133,6 +133,12 @@ def test_a_share_keeps_the_lowest_perplexities() -> None:
             check_filter(below, wanted)
 
 
+def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
+    with row_writer("tsv", tmp_path / "out.tsv", io.StringIO()) as writer:
+        writer.write({"a\tb": "c\nd", "e": "f\tg", "h": None})
+    assert (tmp_path / "out.tsv").read_text() == "a b\te\th\nc d\tf g\t\n"
+
+
 def test_rows_are_written_in_every_form(tmp_path: Path) -> None:
     rows = [{"line": 1, "text": 'a\t"b"', "loss": 0.5}, {"line": 2, "text": "c", "loss": math.inf}]
     for form in ("tsv", "csv", "jsonl", "parquet"):

@@ -121,9 +121,13 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         "activation": ("swiglu",),
         "output": ("full", "sampled", "auto"),
         "num_softmaxes": (1,),
+        "query_key_norm": (False,),
+        "value_embeddings": (False,),
+        "embedding_skip": (False,),
     }
     for name, wanted in required.items():
-        value = arguments.get(name, True)
+        # Checkpoints of earlier versions lack the newer arguments; their output had a bias.
+        value = arguments.get(name, name == "output_bias" or wanted[0])
         if value not in wanted:
             shown = str(value).lower()
             raise LinguistError(

@@ -1,4 +1,4 @@
-"""A decoder-only Transformer: pre-norm, rotary positions, GELU or SwiGLU, and a key/value cache as the state.
+"""A decoder-only Transformer: pre-norm, rotary positions, a choice of activations, and a key/value cache as the state.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, L layers, A attention heads, E = D / A, P cached positions,
 S = P + T, G key/value heads.
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.module_modes import device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
+from torch_linguist.model.norm_and_rotation import RootMeanSquareNorm, exporting, unit_mean_square
 from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
-from torch_linguist.model.transformer_block import Block, exporting
+from torch_linguist.model.transformer_block import Block
 
 
 class Transformer(NeuralLanguageModel):
@@ -31,7 +32,7 @@ class Transformer(NeuralLanguageModel):
         num_layers: L.
         num_heads: A; must divide D into an even width.
         feed_forward_size: inner width; None for 4 D (GELU) or 8/3 D (SwiGLU, Shazeer 2020: as many parameters).
-        activation: `gelu` or `swiglu`.
+        activation: `gelu`, `swiglu`, or `squared_relu` (So et al. 2021, "Primer").
         dropout: dropout rate after the embedding, after each sub-layer and before the output.
         tied: whether the output shares the embedding's weight.
         output: `full`, `adaptive` or `sampled` softmax; `auto` chooses, see `make_output`.
@@ -44,6 +45,12 @@ class Transformer(NeuralLanguageModel):
         output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`. With SwiGLU and
             without the bias the architecture is that of Mistral, and within one window that of Llama.
         num_softmaxes: number of softmaxes that are mixed; see `MixtureOutput`.
+        query_key_norm: whether queries and keys are divided by their root mean square, per head and before rotation
+            (Henry et al. 2020; modded-nanogpt, nanochat).
+        value_embeddings: whether each layer adds a projection of the normalized token embedding to its values, both
+            with trained factors (modded-nanogpt, which reads a table of its own in place of the projection).
+        embedding_skip: whether each layer reads `a * stream + b * embedding`, where the token embedding is normalized
+            and the trained factors start at a = 1, b = 0 (the x0 lambdas of modded-nanogpt and nanochat).
 
     Raises:
         LinguistError: a value is out of range, the heads do not divide D, or the activation is unknown.
@@ -73,6 +80,9 @@ class Transformer(NeuralLanguageModel):
         norm_epsilon: float = 1e-6,
         output_bias: bool = True,
         num_softmaxes: int = 1,
+        query_key_norm: bool = False,
+        value_embeddings: bool = False,
+        embedding_skip: bool = False,
     ) -> None:
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
         _check_sizes(embedding_dim, num_layers, num_heads, shared_heads, context_length, feed_forward_size)
@@ -109,10 +119,15 @@ class Transformer(NeuralLanguageModel):
                 num_layers,
                 num_key_value_heads=shared_heads,
                 norm_epsilon=norm_epsilon,
+                query_key_norm=query_key_norm,
+                value_embeddings=value_embeddings,
+                embedding_skip=embedding_skip,
             )
             for _ in range(num_layers)
         )
-        self.norm = nn.RMSNorm(embedding_dim, eps=norm_epsilon)
+        self.norm_epsilon: float = norm_epsilon
+        self.reads_embedding: bool = value_embeddings or embedding_skip
+        self.norm = RootMeanSquareNorm(embedding_dim, eps=norm_epsilon)
         exponents = torch.arange(0, self.head_size, 2, dtype=torch.float32) / self.head_size
         self.register_buffer("frequencies", rotary_base**-exponents, persistent=False)
 
@@ -184,10 +199,14 @@ class Transformer(NeuralLanguageModel):
         else:
             keep = max(0, keep)
         features = embedded
+        start = unit_mean_square(embedded, self.norm_epsilon) if self.reads_embedding else embedded
         keys: list[Tensor] = []
         values: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            query, key, value = block.project(features, state[0][index], state[1][index])  # type: ignore[operator]
+            features = block.enter(features, start)  # type: ignore[operator]
+            query, key, value = block.project(  # type: ignore[operator]
+                features, start, state[0][index], state[1][index]
+            )
             if count > 0 and index == self.num_layers - 1:
                 features, query = features[:, -count:], query[:, :, -count:]
                 mask = self._window(past + new, count, embedded.device)

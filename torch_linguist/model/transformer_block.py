@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.outputs.output import widened
+from torch_linguist.model.norm_and_rotation import RootMeanSquareNorm, exporting, rotate, unit_mean_square
+
+ACTIVATIONS = ("gelu", "swiglu", "squared_relu")
+
+VALUE_FACTORS = (0.5, 0.5)
+"""Factors of the values and of the projected embedding at the start, as in modded-nanogpt."""
+
+STREAM_FACTORS = (1.0, 0.0)
+"""Factors of the residual stream and of the embedding at the start: those of a block without the skip."""
 
 
 class Block(nn.Module):
@@ -21,11 +29,14 @@ class Block(nn.Module):
         embedding_dim: D.
         num_heads: A.
         feed_forward_size: inner width of the feed-forward network.
-        activation: `gelu` or `swiglu`.
+        activation: `gelu`, `swiglu` or `squared_relu`.
         dropout: dropout rate of the output of both parts.
         depth: number of blocks; scales the initial weights that write to the residual stream (Radford et al. 2019).
         num_key_value_heads: G.
-        norm_epsilon: constant added to the mean square in both norms.
+        norm_epsilon: constant added to the mean square in every norm.
+        query_key_norm: see `Transformer`.
+        value_embeddings: see `Transformer`.
+        embedding_skip: see `Transformer`.
 
     Raises:
         LinguistError: the activation is unknown.
@@ -42,19 +53,27 @@ class Block(nn.Module):
         *,
         num_key_value_heads: int,
         norm_epsilon: float,
+        query_key_norm: bool = False,
+        value_embeddings: bool = False,
+        embedding_skip: bool = False,
     ) -> None:
         super().__init__()
-        if activation not in ("gelu", "swiglu"):
-            raise LinguistError(f"model.activation={activation}: must be gelu or swiglu")
+        if activation not in ACTIVATIONS:
+            raise LinguistError(f"model.activation={activation}: must be one of {', '.join(ACTIVATIONS)}")
         self.num_heads: int = num_heads
         self.num_key_value_heads: int = num_key_value_heads
         self.head_size: int = embedding_dim // num_heads
         self.gated: bool = activation == "swiglu"
-        self.attention_norm = nn.RMSNorm(embedding_dim, eps=norm_epsilon)
+        self.squared: bool = activation == "squared_relu"
+        self.norm_epsilon: float = norm_epsilon
+        self.query_key_norm: bool = query_key_norm
+        self.value_embeddings: bool = value_embeddings
+        self.embedding_skip: bool = embedding_skip
+        self.attention_norm = RootMeanSquareNorm(embedding_dim, eps=norm_epsilon)
         packed_size = (num_heads + 2 * num_key_value_heads) * self.head_size
         self.query_key_value = nn.Linear(embedding_dim, packed_size, bias=False)
         self.attention_out = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.feed_forward_norm = nn.RMSNorm(embedding_dim, eps=norm_epsilon)
+        self.feed_forward_norm = RootMeanSquareNorm(embedding_dim, eps=norm_epsilon)
         self.feed_forward_in = nn.Linear(embedding_dim, feed_forward_size * (2 if self.gated else 1), bias=False)
         self.feed_forward_out = nn.Linear(feed_forward_size, embedding_dim, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -62,12 +81,42 @@ class Block(nn.Module):
             nn.init.normal_(linear.weight, std=1 / math.sqrt(embedding_dim))
         for linear in (self.attention_out, self.feed_forward_out):
             nn.init.normal_(linear.weight, std=1 / math.sqrt(2 * depth * linear.in_features))
+        self.value_projection: nn.Module = nn.Identity()
+        if value_embeddings:
+            self.value_projection = nn.Linear(embedding_dim, num_key_value_heads * self.head_size, bias=False)
+            nn.init.normal_(self.value_projection.weight, std=1 / math.sqrt(embedding_dim))
+        self._add_factors("value_factors", VALUE_FACTORS, value_embeddings)
+        self._add_factors("stream_factors", STREAM_FACTORS, embedding_skip)
 
-    def project(self, features: Tensor, past_key: Tensor, past_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _add_factors(self, name: str, start: tuple[float, float], trained: bool) -> None:
+        """Add the factors of a sum of two tensors: trained ones, or constants that nothing uses."""
+        if trained:
+            self.register_parameter(name, nn.Parameter(torch.tensor(start)))
+        else:
+            self.register_buffer(name, torch.tensor(start), persistent=False)
+
+    value_factors: Tensor
+    stream_factors: Tensor
+
+    def enter(self, features: Tensor, start: Tensor) -> Tensor:
+        """Return the input of the block: the residual stream [B, T, D], to which `embedding_skip` adds `start`.
+
+        Args:
+            features: residual stream [B, T, D].
+            start: normalized embedding of the tokens [B, T, D].
+        """
+        if not self.embedding_skip:
+            return features
+        return self.stream_factors[0] * features + self.stream_factors[1] * start
+
+    def project(
+        self, features: Tensor, start: Tensor, past_key: Tensor, past_value: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values before rotation.
 
         Args:
             features: residual stream [B, T, D].
+            start: normalized embedding of the tokens [B, T, D].
             past_key: keys of earlier calls [B, G, P, E].
             past_value: values of earlier calls [B, G, P, E].
 
@@ -75,6 +124,12 @@ class Block(nn.Module):
             Queries [B, A, T, E], keys and values [B, G, P + T, E].
         """
         query, key, value = self._heads(features)
+        if self.value_embeddings:
+            added = self.value_projection(start)
+            added = added.view(added.shape[0], added.shape[1], self.num_key_value_heads, self.head_size)
+            value = self.value_factors[0] * value + self.value_factors[1] * added.transpose(1, 2)
+        if not exporting() and past_key.shape[2] == 0:
+            return query, key, value
         return (
             query,
             torch.cat([past_key.to(key.dtype), key], dim=2),
@@ -129,6 +184,8 @@ class Block(nn.Module):
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = F.silu(gate) * inner
+        elif self.squared:
+            inner = F.relu(inner).square()
         else:
             inner = F.gelu(inner)
         added: Tensor = self.dropout(self.feed_forward_out(inner))
@@ -158,31 +215,10 @@ class Block(nn.Module):
         """Return queries [B, A, T, E], keys and values [B, G, T, E] of the residual stream [B, T, D]."""
         batch, time = features.shape[:2]
         packed = self.query_key_value(self.attention_norm(features))
-        first, last = self.num_heads, self.num_heads + self.num_key_value_heads
-        packed = packed.view(batch, time, last + self.num_key_value_heads, self.head_size).transpose(1, 2)
-        return packed[:, :first], packed[:, first:last], packed[:, last:]
-
-
-def exporting() -> bool:
-    """Return whether torch.export is tracing the model."""
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]
-        return False
-    else:  # noqa: RET505  (TorchScript drops a branch only if both are written out)
-        return torch.compiler.is_exporting()
-
-
-def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Apply rotary positions (Su et al. 2021); the first half of the width is paired with the second.
-
-    Args:
-        features: queries or keys [B, A, T, E].
-        cosine: cosines of the angles [T, E / 2].
-        sine: sines of the angles [T, E / 2].
-
-    Returns:
-        Rotated features [B, A, T, E] of the same type.
-    """
-    first, second = widened(features).chunk(2, dim=-1)
-    turned = torch.addcmul(first * cosine, second, sine, value=-1.0)
-    rotated = torch.cat([turned, torch.addcmul(second * cosine, first, sine)], dim=-1)
-    return rotated.to(features.dtype)
+        heads, shared = self.num_heads, self.num_key_value_heads
+        packed = packed.view(batch, time, heads + 2 * shared, self.head_size).transpose(1, 2)
+        # The backward pass of a split writes the gradient once; that of three slices fills it three times.
+        query, key, value = torch.split(packed, [heads, shared, shared], dim=1)
+        if self.query_key_norm:
+            query, key = unit_mean_square(query, self.norm_epsilon), unit_mean_square(key, self.norm_epsilon)
+        return query, key, value

@@ -34,7 +34,8 @@ class TrainerSettings:
         max_tokens: training tokens.
         max_minutes: wall-clock minutes from the first update to the end, including validations. The schedule follows
             the training time, which leaves them out; see `Budget`.
-        eval_every: updates between validations; None for ten validations, fewer if they are slow under a time limit.
+        eval_every: updates between validations; None for ten validations, fewer if they would take more than 5% of the
+            training time.
         eval_tokens: tokens of the validation split that a validation scores; None for all.
         patience: validations without a better loss after which training stops; None for no early stopping.
         log_every: updates between rows of `metrics.csv`.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import Transformer
-from torch_linguist.model.transformer_block import Block, rotate
+from torch_linguist.model.norm_and_rotation import rotate
+from torch_linguist.model.transformer_block import Block
 
 CONTEXT = torch.tensor([0, 5, 9, 3, 17, 4, 8])
 
@@ -46,7 +47,7 @@ def test_the_weights_equal_those_of_naive_attention(build_model: ModelBuilder) -
         np.testing.assert_allclose(maps[layer], naive_attention(block, features, model), atol=1e-6)
         empty = torch.zeros(1, 2, 0, 8)
         angles = torch.outer(torch.arange(7, dtype=torch.float32), model.frequencies)
-        query, key, value = block.project(features[None], empty, empty)
+        query, key, value = block.project(features[None], features[None], empty, empty)
         after = block(features[None], query, key, value, angles.cos(), angles.sin(), None)
         attended = (maps[layer].float() @ value[0]).transpose(0, 1).reshape(7, -1)
         own = features + block.attention_out(attended)

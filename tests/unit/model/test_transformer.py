@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel, Transformer
-from torch_linguist.model.transformer_block import rotate
+from torch_linguist.model.norm_and_rotation import RootMeanSquareNorm, rotate
 
 ModelBuilder = Callable[..., LanguageModel]
 V, D, A = 50, 16, 2
@@ -32,10 +33,23 @@ def reference(model: Transformer, tokens: list[int], activation: str) -> Tensor:
     """Log-probabilities [T, V], one token, head and key at a time."""
     weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
     stream = [weights["embedding.weight"][token] for token in tokens]
+    ones = torch.ones((), dtype=torch.float64)
+    starts = [norm(one, ones) for one in stream]
     for block in range(model.num_layers):
         own = {name.removeprefix(f"blocks.{block}."): tensor for name, tensor in weights.items()}
+        if "stream_factors" in own:
+            kept, mixed = own["stream_factors"]
+            stream = [kept * one + mixed * start for one, start in zip(stream, starts, strict=True)]
         packed = [own["query_key_value.weight"] @ norm(one, own["attention_norm.weight"]) for one in stream]
         queries, keys, values = ([one.view(3, A, E)[part] for one in packed] for part in range(3))
+        if model.arguments["query_key_norm"]:
+            queries, keys = (
+                [torch.stack([norm(head, ones) for head in one]) for one in side] for side in (queries, keys)
+            )
+        if "value_factors" in own:
+            kept, mixed = own["value_factors"]
+            added = [(own["value_projection.weight"] @ start).view(A, E) for start in starts]
+            values = [kept * one + mixed * other for one, other in zip(values, added, strict=True)]
         after = []
         for here, features in enumerate(stream):
             seen = range(max(0, here - model.context_length + 1), here + 1)
@@ -50,6 +64,8 @@ def reference(model: Transformer, tokens: list[int], activation: str) -> Tensor:
             if activation == "swiglu":
                 gate, inner = inner.chunk(2)
                 inner = gate * torch.sigmoid(gate) * inner
+            elif activation == "squared_relu":
+                inner = inner.clamp(min=0) ** 2
             else:
                 inner = inner * 0.5 * (1 + torch.erf(inner / math.sqrt(2)))
             after.append(features + own["feed_forward_out.weight"] @ inner)
@@ -58,12 +74,19 @@ def reference(model: Transformer, tokens: list[int], activation: str) -> Tensor:
     return torch.log_softmax(torch.stack(logits), -1)
 
 
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+OPTIONS = ("query_key_norm", "value_embeddings", "embedding_skip")
+
+
+@pytest.mark.parametrize(
+    ("activation", "options"),
+    [("gelu", ()), ("swiglu", ()), ("squared_relu", ()), *[("swiglu", (name,)) for name in OPTIONS], ("gelu", OPTIONS)],
+)
 @pytest.mark.parametrize("context_length", [1, 2, 5, 12, 40])
 def test_attention_sees_the_window_and_nothing_else(
-    activation: str, context_length: int, build_model: ModelBuilder
+    activation: str, options: tuple[str, ...], context_length: int, build_model: ModelBuilder
 ) -> None:
-    model = build_model("transformer", V, activation=activation, context_length=context_length, tied=True)
+    on: dict[str, Any] = dict.fromkeys(options, True)
+    model = build_model("transformer", V, activation=activation, context_length=context_length, tied=True, **on)
     assert isinstance(model, Transformer)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -84,6 +107,42 @@ def test_attention_sees_the_window_and_nothing_else(
     with torch.no_grad():
         exact = torch.log_softmax(double(torch.tensor([tokens]), double.initial_state(1))[0], -1)[0]
     torch.testing.assert_close(exact, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("option", [*OPTIONS, "activation"])
+def test_each_option_is_scripted_and_has_no_stock_form(option: str, build_model: ModelBuilder) -> None:
+    value: Any = "squared_relu" if option == "activation" else True
+    model = build_model("transformer", V, output="full", **({"output_bias": False} | {option: value}))
+    tokens = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
+    scripted = torch.jit.script(model)
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(tokens, model.initial_state(2)), model(tokens, model.initial_state(2)))
+    with pytest.raises(LinguistError, match=rf"model\.{option}=(true|squared_relu): Llama and Mistral have no such"):
+        model.stock_architecture()
+
+
+def test_options_that_are_off_draw_nothing(build_model: ModelBuilder) -> None:
+    plain = build_model("transformer", V).state_dict()
+    skipping = build_model("transformer", V, embedding_skip=True)
+    for name, weight in skipping.state_dict().items():
+        assert name.endswith("stream_factors") or torch.equal(weight, plain[name])
+    assert sum("stream_factors" in name for name, _ in skipping.named_parameters()) == 2
+    assert not any("factors" in name for name in plain)
+
+
+def test_the_backward_passes_are_those_of_autograd() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 3, 4, E, generator=generator, dtype=torch.float64, requires_grad=True)
+    angles = torch.randn(4, E // 2, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda given: rotate(given, angles.cos(), angles.sin()), features)
+    layer = RootMeanSquareNorm(E, eps=1e-6).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(E, generator=generator))
+    assert torch.autograd.gradcheck(
+        lambda given, weight: torch.func.functional_call(layer, {"weight": weight}, given), (features, layer.weight)
+    )
+    torch.testing.assert_close(layer(features), F.rms_norm(features, (E,), layer.weight, 1e-6))
 
 
 def test_shared_keys_and_values_equal_repeated_ones(build_model: ModelBuilder) -> None:

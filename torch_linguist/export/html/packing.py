@@ -146,11 +146,15 @@ def _transformer(model: LanguageModel, weights: dict[str, Tensor]) -> tuple[dict
         "num_key_value_heads": (None, model.arguments["num_heads"]),
         "rotary_base": (1e4,),
         "norm_epsilon": (1e-6,),
+        "activation": ("swiglu", "gelu"),
+        "query_key_norm": (False,),
+        "value_embeddings": (False,),
+        "embedding_skip": (False,),
     }
     for name, values in fixed.items():
         if model.arguments.get(name, values[0]) not in values:
             raise LinguistError(
-                f"--html: a page has no code for model.{name}={model.arguments[name]}; use --jit or --hf"
+                f"--html: a page has no code for model.{name}={str(model.arguments[name]).lower()}; use --jit or --hf"
             )
     layers = sum(name.endswith("query_key_value.weight") for name in weights)
     names = {"embedding": "embedding.weight", "norm": "norm.weight"}

@@ -1,51 +1,36 @@
 """Recurrent language models: Elman RNN, LSTM, GRU.
 
-The layers are single-layer `nn.RNN`, `nn.LSTM` and `nn.GRU` modules with `LockedDropout` between them: such a training
-resumes exactly on every device, and the fused kernels (oneDNN, cuDNN) still run over the whole sequence.
-
 Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, L layers.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.dropout import LockedDropout, WordDropout
-from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
+from torch_linguist.model.mogrifier import MogrifierLSTM
+from torch_linguist.model.recurrent_base import RecurrentLanguageModel
 from torch_linguist.model.stock_architecture import ExportSpecification
 
 
-class RecurrentLanguageModel(NeuralLanguageModel):
-    """Base class of RNN, LSTM and GRU: a stack of layers whose state tensors are [L, B, H].
+class LSTM(RecurrentLanguageModel):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates biased to one. State: [h, c].
+
+    See `RecurrentLanguageModel` for the other arguments and errors.
 
     Args:
-        vocab_size: V.
-        embedding_dim: D.
-        hidden_size: H.
-        num_layers: L.
-        dropout: dropout rate after the embedding, between the layers and before the output; one mask per sequence.
-        tied: whether the output shares the embedding's weight.
-        output: `full`, `adaptive` or `sampled` softmax; `auto` chooses, see `make_output`.
-        cutoffs: see `NeuralLanguageModel`.
-        projection_size: width of a linear layer before the output; None for the embedding's width if tied weights need
-            it, else for no such layer.
-        weight_dropout: share of the recurrent weights that a training pass sets to zero, one mask for all time steps
-            (Merity et al. 2018, "Regularizing and optimizing LSTM language models"). The fused kernels still run.
-        output_bias: whether the output adds a bias to each logit; False needs `full` or `sampled`.
-        embedding_dropout: share of the vocabulary that a training pass drops from the input; see `WordDropout`.
-        activation_penalty: factor of the mean square of the output layer's input, after dropout, in the training loss
-            ("activation regularization", Merity et al. 2018).
-        temporal_penalty: factor of the mean square of the change of that input, before dropout, from one token to the
-            next in the training loss ("temporal activation regularization").
-        num_softmaxes: number of softmaxes that are mixed; see `MixtureOutput`.
+        mogrifier_rounds: rounds in which input and hidden vector gate each other before each step; see `MogrifierLSTM`.
+            The step loop then replaces the fused kernels.
+        mogrifier_rank: rank of the matrices of these gates; None for full matrices.
+        capped_input_gate: whether the input gate is at most one minus the forget gate; see `MogrifierLSTM`.
 
-    Raises:
-        LinguistError: a value is out of range, or tied weights do not fit.
+    Example:
+        >>> network = LSTM(vocab_size=100, embedding_dim=8, hidden_size=16)
+        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
+        >>> logits.shape, [tuple(part.shape) for part in state]
+        (torch.Size([2, 5, 100]), [(1, 2, 16), (1, 2, 16)])
     """
 
     def __init__(
@@ -65,114 +50,42 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         activation_penalty: float = 0.0,
         temporal_penalty: float = 0.0,
         num_softmaxes: int = 1,
+        mogrifier_rounds: int = 0,
+        mogrifier_rank: int | None = None,
+        capped_input_gate: bool = False,
     ) -> None:
-        check_sizes(
-            embedding_dim=embedding_dim,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            projection_size=1 if projection_size is None else projection_size,
-        )
-        layers = [self.new_layer(size, hidden_size) for size in [embedding_dim] + [hidden_size] * (num_layers - 1)]
-        for name, rate in {"weight_dropout": weight_dropout, "embedding_dropout": embedding_dropout}.items():
-            if not 0 <= rate < 1:
-                raise LinguistError(f"model.{name}={rate}: must be at least 0 and less than 1")
-        penalties = {"activation_penalty": activation_penalty, "temporal_penalty": temporal_penalty}
-        for name, factor in penalties.items():
-            if not factor >= 0:
-                raise LinguistError(f"model.{name}={factor}: must be at least 0")
-        if projection_size is None and tied and hidden_size != embedding_dim:
-            projection_size = embedding_dim
-        encoded_size = projection_size or hidden_size
+        self.has_own_cell: bool = mogrifier_rounds != 0 or capped_input_gate
+        self._cell_options = (mogrifier_rounds, mogrifier_rank, capped_input_gate)
         super().__init__(
             vocab_size,
             embedding_dim,
-            encoded_size,
+            hidden_size,
+            num_layers,
             dropout,
             tied,
             output,
             cutoffs,
-            locked_dropout=True,
-            output_bias=output_bias,
-            num_softmaxes=num_softmaxes,
+            projection_size,
+            weight_dropout,
+            output_bias,
+            embedding_dropout,
+            activation_penalty,
+            temporal_penalty,
+            num_softmaxes,
         )
-        self.word_dropout = WordDropout(embedding_dropout, vocab_size)
-        self.activation_penalty: float = activation_penalty
-        self.temporal_penalty: float = temporal_penalty
-        self.num_layers: int = num_layers
-        self.hidden_size: int = hidden_size
-        self.layers = nn.ModuleList(layers)
-        self.between = LockedDropout(dropout, time_axis=0)
-        self.weight_dropout: float = weight_dropout
-        self.projection: nn.Module = nn.Identity()
-        if projection_size is not None:
-            self.projection = nn.Linear(hidden_size, projection_size, bias=False)
-        for layer in layers:
-            _initialize(layer)
 
-    @abstractmethod
-    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
-        """Return one layer, time-major."""
-
-    has_hidden = True
-
-    def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        encoded, new_state = self.encode(self._embedded(tokens), state)
-        return self.dropout(encoded), new_state
-
-    def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        if not self.training or (self.activation_penalty == 0.0 and self.temporal_penalty == 0.0):
-            return super().nll(tokens, targets, state)
-        encoded, new_state = self.encode(self._embedded(tokens), state)
-        dropped = self.dropout(encoded)
-        nll = self.hidden_nll(dropped, targets) + self.activation_penalty * dropped.float().square().mean()
-        if tokens.shape[1] > 1:
-            nll = nll + self.temporal_penalty * encoded.float().diff(dim=1).square().mean()
-        return nll, new_state
-
-    def _embedded(self, tokens: Tensor) -> Tensor:
-        embedded: Tensor = self.dropout(self.word_dropout(self.embedding(tokens), tokens))
-        return embedded
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.Module:
+        if self.has_own_cell:
+            return MogrifierLSTM(input_size, hidden_size, *self._cell_options)
+        return nn.LSTM(input_size, hidden_size)
 
     def export_specification(self) -> ExportSpecification:
-        # The mode of an nn.RNN holds its nonlinearity too.
-        kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
-        return ExportSpecification(traceable=True, recurrent_kernel=kernel)
+        return ExportSpecification() if self.has_own_cell else super().export_specification()
 
-    def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
-        gates = {id(weight): len(weight) // self.hidden_size for layer in self.layers for weight in layer.parameters()}
-        return [(matrix, gates.get(id(matrix), count)) for matrix, count in super().hidden_matrices()]
-
-    def _weights(self, layer: nn.RNNBase) -> list[Tensor]:
-        """Return the weights in the order of torch's kernels, with dropout applied to the recurrent one."""
-        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)
-        names = ("bias_ih_l0", "bias_hh_l0")
-        return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
-
-    def disable_dropout(self) -> None:
-        super().disable_dropout()
-        self.weight_dropout = 0.0
-
-    def _drops_weights(self) -> bool:
-        return self.training and self.weight_dropout > 0.0
-
-    def _zeros(self, batch_size: int) -> Tensor:
-        return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
-
-
-class LSTM(RecurrentLanguageModel):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997), with forget gates biased to one. State: [h, c].
-
-    See `RecurrentLanguageModel` for the arguments and errors.
-
-    Example:
-        >>> network = LSTM(vocab_size=100, embedding_dim=8, hidden_size=16)
-        >>> logits, state = network(torch.zeros(2, 5, dtype=torch.long), network.initial_state(2))
-        >>> logits.shape, [tuple(part.shape) for part in state]
-        (torch.Size([2, 5, 100]), [(1, 2, 16), (1, 2, 16)])
-    """
-
-    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
-        return nn.LSTM(input_size, hidden_size)
+    def quantized(self) -> nn.Module:
+        if self.has_own_cell:
+            raise LinguistError("--quantize: has no form of model.mogrifier_rounds and capped_input_gate; use --jit")
+        return super().quantized()
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
         return [self._zeros(batch_size), self._zeros(batch_size)]
@@ -195,8 +108,11 @@ class LSTM(RecurrentLanguageModel):
 
     @torch.jit.unused
     def _run(self, layer: nn.Module, features: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        if isinstance(layer, MogrifierLSTM) and self._drops_weights():
+            features, (hidden, cell) = layer.read(features, past, self._weights(layer)[1])
+            return features, hidden, cell
         if self._drops_weights():
-            weights = self._weights(cast(nn.LSTM, layer))
+            weights = self._weights(layer)
             return torch.lstm(features, past, weights, True, 1, 0.0, True, False, False)
         features, (hidden, cell) = layer(features, past)
         return features, hidden, cell
@@ -245,7 +161,7 @@ class GRU(_SingleStateModel):
         (torch.Size([2, 5, 100]), [(1, 2, 16)])
     """
 
-    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return nn.GRU(input_size, hidden_size)
 
 
@@ -308,20 +224,5 @@ class RNN(_SingleStateModel):
             num_softmaxes,
         )
 
-    def new_layer(self, input_size: int, hidden_size: int) -> nn.RNNBase:
+    def new_layer(self, input_size: int, hidden_size: int) -> nn.Module:
         return nn.RNN(input_size, hidden_size, nonlinearity=self.nonlinearity)
-
-
-def _initialize(layer: nn.RNNBase) -> None:
-    """Initialize a layer: orthogonal recurrent weights for each gate (identity for ReLU), biases 0, forget gates 1."""
-    for name, parameter in layer.named_parameters():
-        if name.startswith("weight_hh"):
-            for gate in torch.split(parameter.data, layer.hidden_size):
-                if layer.mode == "RNN_RELU":
-                    nn.init.eye_(gate)
-                else:
-                    nn.init.orthogonal_(gate)
-        elif name.startswith("bias"):
-            nn.init.zeros_(parameter)
-            if layer.mode == "LSTM" and name.startswith("bias_ih"):
-                parameter.data[layer.hidden_size : 2 * layer.hidden_size] = 1.0

@@ -107,7 +107,7 @@ def test_weight_dropout_masks_the_recurrent_weights_alone(build: ModelBuilder, m
         masks.append(torch.rand_like(weight).gt(p) / (1 - p))
         return weight * masks[-1]
 
-    monkeypatch.setattr("torch_linguist.model.recurrent.F.dropout", dropout)
+    monkeypatch.setattr("torch_linguist.model.recurrent_base.F.dropout", dropout)
     tokens, targets = torch.randint(V, (3, 7)), torch.randint(V, (3, 7))
     loss, _ = model.nll(tokens, targets, model.initial_state(3))
     loss.sum().backward()  # type: ignore[no-untyped-call]

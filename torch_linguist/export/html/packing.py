@@ -110,6 +110,8 @@ def pack(model: LanguageModel, blob: Blob, earlier: Sequence[LanguageModel] = ()
     weights = model.state_dict()
     if "output.prior.weight" in weights:
         raise LinguistError("model.num_softmaxes: a page has no code for a mixture of softmaxes; use --jit or --onnx")
+    if model.arguments.get("mogrifier_rounds") or model.arguments.get("capped_input_gate"):
+        raise LinguistError("--html: a page has no code for model.mogrifier_rounds and capped_input_gate; use --jit")
     if "blocks.0.query_key_value.weight" in weights:
         description, names = _transformer(model, weights)
     elif model.export_specification().recurrent_kernel is not None:

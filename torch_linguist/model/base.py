@@ -56,6 +56,7 @@ class LanguageModel(nn.Module, ABC):
         has_attention: whether `attention_weights` returns a tensor.
         may_skip_weights: whether a training step may leave a weight without a gradient, in which case several processes
             search the graph of each step for such weights.
+        samples_vocabulary: whether a training step computes the logits of a sample of the tokens only.
         is_trained: whether weights were loaded, so that starting values must not replace them.
         arguments: plain arguments of the constructor call.
 
@@ -74,6 +75,7 @@ class LanguageModel(nn.Module, ABC):
     has_hidden: bool = False
     has_attention: bool = False
     may_skip_weights: bool = True
+    samples_vocabulary: bool = False
     is_trained: bool = False
     arguments: dict[str, Any]
 

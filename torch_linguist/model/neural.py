@@ -87,6 +87,7 @@ class NeuralLanguageModel(LanguageModel):
         if num_softmaxes > 1:
             self.output = MixtureOutput(self.output, encoded_size, num_softmaxes)
         self.may_skip_weights = self.output.may_skip_weights
+        self.samples_vocabulary = self.output.samples_vocabulary
 
     has_hidden = True
 

@@ -19,6 +19,7 @@ from torch_linguist.trainer.budget import Budget
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.checkpointing import BEST
 from torch_linguist.trainer.callbacks.defaults import training_callbacks
+from torch_linguist.trainer.callbacks.distillation import Distillation
 from torch_linguist.trainer.callbacks.recorded_progress import RecordedProgress
 from torch_linguist.trainer.callbacks.samples import Sampler
 from torch_linguist.trainer.callbacks.snapshots import cycle_progress
@@ -115,8 +116,10 @@ class Fit:
         )
         self._own_callbacks = [callback for callback in self.callbacks if callback not in further]
         self._stop, self._recorded = stop, recorded_progress
-        self._compiled = compiled_step(model, context, self.callbacks)
-        self.loop = context.prepare_training(model, lr, weight_decay, nll=self._compiled)
+        distillation = next((callback for callback in self.callbacks if isinstance(callback, Distillation)), None)
+        self._compiled = None if distillation else compiled_step(model, context, self.callbacks)
+        nll = distillation.nll if distillation else self._compiled
+        self.loop = context.prepare_training(model, lr, weight_decay, nll=nll)
         self._budget = Budget(context.settings)
         self._started = 0.0
         seed_everything(context.seed)

@@ -47,6 +47,8 @@ class TrainerSettings:
         average_decay: weight of the past in `ema`.
         snapshots: number of cycles of the schedule; the weights at the end of each are kept and mixed. None for one
             cycle without a mixture. See `Snapshots`.
+        distill: share of the divergence from the last snapshot in the training loss, from the second cycle on. The
+            training losses in `metrics.csv` are then those of the mixed loss. See `Distillation`.
         on_nan: handling of a loss or gradient that is not finite. `stop` ends the training, `skip` leaves out the
             update, `rollback` restores the weights of the last checkpoint and continues with the next data.
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
@@ -92,6 +94,7 @@ class TrainerSettings:
     average: str | None = None
     average_decay: float = 0.999
     snapshots: int | None = None
+    distill: float = 0.0
     on_nan: str = "stop"
     noise: str | None = None
     noise_rate: float = 0.1
@@ -126,6 +129,14 @@ class TrainerSettings:
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, f"trainer.label_smoothing={smoothing}: must be from 0 to below 1")
         require(self.z_loss >= 0, f"trainer.z_loss={self.z_loss}: must be at least 0")
+        share = self.distill
+        require(0 <= share < 1, f"trainer.distill={share}: must be from 0 to below 1")
+        require(not share or self.snapshots is not None, f"trainer.distill={share}: needs trainer.snapshots, such as 5")
+        require(
+            not share or not (self.label_smoothing or self.z_loss),
+            f"trainer.distill={share}: does not combine with trainer.label_smoothing and trainer.z_loss; set both to 0",
+        )
+        require(not share or self.compile is not True, f"trainer.distill={share}: needs trainer.compile=false or auto")
         check_noise(self.noise, self.noise_rate, self.word_dropout)
         limits = (self.max_epochs, self.max_steps, self.max_tokens, self.max_minutes)
         require(

@@ -28,6 +28,7 @@ class MixtureOutput(OutputLayer):
         super().__init__()
         self.inner = inner
         self.may_skip_weights = inner.may_skip_weights
+        self.samples_vocabulary = inner.samples_vocabulary
         self.count: int = count
         self.prior = nn.Linear(input_size, count, bias=False)
         self.latent = nn.Linear(input_size, count * input_size)

@@ -30,9 +30,11 @@ class OutputLayer(nn.Module):
 
     Attributes:
         may_skip_weights: whether a training step may leave a weight without a gradient.
+        samples_vocabulary: whether a training step computes the logits of a sample of the types only.
     """
 
     may_skip_weights: bool = False
+    samples_vocabulary: bool = False
 
     @abstractmethod
     def forward(self, hidden: Tensor) -> Tensor:

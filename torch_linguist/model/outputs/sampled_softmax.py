@@ -57,6 +57,7 @@ class SampledOutput(FullOutput, RankedOutput):
         super().__init__(vocab_size, input_size, tied, bias)
         self.head_size: int = head_size
         self.sparse: bool = False
+        self.samples_vocabulary = True
         self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
         self.register_ranks(vocab_size)
         lows, widths = strata(self.head_size, vocab_size)

@@ -7,6 +7,7 @@ from torch_linguist.model import LanguageModel
 from torch_linguist.optim.weight_average import WeightAverage
 from torch_linguist.trainer.callback import Callback, CallbackList
 from torch_linguist.trainer.callbacks.checkpointing import Checkpointing
+from torch_linguist.trainer.callbacks.distillation import Distillation
 from torch_linguist.trainer.callbacks.early_stopping import EarlyStopping
 from torch_linguist.trainer.callbacks.gradual_unfreezing import GradualUnfreezing
 from torch_linguist.trainer.callbacks.metrics_log import MetricsLog
@@ -64,7 +65,10 @@ def training_callbacks(
         callbacks.append(Samples(sampler, settings.sample_every))
     kept = folder / "checkpoints"
     if settings.snapshots is not None:
-        callbacks.append(Snapshots(kept, settings.snapshots))
+        snapshots = Snapshots(kept, settings.snapshots)
+        callbacks.append(snapshots)
+        if settings.distill:
+            callbacks.append(Distillation(model, kept, snapshots, settings.distill))
     callbacks.append(Checkpointing(kept, checkpoint, at_start=settings.on_nan == "rollback"))
     if settings.snapshots is not None:
         callbacks.append(PopulationAtEnd(kept, settings.snapshots))

@@ -35,19 +35,24 @@ class Snapshots(Callback):
     Args:
         folder: `checkpoints/` of the run.
         count: number of cycles.
+
+    Attributes:
+        done: number of cycles that have ended.
+        is_new: whether the last update ended a cycle.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder, self._count = folder, count
-        self._done = 0
+        self.done, self.is_new = 0, False
 
     def training_started(self, training: "Fit") -> None:
-        self._done = self._cycle(training)
+        self.done = self._cycle(training)
 
     def after_update(self, training: "Fit") -> None:
         cycle = self._cycle(training)
-        if cycle > self._done:
-            self._done = cycle
+        self.is_new = cycle > self.done
+        if self.is_new:
+            self.done = cycle
             with training.overhead():
                 content = gathered_on_cpu(checkpoint_content(training.evaluated_model, training.counters()))
                 if processes.is_main_process():
@@ -72,7 +77,7 @@ class PopulationAtEnd(Callback):
         if training.status != "finished" or not processes.is_main_process():
             return
         paths = [snapshot_path(self._folder, cycle) for cycle in range(1, self._count + 1)]
-        members = [load_model(path, _trusted(training)) for path in paths if path.is_file()]
+        members = [load_model(path, trusted_packages(training)) for path in paths if path.is_file()]
         if len(members) < 2:
             return
         context = training.context
@@ -99,5 +104,6 @@ def snapshot_path(folder: Path, cycle: int) -> Path:
     return folder / f"snapshot-{cycle}.pt"
 
 
-def _trusted(training: "Fit") -> tuple[str, ...]:
+def trusted_packages(training: "Fit") -> tuple[str, ...]:
+    """Return the packages whose models a snapshot of this training may hold."""
     return ("torch_linguist.", type(training.model).__module__.partition(".")[0] + ".")

@@ -118,7 +118,7 @@ class TensorBoardLogger(Logger):
     def _draw_graph(self, model: LanguageModel, writer: "SummaryWriter") -> None:
         if any(map(is_sharded, model.parameters())):
             return  # This process has only a part of each weight.
-        wrapped = _Traceable(model)
+        wrapped = TraceableModel(model)
         example = torch.zeros(1, 4, dtype=torch.int64, device=device_of(model))
         mode = model.training
         wrapped.eval()
@@ -227,7 +227,7 @@ def profile_text(table: Path) -> str:
     return "\n".join(lines)
 
 
-class _Traceable(nn.Module):
+class TraceableModel(nn.Module):
     """A model without its state, which cannot be traced."""
 
     def __init__(self, model: LanguageModel) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.evaluation.baselines import ngram_nll, unigram_score
-from torch_linguist.evaluation.mixture_scoring import fitted_weights, mixed_nll
-from torch_linguist.evaluation.scoring import Score, stream_nll
+from torch_linguist.evaluation.mixture_scoring import fitted_weights, member_nll, mixed_nll
+from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.uncertainty import Interval, paired_difference, parts_of
 from torch_linguist.model import LanguageModel
 
@@ -31,6 +31,7 @@ class BaselineComparison:
         weight: weight of the model in the mixture; None without an n-gram.
         baselines: scores by baseline and split.
         verdict: one sentence that compares the model with the best baseline on test; None without baselines.
+        members: scores of each member by split if the model is a mixture, such as one of snapshots; else empty.
 
     Example:
         >>> network = LSTM(corpus.tokenizer.vocab_size, embedding_dim=8, hidden_size=8)
@@ -43,11 +44,13 @@ class BaselineComparison:
     weight: float | None = None
     baselines: dict[str, dict[str, Score]] = field(default_factory=dict)
     verdict: str | None = None
+    members: list[dict[str, Score]] = field(default_factory=list)
 
     def rows(self, name: str) -> dict[str, dict[str, Score]]:
-        """Return all scores by name and split: the model, the mixture, the baselines."""
+        """Return all scores by name and split: the model, its members, the mixture with the n-gram, the baselines."""
+        members = {f"{name}, member {number}": scores for number, scores in enumerate(self.members, 1)}
         mixture = {f"{name} + {next(iter(self.baselines))}": self.mixture} if self.mixture else {}
-        return {name: self.own, **mixture, **self.baselines}
+        return {name: self.own, **members, **mixture, **self.baselines}
 
 
 def compare_with_baselines(
@@ -83,18 +86,20 @@ def compare_with_baselines(
         True
     """
     nll, own = {}, {}
+    members: list[dict[str, Score]] = [{} for _ in model.mixture()]
     for split in SPLITS:
         stream = corpus.streams[split]
-        parts = list(stream_nll(model, stream, chunk_length=chunk_length, stride=stride, precision=precision))
-        nll[split] = np.concatenate(parts)
-        own[split] = Score.of(sum(float(part.sum()) for part in parts), stream)
+        nll[split], parts = member_nll(model, stream, chunk_length=chunk_length, stride=stride, precision=precision)
+        own[split] = Score.of(float(nll[split].sum()), stream)
+        for scores, part in zip(members, parts, strict=True):
+            scores[split] = Score.of(float(part.sum()), stream)
     if not baselines:
-        return BaselineComparison(own)
+        return BaselineComparison(own, members=members)
     counts = corpus.token_counts()
     unigram = {split: unigram_score(counts, corpus.streams[split]) for split in SPLITS}
     if not order:
         verdict = _sentence(name, "unigram", own["test"], unigram["test"], "")
-        return BaselineComparison(own, baselines={"unigram": unigram}, verdict=verdict)
+        return BaselineComparison(own, baselines={"unigram": unigram}, verdict=verdict, members=members)
     ngram = f"{order}-gram"
     other = ngram_nll(corpus, order, SPLITS)
     weights = fitted_weights([nll["valid"], other["valid"]])
@@ -106,7 +111,7 @@ def compare_with_baselines(
     where = _where(nll["test"], other["test"], corpus)
     verdict = _sentence(name, ngram, own["test"], ngram_scores["test"], where)
     verdict += f" Mixed, they reach {_perplexity(mixture['test'])} (weight of {name}: {weights[0]:.2f})."
-    return BaselineComparison(own, mixture, weights[0], {ngram: ngram_scores, "unigram": unigram}, verdict)
+    return BaselineComparison(own, mixture, weights[0], {ngram: ngram_scores, "unigram": unigram}, verdict, members)
 
 
 def _sentence(name: str, baseline: str, own: Score, other: Score, where: str) -> str:

@@ -63,6 +63,35 @@ def score_mixture(models: Sequence[LanguageModel], valid: TokenStream, stream: T
     )
 
 
+def member_nll(
+    model: LanguageModel, stream: TokenStream, *, chunk_length: int = 4096, stride: int | None = None, precision: str
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Score every token of a stream under a model, and under each of its members if it is a mixture.
+
+    Each member reads the stream as it would alone.
+
+    Args:
+        model: any model.
+        stream: stream to score.
+        chunk_length: see `score`.
+        stride: see `score`.
+        precision: see `score`.
+
+    Returns:
+        The nll of the model [N], and that of each member; no members unless the model is a mixture.
+    """
+
+    def read(one: LanguageModel) -> NDArray[np.float64]:
+        return np.concatenate(
+            list(stream_nll(one, stream, chunk_length=chunk_length, stride=stride, precision=precision))
+        )
+
+    if not (parts := model.mixture()):
+        return read(model), []
+    members = [read(member) for member, _ in parts]
+    return mixed_nll(members, [weight for _, weight in parts]), members
+
+
 def fitted_weights(nll: Sequence[NDArray[np.float64]]) -> list[float]:
     """Return the weights that maximize the likelihood of a text, from the nll [N] of each of K models."""
     return fit_weights(torch.from_numpy(np.stack(nll)))

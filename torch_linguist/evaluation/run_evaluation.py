@@ -14,9 +14,9 @@ from torch_linguist.checkpoint.loaded_run import LoadedRun
 from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.adaptation.adapted_run import AdaptationSettings, AdaptedRun, Progress, can_learn
-from torch_linguist.evaluation.mixture_scoring import fitted_weights, mixed_nll
+from torch_linguist.evaluation.mixture_scoring import fitted_weights, member_nll, mixed_nll
 from torch_linguist.evaluation.scoring import Score
-from torch_linguist.evaluation.split_evaluation import SplitEvaluation, evaluate_split, reading_of
+from torch_linguist.evaluation.split_evaluation import SplitEvaluation, reading_of
 from torch_linguist.model import LanguageModel
 
 
@@ -178,13 +178,19 @@ class _Evaluator:
 
     def __init__(self, settings: EvaluationSettings, note: Callable[[str], None], progress: Progress) -> None:
         self._settings, self._note, self._progress = settings, note, progress
-        self._known: dict[tuple[str, str], SplitEvaluation] = {}
+        self._known: dict[tuple[str, str], tuple[SplitEvaluation, list[SplitEvaluation]]] = {}
 
     def plain_scores(self, runs: Sequence[RunOnCorpus]) -> Iterator[ScoredModel]:
         weights = self._fitted_weights(runs) if self._settings.mix else []
+        for run in runs:
+            if components := run.model.mixture():
+                shares = ", ".join(f"{weight:.3f} member {number}" for number, (_, weight) in enumerate(components, 1))
+                self._note(f"{run.label} is a mixture: {shares}")
         for split in self._settings.splits:
             for run in runs:
                 yield self._scored(run, run.label, split, self._evaluate(run, split))
+                for number, member in enumerate(self._known[run.label, split][1], 1):
+                    yield self._scored(run, f"{run.label}, member {number}", split, member)
             if weights:
                 parts = [self._evaluate(run, split) for run in runs]
                 mixed = mixed_nll([part.nll for part in parts], weights)
@@ -236,10 +242,10 @@ class _Evaluator:
     def _evaluate(self, run: RunOnCorpus, split: str) -> SplitEvaluation:
         if (run.label, split) not in self._known:
             stream, settings = run.corpus.stream(split), self._settings
-            self._known[run.label, split] = evaluate_split(
-                run.model, stream, run.tokenizer.unk_id, stride=settings.stride, precision=settings.precision
-            )
-        return self._known[run.label, split]
+            nll, members = member_nll(run.model, stream, stride=settings.stride, precision=settings.precision)
+            whole, *parts = (SplitEvaluation(stream, one, run.tokenizer.unk_id) for one in (nll, *members))
+            self._known[run.label, split] = whole, parts
+        return self._known[run.label, split][0]
 
     def _scored(
         self, run: RunOnCorpus, name: str, split: str, evaluation: SplitEvaluation, reading: str | None = None

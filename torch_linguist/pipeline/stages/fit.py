@@ -144,6 +144,11 @@ class FitStage(Stage):
         summary["baselines"] = {baseline: as_dicts(scores) for baseline, scores in found.baselines.items()}
         if found.mixture:
             summary["mixture"] = {"weight": found.weight, **as_dicts(found.mixture)}
+        if found.members:
+            weights = [weight for _, weight in best.mixture()]
+            summary["members"] = [
+                {"weight": weight, **as_dicts(scores)} for weight, scores in zip(weights, found.members, strict=True)
+            ]
         self._draw_curves(context, found)
         metrics = {f"final/{split}_perplexity": score.perplexity for split, score in found.own.items()}
         chosen = hyperparameters(summary, best)

@@ -1,5 +1,6 @@
 """Stage `grid`: weight decay x the best learning rates, a short training each."""
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from torch_linguist.trainer.context import TrainingContext
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline.run_context import RunContext
+
+
+ENOUGH_PASSES = 3
+"""Passes over the training split below which a note says that a grid shows little of weight decay."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Grid(Stage):
         weight_decay: values to try.
         learning_rates: how many of the best learning rates take part.
         steps: updates per point.
+        epochs: passes over the training split per point, in place of `steps`; None for those. What regularization does
+            shows over several passes only.
         eval_tokens: validation tokens that judge a point; None for all.
         halving: one in so many points continues after each part of its training (`steps` / halving, and so on down);
             the others are stopped. None trains every point to its end. See `Halving`.
@@ -58,12 +65,13 @@ class Grid(Stage):
     weight_decay: Sequence[float] = field(default_factory=lambda: [0.0, 0.01, 0.1])
     learning_rates: int = 2
     steps: int = 60
+    epochs: float | None = None
     eval_tokens: int | None = 20_000
     halving: int | None = None
 
     def __post_init__(self) -> None:
         require(self.halving is None or self.halving > 1, f"grid.halving={self.halving}: must be null or at least 2")
-        require_positive("grid", self, "learning_rates", "steps", "eval_tokens")
+        require_positive("grid", self, "learning_rates", "steps", "epochs", "eval_tokens")
         require(len(self.weight_decay) > 0, "grid.weight_decay=[]: must hold at least one value")
         for value in self.weight_decay:
             require(value >= 0, f"grid.weight_decay={value}: must be at least 0")
@@ -79,6 +87,12 @@ class Grid(Stage):
 
     def _pairs(self, rates: Sequence[float]) -> list[tuple[float, float]]:
         return [(lr, decay) for lr in rates[: self.learning_rates] for decay in self.weight_decay]
+
+    def updates(self, training: TrainingContext) -> int:
+        """Return the number of updates per point."""
+        if self.epochs is None:
+            return self.steps
+        return math.ceil(self.epochs * len(training.corpus.train) / tokens_per_update(training))
 
     def search(
         self,
@@ -110,9 +124,9 @@ class Grid(Stage):
         Raises:
             LinguistError: with `resume`, a row does not belong to this grid.
         """
-        pairs = self._pairs(rates)
-        earlier = read_points(table, pairs, self.steps) if resume else {}
-        halving = Halving(self.halving, self.steps) if self.halving else None
+        pairs, steps = self._pairs(rates), self.updates(training)
+        earlier = read_points(table, pairs, steps) if resume else {}
+        halving = Halving(self.halving, steps) if self.halving else None
         rows = Table(table, COLUMNS, append=bool(earlier))
         points: list[Trial] = []
         for index, (lr, decay) in enumerate(pairs):
@@ -126,7 +140,7 @@ class Grid(Stage):
                     halving.record(earlier[index].rungs)
                 continue
             looks = {"rungs": tuple(halving.losses), "satisfied": halving.goes_on} if halving else {}
-            point = run_trial(model, training, lr, decay, self.steps, self.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
+            point = run_trial(model, training, lr, decay, steps, self.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
             points.append(point)
             rows.add(row_of(index, point, model.num_parameters()))
         tied = tied_with_best(points)
@@ -157,7 +171,7 @@ class Grid(Stage):
             )
         facts = {"lr": best.lr, "weight_decay": best.weight_decay, "points": count}
         self.restore(context, facts)
-        notes = []
+        notes = self._notes_on_length(context.training)
         if result.tied > 1:
             notes.append(
                 f"grid: {result.tied} of {count} points differ by less than {NOISE} nats, which is noise; taking the "
@@ -170,6 +184,16 @@ class Grid(Stage):
         verdict = f"best: optim.lr={best.lr:.3g} optim.weight_decay={best.weight_decay:g}"
         return StageResult(f"{verdict}, valid loss {best.valid_loss:.4f}", facts, notes)
 
+    def _notes_on_length(self, training: TrainingContext) -> list[str]:
+        """Return a note if the points are too short to show what weight decay does."""
+        passes = self.updates(training) * tokens_per_update(training) / len(training.corpus.train)
+        if passes >= ENOUGH_PASSES:
+            return []
+        return [
+            f"grid: a point reads the training split {passes:.2g} times, too short to show what weight decay does over "
+            f"many passes; grid.epochs={ENOUGH_PASSES} grid.weight_decay=[0,0.1,1] grid.halving=3 shows it"
+        ]
+
     def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
         if facts.get("lr") is None:
             return
@@ -181,3 +205,9 @@ class Grid(Stage):
         from torch_linguist.report.plots import plot_grid  # matplotlib: no update waits for it
 
         plot_grid(folder / "grid.csv", folder / "grid.png")
+
+
+def tokens_per_update(training: TrainingContext) -> int:
+    """Return the training tokens of an update, at most."""
+    settings = training.settings
+    return settings.batch_size * settings.sequence_length * settings.accumulate

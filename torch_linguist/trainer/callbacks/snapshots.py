@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from torch_linguist.checkpoint.storage import checkpoint_content, load_model, save_checkpoint, write_checkpoint
 from torch_linguist.distributed import processes
 from torch_linguist.distributed.sharding import gathered_on_cpu
 from torch_linguist.evaluation.scoring import stream_nll
+from torch_linguist.evaluation.uncertainty import Parts, paired_difference, parts_of
 from torch_linguist.model.mixture import Population, fit_weights, mixture_nll
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.checkpointing import BEST
 
 if TYPE_CHECKING:
     from torch_linguist.trainer.fit import Fit
+
+Floats = NDArray[np.float64]
 
 
 def cycle_progress(progress: float, cycles: int) -> float:
@@ -63,7 +67,10 @@ class Snapshots(Callback):
 
 
 class PopulationAtEnd(Callback):
-    """Mixes the snapshots at the end of the training; the mixture replaces `best.pt` if it is better on valid.
+    """Mixes the snapshots at the end of the training; the mixture replaces `best.pt` if it is clearly better on valid.
+
+    It must have a lower loss than the best single model of the training, and the 95% interval of its gain over the best
+    snapshot, paired by document (or block of lines), must lie above zero.
 
     Args:
         folder: `checkpoints/` of the run.
@@ -90,13 +97,22 @@ class PopulationAtEnd(Callback):
         shares = ", ".join(
             f"{float(loss):.4f} (weight {weight:.2f})" for loss, weight in zip(losses.mean(1), weights, strict=True)
         )
-        kept = mixed < training.state.best_loss
-        verdict = "best.pt holds the mixture" if kept else "best.pt holds the better single model"
+        clear = _is_clearly_better(mixture_nll(losses, weights).numpy(), losses.numpy(), parts_of(valid).offsets)
+        kept = mixed < training.state.best_loss and clear
+        single = "the better single model" if clear else "a single model: the mixture gains nothing beyond noise"
+        verdict = f"best.pt holds {'the mixture' if kept else single}"
         training.callbacks.noted(f"snapshots: valid losses {shares}; mixture {mixed:.4f}; {verdict}")
         if kept:
             population = Population.of(members, weights)
             save_checkpoint(self._folder / BEST, population, training.counters() | {"best_loss": mixed})
             training.state.best_loss, training.state.best_step = mixed, training.state.step
+
+
+def _is_clearly_better(mixed: Floats, members: Floats, offsets: NDArray[np.int64]) -> bool:
+    """Return whether a mixture's nll [N] is below that of the best of K members [K, N] beyond noise, paired by part."""
+    parts = Parts("parts", np.unique(np.minimum(offsets, len(mixed))))
+    best = members[members.mean(axis=1).argmin()]
+    return paired_difference(parts.sums(best), parts.sums(mixed), parts.lengths).interval.low > 0
 
 
 def snapshot_path(folder: Path, cycle: int) -> Path:

@@ -185,3 +185,17 @@ def test_without_a_suggestion_the_default_is_taken_and_nothing_tried(
     assert (result.lr, result.ranked, result.trials) == (0.123, [0.123], [])
     assert result.test.suggestion is None
     assert result.test.reason
+
+
+def test_points_can_be_as_long_as_several_passes(
+    make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel], tmp_path: Path
+) -> None:
+    context = make_context()
+    grid = Grid(epochs=0.5, weight_decay=[0.1], learning_rates=1, eval_tokens=40)
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
+    result = grid.search(model, context, [0.01], tmp_path / "grid.csv")
+    expected = math.ceil(0.5 * len(context.corpus.train) / (4 * 8))
+    assert [point.steps for point in result.points] == [expected]
+    # Rows of another length are not continued.
+    with pytest.raises(LinguistError, match="does not belong to this grid"):
+        Grid(weight_decay=[0.1], learning_rates=1).search(model, context, [0.01], tmp_path / "grid.csv", resume=True)

@@ -34,8 +34,10 @@ class Rates(Callback):
 def test_the_schedule_runs_once_per_cycle_and_the_members_are_mixed(fit_of: FitBuilder, tmp_path: Path) -> None:
     rates = Rates()
     fit = fit_of(tmp_path / "run", snapshots=3, schedule=Linear(warmup=0.0), callbacks=[rates], eval_tokens=None)
+    # A high rate, so that the members differ and their mixture is clearly better.
+    fit.lr = 0.2
     fit.run()
-    np.testing.assert_allclose(rates.found, [0.02 * (1 - step % 4 / 4) for step in range(12)], rtol=1e-9)
+    np.testing.assert_allclose(rates.found, [0.2 * (1 - step % 4 / 4) for step in range(12)], rtol=1e-9)
     folder, valid = tmp_path / "run" / "checkpoints", fit.context.corpus.valid
     members = [load_model(folder / f"snapshot-{cycle}.pt") for cycle in (1, 2, 3)]
     assert all(map(torch.equal, members[2].parameters(), fit.model.parameters()))
@@ -51,6 +53,14 @@ def test_the_schedule_runs_once_per_cycle_and_the_members_are_mixed(fit_of: FitB
     tokens = torch.randint(best.vocab_size, (1, 5))
     logits, _ = best(tokens, best.initial_state(1))
     torch.testing.assert_close(torch.jit.script(best)(tokens, best.initial_state(1))[0], logits)
+
+
+def test_a_mixture_that_gains_nothing_beyond_noise_is_not_kept(fit_of: FitBuilder, tmp_path: Path) -> None:
+    rates = Rates()
+    fit = fit_of(tmp_path / "run", snapshots=3, schedule=Linear(warmup=0.0), callbacks=[rates], eval_tokens=None)
+    fit.run()
+    assert not isinstance(load_model(fit.best_path), Population)
+    assert any("the mixture gains nothing beyond noise" in note for note in rates.notes)
 
 
 def test_a_resumed_training_keeps_the_members_it_has(fit_of: FitBuilder, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
                     writer.write(row)
             else:
                 for record, row, _ in _shown(line_rows(scorers, reader, reading, weights), "lines"):
-                    writer.write({**row, "text": record.text})
+                    writer.write({**row, arguments.column: record.text})
     _tell_counts(reader)
 
 

@@ -83,7 +83,7 @@ class LineTokens:
         """Return the score of the line, from the nll [N] of a mixture if one is given."""
         total = self.total if nll is None else float(nll.sum())
         size = len(self.text.encode("utf-8", "surrogatepass")) + self.closed
-        return LineScore(-total, len(self.ids), len(self.text.split()), self.unknown, size)
+        return LineScore(0.0 - total, len(self.ids), len(self.text.split()), self.unknown, size)
 
 
 def score_lines(

@@ -6,7 +6,8 @@ Shape legend: L lists, K hypotheses of a list.
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, DataError
@@ -30,16 +31,18 @@ class Hypothesis:
         text: the hypothesis.
         score: score of the recognizer; higher is better.
         lm_score: log-probability under the language model, in nats.
-        fields: what stands between text and score in a Moses list.
+        fields: what stands between text and score in a Moses list; None in other lists.
         key: name of the hypothesis in Kaldi's form, `utterance-rank`.
+        row: its row in JSON lines.
     """
 
     list_id: str
     text: str
     score: float
     lm_score: float = 0.0
-    fields: str = ""
+    fields: str | None = None
     key: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:
         return Hypothesis(parts[0], parts[1], float((parts[-1].split() or [""])[0]), fields=" ||| ".join(parts[2:-1]))
     if line.lstrip().startswith("{"):
         row = json.loads(line)
-        return Hypothesis(str(row["id"]), str(row["text"]), float(row["score"]))
+        return Hypothesis(str(row["id"]), str(row["text"]), float(row["score"]), row=row)
     key, _, text = line.partition(" ")
     if scores is None:
         raise ValueError("has no score; give the file of scores by --nbest-scores")
@@ -194,7 +197,7 @@ def tune(
         length_penalties: penalties to try.
 
     Raises:
-        DataError: a list has no reference.
+        DataError: there are no hypotheses, a list has no reference, or the references hold no words.
     """
     lists = grouped(hypotheses)
     missing = [list_id for list_id in lists if list_id not in references]
@@ -205,6 +208,8 @@ def tune(
         for list_id, group in lists.items()
     }
     words = sum(len(references[list_id].split()) for list_id in lists)
+    if not words:
+        raise DataError("references: hold no words of the n-best lists; give KEY WORDS per line")
     pairs = sorted(itertools.product(weights, length_penalties), key=lambda pair: (abs(pair[1]), pair[0]))
     best: Tuned | None = None
     for weight, penalty in pairs:
@@ -232,8 +237,8 @@ def formatted(hypothesis: Hypothesis) -> str:
     """Return a hypothesis in the form of its list."""
     if hypothesis.key:
         return f"{hypothesis.key} {hypothesis.text}"
-    if hypothesis.fields:
-        added = f"{hypothesis.fields} LM= {hypothesis.lm_score:.6f}"
+    if hypothesis.fields is not None:
+        added = f"{hypothesis.fields} LM= {hypothesis.lm_score:.6f}".strip()
         return f"{hypothesis.list_id} ||| {hypothesis.text} ||| {added} ||| {hypothesis.score:.6f}"
-    row = {"id": hypothesis.list_id, "text": hypothesis.text, "score": hypothesis.score, "lm": hypothesis.lm_score}
+    row = {**hypothesis.row, "score": hypothesis.score, "lm": hypothesis.lm_score}
     return json.dumps(row, ensure_ascii=False)

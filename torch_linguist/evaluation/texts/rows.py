@@ -126,7 +126,12 @@ def line_rows(
         for label, score in scores.items():
             cells = _score_cells(score, unit)
             row |= {f"{name}_{label}": value for name, value in cells.items()} if len(scores) > 1 else cells
-        yield record, row | record.columns, scores.get(MIXTURE, next(iter(scores.values())))
+        yield record, with_columns(row, record), scores.get(MIXTURE, next(iter(scores.values())))
+
+
+def with_columns(row: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Return a row with the other columns of its text; `NAME_input` for those whose name the row has itself."""
+    return row | {f"{name}_input" if name in row else name: value for name, value in record.columns.items()}
 
 
 def check_mixture(scorers: Sequence[Scorer], weights: Sequence[float] | None) -> None:
@@ -187,7 +192,7 @@ def token_rows(
         for scorer, scores in zip(scorers, found, strict=True):
             named = {"model": scorer.label} if len(scorers) > 1 else {}
             for one in scores:
-                yield {"line": number, **named, **_token_cells(one, unit, alternatives), **record.columns}
+                yield with_columns({"line": number, **named, **_token_cells(one, unit, alternatives)}, record)
 
 
 def _token_cells(one: TokenScore | WordScore, unit: float, alternatives: int) -> dict[str, Any]:

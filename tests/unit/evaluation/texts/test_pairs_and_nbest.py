@@ -116,8 +116,10 @@ def test_the_three_forms_of_a_list_are_read_and_written() -> None:
     moses = list(read_nbest(["0 ||| the king ||| F= 1 ||| -2.5"]))
     assert (moses[0].text, moses[0].score, moses[0].fields) == ("the king", -2.5, "F= 1")
     assert formatted(moses[0]) == "0 ||| the king ||| F= 1 LM= 0.000000 ||| -2.500000"
-    (row,) = read_nbest(['{"id": "u", "text": "a b", "score": 1}'])
-    assert json.loads(formatted(row))["text"] == "a b"
+    (short,) = read_nbest(["0 ||| the king ||| -2.5"])
+    assert formatted(short) == "0 ||| the king ||| LM= 0.000000 ||| -2.500000"
+    (row,) = read_nbest(['{"id": 7, "text": "a b", "score": 1, "speaker": "x"}'])
+    assert json.loads(formatted(row)) == {"id": 7, "text": "a b", "score": 1, "speaker": "x", "lm": 0}
     (kaldi,) = read_nbest(["utt-1 a b"], {"utt-1": 3.0})
     assert (kaldi.list_id, kaldi.text, kaldi.score, formatted(kaldi)) == ("utt", "a b", 3.0, "utt-1 a b")
 
@@ -149,6 +151,8 @@ def test_tuning_finds_the_fewest_errors_of_all_combinations() -> None:
     assert untuned.errors == distance(["a", "c"], ["a", "b", "c"]) + distance(["d"], ["d", "e"])
     with pytest.raises(DataError, match="v has none"):
         tune(hypotheses, {"u": "a"})
+    with pytest.raises(DataError, match="no words"):
+        tune(hypotheses, {"u": "", "v": ""})
 
 
 def test_hypotheses_get_their_log_probability(build_model: ModelBuilder, tiny_corpus: TokenizedCorpus) -> None:

@@ -133,6 +133,17 @@ def test_a_share_keeps_the_lowest_perplexities() -> None:
             check_filter(below, wanted)
 
 
+def test_scores_do_not_give_way_to_columns_of_the_same_name(
+    build_model: ModelBuilder, tiny_corpus: TokenizedCorpus
+) -> None:
+    scorers = [Scorer("lstm", build_model("lstm", tiny_corpus.tokenizer.vocab_size), tiny_corpus.tokenizer)]
+    records = [Record("the king", {"tokens": "many", "year": 1})]
+    ((_, row, score),) = line_rows(scorers, records, Reading())
+    assert (row["tokens"], row["tokens_input"], row["year"]) == (score.tokens, "many", 1)
+    (first, *_) = token_rows(scorers, [Record("the king", {"token": "x"})], Reading())
+    assert (first["token"], first["token_input"]) == ("the", "x")
+
+
 def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
     with row_writer("tsv", tmp_path / "out.tsv", io.StringIO()) as writer:
         writer.write({"a\tb": "c\nd", "e": "f\tg", "h": None})

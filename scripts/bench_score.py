@@ -1,0 +1,130 @@
+"""Scoring of lines from file to file, beside KenLM, a plain loop of transformers, and minicons.
+
+Every row is a process of its own that reads a file of lines and writes their log-probabilities. It runs twice: on one
+line, which shows what the start costs, and on all lines. CPU seconds are compared, which other work on the machine
+disturbs less than wall-clock time. The n-gram rows read the same model, as a run folder and as an ARPA file.
+
+    tl-export outputs/ngram --arpa model.arpa && tl-export outputs/gpt --hf my-model
+    python scripts/bench_score.py lines.txt --ngram outputs/ngram --arpa model.arpa --query kenlm/build/bin/query
+    python scripts/bench_score.py lines.txt --transformer outputs/gpt --hf my-model
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+KENLM = """
+import sys, kenlm
+model = kenlm.Model(sys.argv[1])
+with open(sys.argv[2], encoding="utf-8") as lines, open(sys.argv[3], "w") as output:
+    for line in lines:
+        output.write(f"{model.score(line.rstrip()):.6f}\\n")
+"""
+
+TRANSFORMERS = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+start = torch.tensor([[tokenizer.convert_tokens_to_ids("<eos>")]])
+with open(sys.argv[2], encoding="utf-8") as lines, open(sys.argv[3], "w") as output, torch.inference_mode():
+    for line in lines:
+        ids = tokenizer(line.rstrip("\\n"), return_tensors="pt", add_special_tokens=False).input_ids.long()
+        ids = torch.cat([start, ids, start], dim=1)
+        logs = torch.log_softmax(model(input_ids=ids[:, :-1]).logits, -1)
+        output.write(f"{logs.gather(-1, ids[:, 1:, None]).sum():.6f}\\n")
+"""
+
+MINICONS = """
+import sys, torch
+from minicons import scorer
+model = scorer.IncrementalLMScorer(sys.argv[1], "cpu")
+with open(sys.argv[2], encoding="utf-8") as lines, open(sys.argv[3], "w") as output:
+    texts = [line.rstrip("\\n") for line in lines]
+    for first in range(0, len(texts), 64):
+        found = model.sequence_score(texts[first : first + 64], reduction=lambda logs: logs.sum().item())
+        output.writelines(f"{one:.6f}\\n" for one in found)
+"""
+
+
+class Cost(NamedTuple):
+    """CPU seconds of a process on one line and on all lines."""
+
+    start: float
+    whole: float
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lines", type=Path, help="file of lines")
+    parser.add_argument("--count", type=int, default=100_000, help="number of lines")
+    parser.add_argument("--ngram", help="run folder of an n-gram model")
+    parser.add_argument("--arpa", help="the same model as an ARPA file")
+    parser.add_argument("--query", help="KenLM's program `query`")
+    parser.add_argument("--transformer", help="run folder of a Transformer")
+    parser.add_argument("--hf", help="the same model, exported by tl-export --hf")
+    parser.add_argument("--minicons", action="store_true", help="also measure minicons, which must be installed")
+    arguments = parser.parse_args()
+    ours = [sys.executable, "-m", "torch_linguist.cli.score"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, "one.txt"), Path(folder, "all.txt")]
+        with arguments.lines.open(encoding="utf-8") as source:
+            texts = [line for line in islice(source, arguments.count) if line.strip()]
+        for file, count in zip(files, (1, len(texts)), strict=True):
+            file.write_text("".join(texts[:count]), encoding="utf-8")
+        output = Path(folder, "out")
+        print(f"{len(texts):,} lines, {sum(len(text.split()) for text in texts):,} words, CPU seconds\n")
+        print("| from file to file | start | in all | lines/s | lines/s after the start |\n|---|---|---|---|---|")
+        if arguments.ngram:
+            report("tl-score, n-gram", measured([*ours, arguments.ngram, "FILE", "--to", "OUT"], files, output), texts)
+        if arguments.query:
+            report("KenLM `query`", measured([arguments.query, "-v", "sentence", arguments.arpa], files, output), texts)
+        if arguments.arpa:
+            report("KenLM `score`, Python", measured(python(KENLM, arguments.arpa), files, output), texts)
+        if arguments.transformer:
+            command = [*ours, arguments.transformer, "FILE", "--to", "OUT"]
+            report("tl-score, Transformer", measured(command, files, output), texts)
+        if arguments.hf:
+            report("`transformers`, a loop", measured(python(TRANSFORMERS, arguments.hf), files, output), texts)
+        if arguments.hf and arguments.minicons:
+            report("minicons, batches of 64", measured(python(MINICONS, arguments.hf), files, output), texts)
+    return 0
+
+
+def python(code: str, model: str) -> list[str]:
+    """Return the command that runs a program on a model, a file of lines and a file of scores."""
+    return [sys.executable, "-c", code, model, "FILE", "OUT"]
+
+
+def measured(command: Sequence[str], files: Sequence[Path], output: Path) -> Cost:
+    """Measure a command; FILE and OUT in it stand for paths. A command without them reads and writes its pipes."""
+    return Cost(*(cpu_seconds([{"FILE": str(file), "OUT": str(output)}.get(c, c) for c in command], file, output)
+                  for file in files))  # fmt: skip
+
+
+def cpu_seconds(command: Sequence[str], file: Path, output: Path) -> float:
+    """Run a command in one thread and return its CPU time, user and system."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with file.open("rb") as source, Path(f"{output}.pipe").open("wb") as sink:
+        subprocess.run(command, stdin=source, stdout=sink, stderr=subprocess.DEVNULL, env=environment, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def report(name: str, cost: Cost, texts: Sequence[str]) -> None:
+    """Print a row of the table."""
+    rate, later = len(texts) / cost.whole, (len(texts) - 1) / max(cost.whole - cost.start, 1e-3)
+    print(f"| {name} | {cost.start:.2f} | {cost.whole:.2f} | {rate:,.0f} | {later:,.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,6 @@ from torch_linguist import SotuCorpus
 from torch_linguist.cli import train
 
 START = ["optim.lr=5e-3", "optim.weight_decay=0", "stages=[fit]", "score.baseline_order=0", "trainer.sample_every=0"]
-RATES = ("1e-3", "3e-3")
 WAYS = {
     "from scratch": [],
     "init_from": ["init_from={start}", "init_vocabulary=new"],
@@ -38,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start-tokens", type=int, default=1_000_000, help="tokens of training on WikiText-2")
     parser.add_argument("--tokens", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--epochs", type=int, nargs="+", default=[12, 8], help="passes for each number of tokens")
+    parser.add_argument("--rates", nargs="+", default=["1e-3", "3e-3"], help="learning rates to choose from on valid")
     parser.add_argument("--model", nargs="+", default=[], help="overrides of the model for all runs")
     arguments = parser.parse_args(argv)
     runs = arguments.folder / "runs"
@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
             own = [option.format(start=start, freeze=freeze) for option in options]
             data = ["data=text", f"data.path={texts}", f"trainer.max_epochs={epochs}", *arguments.model]
             found = [
-                run(runs, f"{tokens}_{list(WAYS).index(way)}_{rate}", *data, *own, f"optim.lr={rate}") for rate in RATES
+                run(runs, f"{tokens}_{list(WAYS).index(way)}_{rate}", *data, *own, f"optim.lr={rate}")
+                for rate in arguments.rates
             ]
             best = min(found, key=lambda summary: float(summary["valid"]["loss"]))
             rows.append(

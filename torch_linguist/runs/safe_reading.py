@@ -12,20 +12,26 @@ from torch_linguist.errors import LinguistError
 TEXT_LIMIT = 16 * 2**20
 """Largest size in bytes of a `config.yaml` or `summary.json` that is read; usual ones have a few thousand."""
 
+FOREIGN = ("wandb",)
+"""Folders that a tracker writes in a run folder: W&B links to its own logs from there."""
+
 
 def check_contained(folder: Path) -> None:
     """Check that a run folder holds only files and folders, and that no link leads out of it.
 
     Reading or writing through such a link would affect other files; reading a pipe or a device may never end.
 
-    The folder itself may be a link.
+    The folder itself may be a link. What lies in `FOREIGN` folders is not checked, because nothing here reads it.
 
     Raises:
         LinguistError: a link leads out of the folder or nowhere, or there is a pipe, socket or device.
     """
     root = folder.resolve()
     for parent, folders, files in os.walk(root):
-        for name in (*folders, *files):
+        names = (*folders, *files)
+        if Path(parent) == root:
+            folders[:] = [name for name in folders if name not in FOREIGN]
+        for name in names:
             path = Path(parent) / name
             if path.is_symlink() and not _leads_inside(path, root):
                 raise LinguistError(

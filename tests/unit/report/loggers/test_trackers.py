@@ -12,6 +12,7 @@ from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.report.loggers import LoggedRun, MLflowLogger, TrackioLogger, WandbLogger
 from torch_linguist.report.loggers.logger import Tracker
+from torch_linguist.runs.safe_reading import check_contained
 from torch_linguist.trainer import Fit
 from torch_linguist.trainer.context import TrainingContext
 
@@ -158,6 +159,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = json.loads((tmp_path / "run" / "loggers.json").read_text())["wandb"]
     assert all(folder.name.endswith(identity) for folder in folders), "both parts belong to one tracked run"
     assert all(list(folder.glob(f"run-{identity}.wandb")) for folder in folders)
+    check_contained(tmp_path / "run")
 
 
 @pytest.mark.integrations

@@ -5,8 +5,9 @@
     python scripts/bench_ngram_scale.py                # without KenLM
 
 Order 5, 50,000 types. Both programs start from a file, work with the same memory limit and run in turns, each command
-in a process of its own. Peak memory includes the interpreter and libraries. KenLM's programs are built from source
-(`cmake .. && make lmplz build_binary`); its Python module is `pip install kenlm`.
+in a process of its own. Ratios are those of processor time, which other work on the machine changes less than seconds.
+Peak memory includes the interpreter and libraries. KenLM's programs are built from source (`cmake .. && make lmplz
+build_binary`); its Python module is `pip install kenlm`.
 """
 
 import argparse
@@ -70,14 +71,13 @@ def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
         for name, build in programs.items():
             if place and name == "lmplz with ARPA":
                 continue  # Once: the file is what the other parts need.
-            seconds, text = build()
-            taken[name].append(seconds)
-            if place == 0:
-                print(f"  {name}: {text}", flush=True)
+            seconds, processor, text = build()
+            taken[name].append(processor)
+            print(f"  {name}: {seconds:.1f} s, {processor:.1f} s of processor time; {text}", flush=True)
     for name, own in taken.items():
         ratios = [one / other for one, other in zip(own, taken.get("lmplz", own), strict=False)]
         print(
-            f"  {name}: {', '.join(f'{value:.1f}' for value in own)} s; "
+            f"  {name}: processor time {', '.join(f'{value:.1f}' for value in own)} s; "
             f"{np.median(ratios):.2f} times lmplz ({', '.join(f'{ratio:.2f}' for ratio in ratios)})",
             flush=True,
         )
@@ -108,18 +108,22 @@ def make_files(millions: int, folder: Path) -> int:
     return int(seen.sum()) + 2
 
 
-Build = Callable[[], tuple[float, str]]
+Build = Callable[[], tuple[float, float, str]]
 
 
 def ours_builder(name: str, vocab_size: int, limit: int, folder: Path) -> Build:
-    def build() -> tuple[float, str]:
+    def build() -> tuple[float, float, str]:
         with Watch(folder / "temporary") as watch:
             found = child("build", folder, folder=str(folder), name=name, limit=limit, vocab_size=vocab_size)
         entries = found["ngrams"]
-        return found["fitted"] + found["saved"], (
-            f"{found['fitted']:.1f} s to fit, {found['saved']:.1f} s to save; {found['peak']:,.0f} MiB, "
-            f"{found['base']:,.0f} of them imports; {watch.most / 2**30:.2f} GiB temporary; "
-            f"{entries / 1e6:.1f} M n-grams, {found['bytes'] / entries:.2f} bytes each in the checkpoint"
+        return (
+            found["fitted"] + found["saved"],
+            found["processor"],
+            (
+                f"{found['fitted']:.1f} s to fit, {found['saved']:.1f} s to save; {found['peak']:,.0f} MiB, "
+                f"{found['base']:,.0f} of them imports; {watch.most / 2**30:.2f} GiB temporary; "
+                f"{entries / 1e6:.1f} M n-grams, {found['bytes'] / entries:.2f} bytes each in the checkpoint"
+            ),
         )
 
     return build
@@ -127,18 +131,18 @@ def ours_builder(name: str, vocab_size: int, limit: int, folder: Path) -> Build:
 
 def kenlm_builders(arguments: argparse.Namespace, folder: Path) -> dict[str, Build]:
     def builder(*options: str) -> Build:
-        def build() -> tuple[float, str]:
+        def build() -> tuple[float, float, str]:
             for path in folder.glob("kenlm.[0-9v]*"):
                 path.unlink()
             temporary = folder / "temporary"
             with Watch(temporary) as watch:
-                seconds, peak = timed(
+                seconds, processor, peak = timed(
                     [
                         str(arguments.kenlm / "lmplz"), "-o", str(ORDER), "-S", f"{arguments.memory}M",
                         "-T", f"{temporary}/", "--text", str(folder / "train.txt"), *options,
                     ]
                 )  # fmt: skip
-            return seconds, f"{peak:,.0f} MiB; {watch.most / 2**30:.2f} GiB temporary"
+            return seconds, processor, f"{peak:,.0f} MiB; {watch.most / 2**30:.2f} GiB temporary"
 
         return build
 
@@ -154,7 +158,7 @@ def binaries(programs: Path, folder: Path) -> None:
     for name, options in (("trie", quantized), ("packed", [*quantized, "-a", "64"]), ("probing", [])):
         binary, kind = folder / f"kenlm-{name}.bin", "probing" if name == "probing" else "trie"
         files = [str(folder / "kenlm.arpa"), str(binary)]
-        seconds, _ = timed([str(programs / "build_binary"), *options, "-T", f"{folder / 'temporary'}/", kind, *files])
+        seconds, *_ = timed([str(programs / "build_binary"), *options, "-T", f"{folder / 'temporary'}/", kind, *files])
         size = binary.stat().st_size / entries
         print(f"  build_binary {' '.join([*options, kind])}: {seconds:.1f} s, {size:.2f} bytes an n-gram", flush=True)
 
@@ -214,14 +218,20 @@ def build(folder: str, name: str, limit: int, vocab_size: int) -> dict[str, Any]
     ids = np.load(Path(folder) / "train.npy", mmap_mode="r")
     model = NGramModel(vocab_size, ORDER, memory_limit_mib=limit, quantize_bits=KINDS[name])
     base, path = peak_mebibytes(), Path(folder) / f"{name}.pt"
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     model.fit_counts(ids, eos_id=0)
     fitted, peak = time.perf_counter() - begin, peak_mebibytes()
     save_checkpoint(path, model, {})
     saved, entries = time.perf_counter() - begin - fitted, sum(model.ngram_counts())
     return {
-        "fitted": fitted, "saved": saved, "peak": peak, "base": base, "ngrams": entries, "bytes": path.stat().st_size,
-    }  # fmt: skip
+        "fitted": fitted,
+        "saved": saved,
+        "processor": time.process_time() - processor,
+        "peak": peak,
+        "base": base,
+        "ngrams": entries,
+        "bytes": path.stat().st_size,
+    }
 
 
 def load(folder: str) -> dict[str, Any]:
@@ -311,14 +321,14 @@ def arpa(folder: str) -> dict[str, Any]:
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"build": build, "load": load, "arpa": arpa}
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and its peak memory in MiB."""
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Run a command; return its seconds, those of processor time, and its peak memory in MiB."""
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024
+    return time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":

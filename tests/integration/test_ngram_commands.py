@@ -9,7 +9,7 @@ import torch
 from small_runs import write_tale
 
 from torch_linguist.cli import eval as evaluation
-from torch_linguist.cli import train
+from torch_linguist.cli import export, generate, score, train
 
 SMALL = ["model.embedding_dim=16", "model.hidden_size=16", "optim.lr=0.01", "optim.weight_decay=0"]
 
@@ -65,3 +65,30 @@ def test_a_mixture_is_scored_beside_its_parts(runs: Path, capsys: pytest.Capture
 def test_one_run_cannot_be_mixed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluation.main([str(runs / "counted"), "--mix"]) == 2
     assert "--mix" in capsys.readouterr().err
+
+
+def test_a_quantized_run_and_its_arpa_file_go_through_the_commands(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, run, arpa = runs / "tale.txt", runs / "compact", tmp_path / "compact.arpa.gz"
+    options = ["model=ngram", "model.order=3", "model.quantize_bits=8", "model.memory_limit_mib=16", "name=compact"]
+    assert train.main(["data=text", f"data.path={text}", f"output_dir={runs}", *options]) == 0
+    exact, own = (json.loads((runs / name / "summary.json").read_text())["test"] for name in ("counted", "compact"))
+    assert own["perplexity"] == pytest.approx(exact["perplexity"], rel=1e-3)
+    assert export.main([str(run), "--arpa", str(arpa), "--safetensors"]) == 0
+    lines = tmp_path / "lines.txt"
+    lines.write_text("line 3 tells that 3\nthey meet again .\n", encoding="utf-8")
+    capsys.readouterr()
+    for model in (run, arpa):
+        assert score.main([str(model), str(lines)]) == 0
+        assert generate.main([str(model), "-p", "line 3 tells", "--max-tokens", "5", "--greedy"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    half = len(shown) // 2
+    scores = [[float(row.split("\t")[1]) for row in part[1:3]] for part in (shown[:half], shown[half:])]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+    assert shown[3:half] == shown[half + 3 :]
+    assert evaluation.main([str(arpa), "--data", f"text:{text}", "--split", "all"]) == 0
+    assert evaluation.main([str(arpa)]) == 2
+    assert "names no corpus; add --data" in capsys.readouterr().err
+    assert export.main([str(arpa), "--jit"]) == 0
+    assert (tmp_path / "model.jit").is_file()

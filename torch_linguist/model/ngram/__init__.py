@@ -1,4 +1,4 @@
-"""N-gram models: counted, smoothed and queried as sorted arrays."""
+"""N-gram models: counting, smoothing and querying, on sorted arrays in memory or on disk."""
 
 from torch_linguist.model.ngram.arpa_reading import read_arpa
 from torch_linguist.model.ngram.arpa_writing import write_arpa

@@ -1,4 +1,4 @@
-"""Check of backoff weights that were read from a file: after no context do the probabilities exceed 1 in sum.
+"""Check of backoff weights that were read from a file: probabilities after a context must sum to at most 1.
 
 Shape legend: R n-grams, V vocabulary.
 """
@@ -11,21 +11,21 @@ from torch import Tensor
 from torch_linguist.model.ngram.tables import Level, require
 
 MOST_CONTEXTS = 512
-"""Contexts of each length above 1 that are drawn: a file may hold hundreds of millions."""
+"""Number of contexts of each length above 1 that are drawn; a file may contain hundreds of millions."""
 
 MOST_CONTINUATIONS = (1 << 20, 50_000)
-"""Continuations that are checked after the contexts of one word, and after the drawn contexts of each length above."""
+"""Largest number of continuations checked for contexts of one word, and for those of each other length."""
 
 TOLERANCE = 0.2
-"""How much a sum may exceed 1; with 8-bit codes, sums up to 1.06 were measured."""
+"""Largest accepted excess of a sum over 1; with 8-bit codes, sums up to 1.07 were measured."""
 
 
 def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
-    """Check the sums over the vocabulary after contexts drawn at random, or after all of them if there are few.
+    """Check the sums over the vocabulary for all contexts, or for random ones if there are many.
 
     Args:
         unigrams: log-probabilities [V].
-        levels: the levels of order 2 and above.
+        levels: levels of order 2 and above.
 
     Raises:
         DataError: the probabilities after a context add up to more than 1.
@@ -52,7 +52,7 @@ def check_backoffs(unigrams: Tensor, levels: Sequence[Level]) -> None:
 
 
 def _spelled(levels: Sequence[Level], place: Tensor) -> Tensor:
-    """Return the words of n-grams of the last of some levels, or of words if there is no level, [C, length]."""
+    """Return the words of n-grams of the last given level (of unigrams without a level), [C, length]."""
     words: list[Tensor] = []
     for level in reversed(levels):
         words.insert(0, level.words(place))

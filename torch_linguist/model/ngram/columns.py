@@ -1,4 +1,4 @@
-"""Columns: one-dimensional arrays in memory or in files, which the same algorithms read and write part by part.
+"""Columns: one-dimensional arrays in memory or in files, read and written part by part by the same algorithms.
 
 Shape legend: M[k] distinct n-grams of order k, R rows of a part.
 """
@@ -23,11 +23,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = 2
-"""Threads that sort and compute at the same time; NumPy releases the interpreter lock."""
+"""Number of threads that sort and compute; NumPy releases the global interpreter lock."""
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield the results of a function in order, computed by `WORKERS` threads a few items ahead."""
+    """Yield the results of a function in order, computed ahead by `WORKERS` threads."""
     remaining = iter(items)
     with ThreadPoolExecutor(WORKERS) as pool:
         pending = [pool.submit(function, item) for item in islice(remaining, WORKERS)]
@@ -39,12 +39,12 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
 
 
 class FileColumn:
-    """An array in a file, read by ranges.
+    """An array in a file, read in ranges.
 
-    Reading copies instead of mapping the file, so that the memory of the process stays bounded.
+    Ranges are copied, not mapped, so that the memory of the process stays bounded.
 
     Args:
-        path: path of the file, which holds nothing but the values; a column that was deleted is empty.
+        path: path of the file, which contains the values only; a missing file is an empty column.
         dtype: type of the values.
     """
 
@@ -56,13 +56,13 @@ class FileColumn:
         return self._length
 
     def __getitem__(self, rows: slice) -> Array:
-        """Return a copy of a range of values; the step must be 1."""
+        """Return a copy of a range of values. The step of the slice must be 1."""
         begin, end, _ = rows.indices(self._length)
         count = max(0, end - begin)
         return np.fromfile(self.path, self.dtype, count=count, offset=begin * self.dtype.itemsize)
 
     def mapped(self) -> Array:
-        """Return the whole array, memory-mapped; writing to it changes memory only.
+        """Return the whole array, memory-mapped copy-on-write.
 
         Where a mapped file cannot be deleted (Windows), it is read.
         """
@@ -83,7 +83,7 @@ class Sink:
 
     Args:
         dtype: type of the values.
-        path: path of the file; None collects the values in memory.
+        path: path of the file; None to collect the values in memory.
     """
 
     def __init__(self, dtype: npt.DTypeLike, path: Path | None = None) -> None:
@@ -98,7 +98,7 @@ class Sink:
         if self.path is None:
             self._parts.append(values)
             return
-        # Opened each time: a merge writes to more columns than a process may hold open.
+        # Opened for each append: a merge writes to more files than a process may keep open.
         with self.path.open("ab") as file:
             np.ascontiguousarray(values).tofile(file)
 
@@ -112,7 +112,7 @@ class Sink:
 
 
 def extended(column: Column, last: Any) -> Array:
-    """Return a column and one more value as an array; a file is extended and memory-mapped."""
+    """Return a column with one value appended, as an array; a file is extended and memory-mapped."""
     if isinstance(column, FileColumn):
         with column.path.open("ab") as file:
             np.array([last], column.dtype).tofile(file)
@@ -121,11 +121,11 @@ def extended(column: Column, last: Any) -> Array:
 
 
 class Store:
-    """Where columns are made: here in memory, each in one part.
+    """Creates columns; this one in memory, each in one part.
 
     Attributes:
-        rows: number of rows of a part.
-        block: number of values of a column that are held at a time for random access.
+        rows: number of rows per part.
+        block: number of values of a column that are held in memory for random access.
     """
 
     rows: int = 1 << 62
@@ -136,17 +136,17 @@ class Store:
         return Sink(dtype)
 
     def facts(self, step: str) -> dict[str, Any] | None:
-        """Return what `finish` recorded if the step was finished by an earlier process, else None."""
+        """Return the facts that `finish` recorded for a step, or None if the step has not been finished."""
         return None
 
     def finish(self, step: str, facts: dict[str, Any] | None = None) -> None:
-        """Record that a step is complete, with plain values that later steps need."""
+        """Record that a step is complete, with plain values for later steps."""
 
     def column(self, name: str, dtype: npt.DTypeLike) -> Column:
         """Return a column of a finished step.
 
         Raises:
-            KeyError: columns in memory do not outlive their process.
+            KeyError: this store is in memory, where no column of an earlier process exists.
         """
         raise KeyError(name)
 
@@ -156,10 +156,10 @@ class Store:
 
 
 class DiskStore(Store):
-    """Columns in the files of a folder, and a list of the steps that are complete.
+    """Columns in the files of a folder, with a manifest of the finished steps.
 
     Args:
-        folder: existing folder, used by one process at a time. A later process continues after the last complete step.
+        folder: existing folder, used by one process at a time. A later process continues after the last finished step.
         rows: see `Store`.
         block: see `Store`.
     """
@@ -198,11 +198,11 @@ class DiskStore(Store):
 
 
 class Lookup:
-    """Random access to a column: `lookup(index)` returns its values at many places.
+    """Random access to a column: `lookup(index)` returns the values at an array of indices.
 
     Args:
-        column: the column.
-        block: number of values held at a time; a longer column is swept once a call.
+        column: column of values.
+        block: number of values held in memory; a longer column is read once per call.
     """
 
     def __init__(self, column: Column, block: int) -> None:
@@ -227,7 +227,7 @@ class Part:
     Attributes:
         rows: range of the n-grams.
         contexts: range of their contexts.
-        prefix: context of each n-gram, counted from the first context of the part, int64 [R].
+        prefix: context of each n-gram, relative to the first context of the part, int64 [R].
         word: last word of each n-gram, int64 [R].
     """
 
@@ -243,17 +243,17 @@ class Part:
 
 
 def parts(keys: Column, bits: int, contexts: int, rows: int) -> Iterator[Part]:
-    """Cut a level into parts of at most `rows` contexts and about `rows` n-grams.
+    """Split a level into parts of at most `rows` contexts and about `rows` n-grams.
 
     Args:
         keys: keys of the level, ascending [M[k]].
-        bits: bits of a word in a key.
+        bits: number of bits of a word in a key.
         contexts: M[k - 1].
-        rows: number of n-grams read at a time; a context with more continuations is still kept whole.
+        rows: number of n-grams read at a time; a context with more continuations is not split.
     """
     begin, first = 0, 0
     while first < contexts:
-        # One context has at most 2**bits continuations, so that at least one is complete.
+        # A context has at most 2**bits continuations, so at least one context is complete.
         part = keys[begin : begin + max(rows, (1 << bits) + 1)]
         last = min(contexts, first + rows)
         if begin + len(part) < len(keys):
@@ -265,14 +265,14 @@ def parts(keys: Column, bits: int, contexts: int, rows: int) -> Iterator[Part]:
 
 
 def count_values(index: Column, size: int, store: Store, name: str, extra: int = -1) -> Column:
-    """Count how often each of the values 0 to size - 1 occurs in a column, int64 [size].
+    """Count the occurrences of each of the values 0 to size - 1 in a column, int64 [size].
 
     Args:
-        index: the values.
+        index: column of values.
         size: number of possible values.
-        store: where the counts go.
+        store: store for the counts.
         name: name of the new column.
-        extra: a value to count once more; -1 for none.
+        extra: value that is counted once more; -1 for none.
     """
     sink = store.sink(name, np.int64)
     for begin in range(0, size, store.block):
@@ -289,5 +289,5 @@ def count_values(index: Column, size: int, store: Store, name: str, extra: int =
 
 
 def slices(length: int, rows: int) -> Iterator[slice]:
-    """Cut a range into slices of at most `rows`."""
+    """Split a range into slices of at most `rows`."""
     return (slice(begin, min(begin + rows, length)) for begin in range(0, length, rows))

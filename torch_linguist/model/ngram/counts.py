@@ -1,4 +1,4 @@
-"""Counting: the n-grams of a token stream as sorted integer arrays, one level per order.
+"""Counting the n-grams of a token stream as sorted integer arrays, one level per order.
 
 Shape legend: N tokens of the stream, V vocabulary, M[k] distinct n-grams of order k.
 
@@ -23,7 +23,7 @@ WordArray = npt.NDArray[np.integer[Any]]
 
 MAX_TOKENS = 2**31 - 2
 SLICE_BITS = 21
-"""Binary logarithm of the number of positions sorted at a time: few enough for the caches of the processor."""
+"""Binary logarithm of the number of positions sorted at a time; a slice fits into the processor's caches."""
 
 # Number of ids checked at a time, so that checking a memory-mapped stream takes little memory.
 _CHECKED = 1 << 22
@@ -37,7 +37,7 @@ class CountLevel:
         keys: ``(prefix << word_bits) | word``, ascending, int64 [M[k]].
         suffix: index of the last k - 1 words in the level below, int32 [M[k]].
         counts: number of occurrences, int64 [M[k]].
-        start: index of the n-gram that opens the stream, -1 if the stream is shorter than k words.
+        start: index of the first n-gram of the stream, -1 if the stream is shorter than k words.
     """
 
     keys: Column
@@ -53,7 +53,7 @@ class NGramCounts:
     Attributes:
         vocab_size: V.
         word_bits: bits of a word in a key.
-        unigrams: number of occurrences of each word, int64 [V]; the <eos> before the stream is context and not counted.
+        unigrams: number of occurrences of each word, int64 [V]; the <eos> before the stream is not counted.
         levels: orders 2 up to the highest.
     """
 
@@ -64,7 +64,7 @@ class NGramCounts:
 
 
 def word_bits(vocab_size: int) -> int:
-    """Return the number of bits of an id, at least one."""
+    """Return the number of bits of an id (at least 1)."""
     return max(1, (vocab_size - 1).bit_length())
 
 
@@ -104,10 +104,10 @@ def count_ngrams(ids: WordArray, vocab_size: int, order: int, eos_id: int) -> NG
         ids: token ids [N].
         vocab_size: V.
         order: highest order counted.
-        eos_id: the word that the first token is predicted from.
+        eos_id: id of the word before the first token.
 
     Returns:
-        The counts. The level of an order above N + 1 is empty.
+        The counts. Levels above order N + 1 are empty.
 
     Raises:
         DataError: the stream is empty or too long, or an id lies outside the vocabulary.
@@ -124,11 +124,11 @@ def count_ngrams(ids: WordArray, vocab_size: int, order: int, eos_id: int) -> NG
 def counted_levels(words: WordArray, order: int, bits: int) -> Iterator[tuple[CountLevel, IndexArray]]:
     """Count the n-grams of a sequence, order by order.
 
-    Positions that are sorted by their (k - 1)-gram are sorted within each by the next word: nothing is compared twice
-    and no n-gram is ever spelled out.
+    Positions that are already sorted by (k - 1)-gram are sorted by the next word within each (k - 1)-gram, so that no
+    comparison is repeated and no n-gram is spelled out.
 
     Args:
-        words: ids; every n-gram within them is counted.
+        words: token ids; every n-gram within them is counted.
         order: highest order counted.
         bits: bits of a word in a key.
 
@@ -143,7 +143,7 @@ def counted_levels(words: WordArray, order: int, bits: int) -> Iterator[tuple[Co
 
 
 def _sorted_positions(words: WordArray) -> IndexArray:
-    """Return the positions of a stream, ordered by their word, then by themselves."""
+    """Return the positions of a stream, ordered by word, then by position."""
     shift = len(words).bit_length()
     packed = words.astype(np.int64)
     packed <<= shift
@@ -159,12 +159,12 @@ def _extend(
     """Build level k from level k - 1.
 
     Args:
-        words: the stream.
-        positions: last positions of all (k - 1)-grams, ordered by the index of the (k - 1)-gram.
+        words: token ids.
+        positions: last position of every (k - 1)-gram, ordered by the index of the (k - 1)-gram.
         index: index of the (k - 1)-gram that ends at each position.
         k: order of the new level.
-        bits: bits of a word.
-        last: whether no order follows, so that the positions are not kept.
+        bits: number of bits of a word.
+        last: whether k is the highest order; its positions are not returned.
 
     Returns:
         The level, and `positions` and `index` for order k.
@@ -177,7 +177,7 @@ def _extend(
     suffixes: list[IndexArray] = []
     counts: list[IntArray] = []
     start, size, begin = -1, 0, 0
-    # A context counted from the first of its slice, a word and a slot share 63 bits.
+    # The context (relative to the first one of the slice), the word and the slot share 63 bits.
     slice_size = 1 << min(SLICE_BITS, 61 - 2 * bits)
     while begin < len(ends):
         end = _slice_end(index, ends, begin, slice_size)
@@ -213,10 +213,10 @@ def _extend(
 
 
 def _slice_end(index: IndexArray, ends: IndexArray, begin: int, size: int) -> int:
-    """Return where a slice of the sorted ends stops: about `size` further, never within one context."""
+    """Return the end of a slice of about `size` sorted positions; a context is never split."""
     if begin + size >= len(ends):
         return len(ends)
-    # The contexts ascend along `ends`: a binary search by hand needs no copy of them.
+    # Contexts ascend along `ends`. A hand-written binary search avoids copying them.
     context = index[ends[begin + size] - 1]
     low, high = begin, begin + size
     if index[ends[begin] - 1] == context:
@@ -232,7 +232,7 @@ def _slice_end(index: IndexArray, ends: IndexArray, begin: int, size: int) -> in
 
 
 def _join(parts: list[npt.NDArray[Any]], dtype: type[np.integer[Any]]) -> npt.NDArray[Any]:
-    """Concatenate parts, of which there may be none."""
+    """Concatenate a list of arrays, which may be empty."""
     if len(parts) == 1:
         return parts[0].astype(dtype, copy=False)
     return np.concatenate(parts, dtype=dtype) if parts else np.empty(0, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Counting in bounded memory: stretches of the stream are counted in memory and merged on disk, order by order.
+"""Counting in bounded memory: stretches of the stream are counted in memory, then merged on disk order by order.
 
 Shape legend: N tokens of the stream, S stretches, M[k] distinct n-grams of order k, R rows of a part.
 """
@@ -28,19 +28,19 @@ from torch_linguist.model.ngram.workspace import Progress
 def count_on_disk(
     ids: WordArray, vocab_size: int, order: int, eos_id: int, store: DiskStore, stretch: int
 ) -> NGramCounts:
-    """Count as `count_ngrams` does, with the same result, but with all n-grams on disk.
+    """Count the n-grams of a stream on disk, with the same result as `count_ngrams`.
 
-    The keys of an n-gram are relative to the level below. Each stretch of the stream has levels of its own; merging
-    them from order 2 up replaces the indexes of each stretch by those of the whole stream, so that every sort compares
-    single integers.
+    Keys refer to the level below. Each stretch of the stream is counted into its own levels. The levels are then
+    merged from order 2 up, and the indices within each stretch are replaced by those within the whole stream, so that
+    every sort compares single integers.
 
     Args:
         ids: token ids [N], possibly memory-mapped.
         vocab_size: V.
         order: highest order counted.
-        eos_id: the word that the first token is predicted from.
-        store: where the columns go; steps that it has finished are not repeated.
-        stretch: number of tokens counted at a time in each of two threads.
+        eos_id: id of the word before the first token.
+        store: store for the columns; finished steps are not repeated.
+        stretch: number of tokens that each thread counts at a time.
 
     Returns:
         The counts, in columns of the store.
@@ -56,7 +56,7 @@ def count_on_disk(
 
     def count(place: int) -> tuple[int, list[int]]:
         begin, end = stretches[place].start, stretches[place].stop
-        # The stream is the <eos>, then the ids; a stretch is followed by the words that complete its last n-grams.
+        # The stream is <eos> followed by the ids. The words after a stretch complete its last n-grams.
         if begin == 0:
             words = with_start(ids[: end + order - 2], vocab_size, eos_id)
         else:
@@ -77,7 +77,7 @@ def count_on_disk(
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """The files of one stretch, by order: keys, suffixes and counts, and the places of its n-grams among all."""
+    """Files of one stretch, by order: keys, suffixes, counts, and the index of its n-grams in the whole stream."""
 
     folder: Path
     place: int
@@ -95,11 +95,11 @@ class _Stretch:
 
 
 def _count_stretch(files: _Stretch, words: WordArray, length: int, order: int, bits: int) -> list[int]:
-    """Count the n-grams that begin at the first `length` words; return the first n-gram of each level."""
+    """Count the n-grams that begin at the first `length` words; return the index of the first n-gram of each level."""
     starts = []
     for k, (level, index) in enumerate(counted_levels(words, order, bits), start=2):
         counts = np.asarray(level.counts)
-        # The words after the stretch hold shorter n-grams, which the next stretch counts.
+        # Shorter n-grams within the words after the stretch are counted by the next stretch.
         np.subtract.at(counts, index[length + k - 1 :], 1)
         files.write("keys", k, np.asarray(level.keys))
         files.write("suffix", k, np.asarray(level.suffix))
@@ -109,7 +109,7 @@ def _count_stretch(files: _Stretch, words: WordArray, length: int, order: int, b
 
 
 def _merged(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool) -> CountLevel:
-    """Merge level k of all stretches, unless that was done by an earlier process."""
+    """Merge level k of all stretches, or read the result of an earlier process."""
     step = f"counts {k}"
     if (facts := store.facts(step)) is None:
         merged_start = _merge_level(k, runs, bits, store, start, last=last)
@@ -126,7 +126,7 @@ def _merged(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start
 
 
 def _merge_level(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, start: int, *, last: bool) -> int:
-    """Merge level k of all stretches into columns of the store; return the n-gram that opens the stream."""
+    """Merge level k of all stretches into columns of the store; return the index of the stream's first n-gram."""
     sources = list(store.map(lambda run: _renumbered(run, k, bits, store.rows), runs))
     cuts = list(cut_runs([keys for keys, _, _ in sources], store.rows))
     keys, suffix, counts = (
@@ -144,13 +144,13 @@ def _merge_level(k: int, runs: Sequence[_Stretch], bits: int, store: DiskStore, 
         size += len(part.keys)
         progress.advance(1)
     if start < 0 or last:
-        # The highest order has no context to which the start belongs.
+        # Only contexts need their start, and the highest order has none.
         return -1
     return int(runs[0].column("map", k)[start : start + 1][0])
 
 
 def _renumbered(run: _Stretch, k: int, bits: int, rows: int) -> tuple[FileColumn, FileColumn, FileColumn]:
-    """Return keys, suffixes and counts of a stretch's level k, relative to the merged level below."""
+    """Return keys, suffixes and counts of level k of a stretch, relative to the merged level below."""
     keys, suffix, counts = (run.column(name, k) for name in ("keys", "suffix", "counts"))
     if k == 2:  # Relative to the vocabulary.
         return keys, suffix, counts
@@ -165,13 +165,13 @@ def _renumbered(run: _Stretch, k: int, bits: int, rows: int) -> tuple[FileColumn
 
 @dataclass(frozen=True, slots=True)
 class _MergedPart:
-    """A range of the n-grams of all stretches.
+    """Merged n-grams of a range of keys.
 
     Attributes:
         keys: distinct keys, ascending [R].
-        suffix: suffix of each [R].
-        counts: sum of the counts of each [R].
-        places: for each stretch, the place of its n-grams among the distinct ones.
+        suffix: suffix of each n-gram [R].
+        counts: total count of each n-gram [R].
+        places: index of the n-grams of each stretch among the distinct ones.
     """
 
     keys: IntArray

@@ -1,4 +1,4 @@
-"""Estimation: a backoff model from counts, level by level and part by part, in memory or on disk.
+"""Estimation of backoff models from counts, level by level and part by part, in memory or on disk.
 
 Shape legend: V vocabulary, M[k] n-grams of order k, R n-grams of a part.
 """
@@ -25,7 +25,7 @@ class BackoffLevel:
 
     Attributes:
         keys: ``(prefix << word_bits) | word``, ascending, int64 [M[k]].
-        suffix: index of the last k - 1 words in the level below, int32 [M[k]]; None if it is not known.
+        suffix: index of the last k - 1 words in the level below, int32 [M[k]]; None if unknown.
         log_prob: natural log-probability of the last word after the first ones, float64 [M[k]].
         log_backoff: log backoff weight of each context of k - 1 words, float64 [M[k - 1]] ([V] for k = 2).
     """
@@ -45,7 +45,7 @@ class BackoffModel:
         word_bits: bits of a word in a key.
         unigrams: natural log-probability of each word after no context, float64 [V].
         levels: orders 2 up to the highest.
-        unseen_backoff: log weight of a context that was never seen (0 except for stupid backoff).
+        unseen_backoff: log weight of a context that does not occur; 0 except for stupid backoff.
     """
 
     vocab_size: int
@@ -59,7 +59,7 @@ class BackoffModel:
         return [len(self.unigrams), *(len(level.keys) for level in self.levels)]
 
     def parts(self, k: int, rows: int) -> Iterator[Part]:
-        """Cut level k into parts of about `rows` n-grams."""
+        """Split level k into parts of about `rows` n-grams."""
         return parts(self.levels[k - 2].keys, self.word_bits, self.sizes()[k - 2], rows)
 
 
@@ -69,11 +69,11 @@ def estimate(
     """Estimate a model.
 
     Args:
-        counts: counts of the training stream. In a file store, those that are no longer needed are deleted.
-        method: smoothing method on these counts.
-        min_count: n-grams of order k that occur less than min_count[k - 1] times are left out; never decreasing.
-        min_word_count: n-grams of order 2 and up with a word that occurs less often are left out.
-        store: where the columns go; steps that it has finished are not repeated.
+        counts: counts of the training stream. Count files are deleted as soon as they have been used.
+        method: smoothing method for these counts.
+        min_count: minimum count of the n-grams of each order, order 1 first; must not decrease.
+        min_word_count: minimum count of each word of an n-gram of order 2 or higher.
+        store: store for the columns; finished steps are not repeated.
     """
     log_prob, below = _unigrams(method, store)
     rare = counts.unigrams < min_word_count if min_word_count > 1 else None
@@ -86,13 +86,13 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """What a level needs of the level below.
+    """Results for the level below that estimating a level requires.
 
     Attributes:
-        size: number of its n-grams, those left out included.
-        prob: probability of each; empty if the method does not need them.
-        kept: whether each is kept; None if all are.
-        place: index of each among those kept; None if all are.
+        size: number of n-grams, pruned ones included.
+        prob: probability of each n-gram; empty if the method does not use it.
+        kept: whether each n-gram is kept; None if all are.
+        place: index of each n-gram among the kept ones; None if all are kept.
     """
 
     size: int
@@ -119,15 +119,15 @@ class _LevelEstimation:
     """Estimation of one level.
 
     Args:
-        k: the order.
+        k: order.
         counts: counts of all orders.
         method: smoothing method.
-        least: smallest count of an n-gram that is kept.
-        rare: words whose n-grams are left out [V]; None to keep those of all words.
-        store: where the columns go.
+        least: minimum count of an n-gram.
+        rare: mask of the words whose n-grams are pruned [V]; None for no pruning by word.
+        store: store for the columns.
     """
 
-    # Name and type of the columns: those of the finished level, and those that only the level above needs.
+    # Names and types of the columns: those of the finished level, then those that only the level above uses.
     RESULTS = (("log_prob", np.float64), ("log_backoff", np.float64))
     PRUNED = (("kept-keys", np.int64), ("kept-suffix", np.int32))
     ABOVE = (("prob", np.float64), ("kept", np.bool_), ("place", np.int32))
@@ -143,7 +143,7 @@ class _LevelEstimation:
         self.is_pruned = least > 1 or rare is not None
 
     def run(self, below: _Below) -> tuple[BackoffLevel, _Below]:
-        """Return the finished level, and what the level above needs of it."""
+        """Return the finished level and the results that the level above requires."""
         step = f"level {self.k}"
         names = (*self.RESULTS, *self.PRUNED, *self.ABOVE)
         if self.store.facts(step) is None:
@@ -197,13 +197,13 @@ class _LevelEstimation:
             progress.advance(len(part.prefix))
 
     def _dropped(self, part: Part, below: _Below) -> BoolArray | None:
-        """Mark the n-grams of a part that are left out; None if none can be."""
+        """Return a mask of the n-grams of a part to prune; None if pruning is off."""
         if not self.is_pruned:
             return None
         dropped: BoolArray = self.level.counts[part.rows] < self.least
         if self.rare is not None:
             dropped |= self.rare[part.word]
-            # The context of a kept n-gram is kept too.
+            # A kept n-gram keeps its context.
             if below.kept is None:
                 dropped |= self.rare[part.prefix + part.contexts.start]
             else:
@@ -212,17 +212,17 @@ class _LevelEstimation:
 
 
 def delete(*columns: Column | None) -> None:
-    """Delete the files of columns that are no longer needed."""
+    """Delete the files of columns."""
     for column in columns:
         if isinstance(column, FileColumn):
             column.delete()
 
 
 def smallest_counts(min_count: int | Sequence[int], order: int) -> list[int]:
-    """Return the smallest count of each order, order 1 first.
+    """Return the minimum count of each order, order 1 first.
 
     Raises:
-        ConfigError: the numbers are below 1, decrease, are too many, or would leave out words.
+        ConfigError: a number is below 1, the numbers decrease, there are more than `order`, or the first is not 1.
     """
     # One number does not apply to words; a list includes them.
     least = [1, min_count] if isinstance(min_count, int) else list(min_count)

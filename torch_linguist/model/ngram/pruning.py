@@ -1,4 +1,4 @@
-"""Entropy pruning: n-grams that hardly change what the model predicts are left to the backoff.
+"""Entropy pruning: removes n-grams that hardly change the predictions of a model.
 
 Shape legend: V vocabulary, M[k] n-grams of order k, R n-grams of a part, C contexts of a part.
 """
@@ -18,24 +18,24 @@ _ROUNDING = 1e-13
 
 
 def prune_entropy(model: BackoffModel, threshold: float, store: Store | None = None) -> BackoffModel:
-    """Remove the n-grams whose removal raises the model's own perplexity by less than a share.
+    """Remove the n-grams whose removal raises the model's own perplexity by less than a threshold.
 
     The criterion is the relative entropy of Stolcke 1998, "Entropy-based pruning of backoff language models", equation
-    5: each n-gram is judged alone, from the highest order down. Unlike there, a kept n-gram keeps both its context and
-    its suffix (the n-gram without the first word), as KenLM requires. The backoff weights are computed anew, so that
-    the distributions stay normalized.
+    5. Each n-gram is judged by itself, from the highest order down. Unlike in the paper, a kept n-gram keeps both its
+    context and its suffix (the n-gram without the first word), as KenLM requires. The backoff weights are recomputed,
+    so that the distributions stay normalized.
 
     Args:
-        model: any model but stupid backoff.
-        threshold: largest relative rise of the perplexity for an n-gram to be removed; 1e-8 is mild, 1e-6 strong.
-        store: where the columns go; None keeps them in memory.
+        model: model of any smoothing method but stupid backoff.
+        threshold: relative increase in perplexity below which an n-gram is removed; 1e-8 is mild, 1e-6 strong.
+        store: store for the columns; None keeps them in memory.
 
     Returns:
         The smaller model.
 
     Raises:
-        ConfigError: the threshold is negative or not finite, the scores of the model are not probabilities, or it lacks
-            the suffix of an n-gram.
+        ConfigError: the threshold is negative or not finite, the model is stupid backoff, or it lacks the suffix of an
+            n-gram.
     """
     if not 0 <= threshold < float("inf"):
         raise ConfigError(f"entropy_threshold={threshold} must be a finite number of at least 0")
@@ -71,7 +71,7 @@ def _kept(model: BackoffModel, threshold: float, store: Store) -> list[Column]:
 
 
 def _context_log_prob(model: BackoffModel, k: int, level: BackoffLevel, below: Column, store: Store) -> Column:
-    """Return the log-probability of the words of each n-gram of order k by the model's own estimates [M[k]]."""
+    """Return the log-probability of the words of each n-gram of order k under the model itself [M[k]]."""
     sink = store.sink(f"history{k}", np.float64)
     for part in model.parts(k, store.rows):
         sink.append(below[part.contexts][part.prefix] + level.log_prob[part.rows])
@@ -79,7 +79,7 @@ def _context_log_prob(model: BackoffModel, k: int, level: BackoffLevel, below: C
 
 
 def _needed(model: BackoffModel, k: int, above: BackoffLevel, kept: Column, store: Store) -> Column:
-    """Mark the n-grams of order k that are contexts or suffixes of kept n-grams of order k + 1 [M[k]]."""
+    """Return a mask of the n-grams of order k that are contexts or suffixes of kept n-grams of order k + 1 [M[k]]."""
     size, sink = len(model.levels[k - 2].keys), store.sink(f"needed{k}", np.bool_)
     for begin in range(0, size, store.block):
         marks = np.zeros(min(store.block, size - begin), np.bool_)
@@ -98,23 +98,23 @@ def suffixes(level: BackoffLevel, rows: slice) -> Array:
 
 
 def _lower(model: BackoffModel, k: int, store: Store) -> Lookup:
-    """Return the log-probabilities of the level below, where the suffix of every n-gram has its own."""
+    """Return a lookup of log-probabilities by suffix, in the level below order k."""
     return Lookup(model.unigrams if k == 2 else model.levels[k - 3].log_prob, store.block)
 
 
 def _rise(part: Part, level: BackoffLevel, history: FloatArray, lower: FloatArray) -> FloatArray:
-    """Return the relative rise of the perplexity when an n-gram alone is removed [R].
+    """Return the relative increase in perplexity if each n-gram alone were removed [R].
 
     Args:
-        part: the n-grams.
-        level: their level.
+        part: n-grams.
+        level: level of the n-grams.
         history: log-probability of the contexts [C].
-        lower: log-probability of the n-grams' last words after the shorter context [R].
+        lower: log-probability of the last word of each n-gram after the shorter context [R].
     """
     log_prob, log_backoff = level.log_prob[part.rows], level.log_backoff[part.contexts]
     prefix, own = part.prefix, np.exp(log_prob)
     left: FloatArray = np.maximum(1 - np.bincount(prefix, np.exp(lower), minlength=part.width), _TINY)
-    # What the context leaves to unseen words: 1 minus its own probabilities, without the cancellation.
+    # Mass that the context leaves to unseen words: 1 minus its own probabilities, without the cancellation.
     backed_off = (np.exp(log_backoff) * left)[prefix]
     weight = np.log(backed_off + own) - np.log(left[prefix] + np.exp(lower))
     change = own * (lower + weight - log_prob) + backed_off * (weight - log_backoff[prefix])
@@ -123,7 +123,10 @@ def _rise(part: Part, level: BackoffLevel, history: FloatArray, lower: FloatArra
 
 
 def compact(model: BackoffModel, kept: Sequence[Column], store: Store) -> BackoffModel:
-    """Return the model with only the marked n-grams, order 2 first; contexts and suffixes of kept ones are marked."""
+    """Return the model without the n-grams outside the masks `kept`, order 2 first.
+
+    The masks must include the contexts and suffixes of kept n-grams.
+    """
     levels: list[BackoffLevel] = []
     places: Column | None = None
     for k, (level, own) in enumerate(zip(model.levels, kept, strict=True), start=2):
@@ -155,7 +158,7 @@ def compact(model: BackoffModel, kept: Sequence[Column], store: Store) -> Backof
 
 
 def _renormalized(model: BackoffModel, store: Store) -> BackoffModel:
-    """Return the model with backoff weights computed from the probabilities that are left."""
+    """Return the model with backoff weights recomputed from the remaining probabilities."""
     levels: list[BackoffLevel] = []
     for k, level in enumerate(model.levels, start=2):
         sink, lower = store.sink(f"new-backoff{k}", np.float64), _lower(model, k, store)
@@ -163,7 +166,7 @@ def _renormalized(model: BackoffModel, store: Store) -> BackoffModel:
         def weigh(part: Part, level: BackoffLevel = level, lower: Lookup = lower) -> FloatArray:
             seen = np.bincount(part.prefix, np.exp(level.log_prob[part.rows]), minlength=part.width)
             below = np.bincount(part.prefix, np.exp(lower(suffixes(level, part.rows))), minlength=part.width)
-            # A context that every word follows leaves nothing but rounding errors; its weight is never used.
+            # If every word follows a context, only rounding errors are left, and its weight is never used.
             open_ended = (1 - seen > _ROUNDING) & (1 - below > _ROUNDING)
             ratio = np.divide(1 - seen, 1 - below, out=np.ones(part.width), where=open_ended)
             return np.where(open_ended, np.log(ratio), level.log_backoff[part.contexts])

@@ -1,9 +1,9 @@
 """Quantized tables: a trie of arrays with one byte per log-probability and one per backoff weight.
 
-A level holds the words of its n-grams in the order of their contexts (two bytes each, three for vocabularies above
-65,536), and where the continuations of each context begin. These offsets ascend, so one byte of each is stored, and
-besides it the contexts at which the rest rises (Elias 1974, "Efficient storage and retrieval by content and address of
-static files"). All arrays can be memory-mapped and shared between processes.
+A level stores the words of its n-grams in the order of their contexts (two bytes each, three for vocabularies above
+65,536), and the offset of the first continuation of each context. The offsets ascend, so only the lowest byte of each
+is stored, together with the contexts at which the remaining bits increase (Elias 1974, "Efficient storage and retrieval
+by content and address of static files"). All arrays can be memory-mapped and shared between processes.
 
 Shape legend: M[k] n-grams of order k, R queries.
 """
@@ -31,15 +31,16 @@ _TOLERANCE = 0.2
 
 
 class QuantizedLevel(Level):
-    """A level with 8-bit codes, see the module.
+    """A level with 8-bit codes; see the module docstring.
 
     Attributes:
         low_words: lower 16 bits of the last word of each n-gram, int16 [M[k] + 1].
-        high_words: bits 16 to 23 of it, uint8 [M[k] + 1]; empty for vocabularies of at most 65,536.
+        high_words: bits 16 to 23 of the last word, uint8 [M[k] + 1]; empty for vocabularies of at most 65,536.
         prob_codes: code of each log-probability, uint8 [M[k] + 1].
-        backoff_codes: code of the log backoff weight of each context, uint8 [M[k - 1] + 1]; that of -1 is the last.
-        low_offsets: lower 8 bits of the first continuation of each context, uint8 [M[k - 1] + 2]; the last
-            two are M[k].
+        backoff_codes: code of the log backoff weight of each context, uint8 [M[k - 1] + 1]; the last is that of
+            context -1.
+        low_offsets: lower 8 bits of the offset of the first continuation of each context, uint8 [M[k - 1] + 2]; the
+            last two belong to M[k].
         rises: first context whose offset is at least 256, 512, ..., int64.
         probs: log-probability of each code, float32 [256].
         backoffs: log backoff weight of each code, float32 [256]; that of code 0 is 0.
@@ -76,7 +77,7 @@ class QuantizedLevel(Level):
         return self.low_words.numel() - 1
 
     def offsets(self, context: Tensor) -> Tensor:
-        """Return where the continuations of contexts begin [R]."""
+        """Return the offset of the first continuation of contexts [R]."""
         high = torch.searchsorted(self.rises, context, right=True)
         return (high << 8) | torch.index_select(self.low_offsets, 0, context)
 
@@ -160,7 +161,7 @@ class QuantizedLevel(Level):
         require(end == size, "their offsets are not sorted")
 
     def _check_part(self, part: slice, probs: FloatArray, vocab_size: int, *, normalized: bool) -> tuple[int, int]:
-        """Check the continuations of a range of contexts; return where they begin and end."""
+        """Check the continuations of a range of contexts; return their first and last offset."""
         offsets = self.consecutive_offsets(part.start, part.stop + 1)
         lengths = np.diff(offsets)
         begin, end = int(offsets[0]), int(offsets[-1])
@@ -180,7 +181,7 @@ class QuantizedLevel(Level):
         return begin, end
 
     def consecutive_offsets(self, begin: int, end: int) -> IntArray:
-        """Return `offsets` of a range of contexts, faster than those of any contexts."""
+        """Return the `offsets` of a range of contexts, faster than those of arbitrary contexts."""
         rises = self.rises.numpy()
         first, last = np.searchsorted(rises, [begin, end - 1], side="right")
         high = np.bincount(rises[first:last] - begin, minlength=end - begin)
@@ -197,12 +198,12 @@ class QuantizedLevel(Level):
 
 @dataclass(frozen=True, slots=True)
 class Codebook:
-    """256 values for all values of a column.
+    """256 values that represent the values of a column.
 
     Attributes:
         centers: value of each code, ascending, float32 [256].
-        low: smallest value.
-        step: width of a fine bin; a value belongs to one of 65,536.
+        low: smallest value of the column.
+        step: width of each of the 65,536 fine bins.
         codes: code of each fine bin, uint8 [65536].
         has_zero: whether code 0 is reserved for the value 0.
     """
@@ -222,13 +223,13 @@ class Codebook:
 def codebook(column: Column, store: Store, *, has_zero: bool) -> Codebook:
     """Choose 256 values with a small mean squared error (Lloyd 1982, "Least squares quantization in PCM").
 
-    Unlike there, a value counts by the fourth root of its exponential: an error in a large probability changes the sum
-    after a context more, and is met more often in a text.
+    Unlike in the paper, each value is weighted by the fourth root of its exponential: errors in large probabilities
+    occur more often in a text, and change the sum over the vocabulary more.
 
     Args:
-        column: the values.
-        store: sets how many of them are read at a time.
-        has_zero: whether 0 is frequent and is represented exactly, by code 0.
+        column: values to represent.
+        store: store that sets the number of values read at a time.
+        has_zero: whether 0 is frequent and represented exactly, by code 0.
     """
     low, high = np.inf, -np.inf
     for part in slices(len(column), store.rows):
@@ -259,8 +260,8 @@ def _fine_bins(values: FloatArray, low: float, step: float) -> IntArray:
 
 
 def _lloyd(seen: FloatArray, sums: FloatArray, places: FloatArray, size: int) -> tuple[IntArray, FloatArray]:
-    """Return the code of each bin and the center of each code; see `codebook`."""
-    # Bins whose width is proportional to the density to the power of -1/3 are nearly optimal (Panter & Dite 1951).
+    """Return the code of each fine bin and the center of each code; see `codebook`."""
+    # Widths proportional to the density to the power of -1/3 are nearly optimal (Panter & Dite 1951).
     coarse = np.repeat(np.cbrt(seen.reshape(-1, 64).sum(1)), 64) + 1e-9
     share = np.cumsum(coarse) / coarse.sum()
     codes = np.minimum((share * size).astype(np.int64), size - 1)
@@ -271,7 +272,7 @@ def _lloyd(seen: FloatArray, sums: FloatArray, places: FloatArray, size: int) ->
         used = count > 0
         if not used.any():
             break
-        # An unused code takes the place of its neighbor.
+        # Unused codes are interpolated between their neighbors.
         centers = np.interp(np.arange(size), np.flatnonzero(used), total[used] / count[used])
         codes = np.searchsorted((centers[1:] + centers[:-1]) / 2, places)
     return codes, centers
@@ -281,9 +282,9 @@ def quantize(model: BackoffModel, k: int, store: Store) -> dict[str, Column]:
     """Return the buffers of the `QuantizedLevel` of order k.
 
     Args:
-        model: the estimated model.
-        k: the order.
-        store: where the columns go.
+        model: estimated model.
+        k: order.
+        store: store for the columns.
     """
     level, bits = model.levels[k - 2], model.word_bits
     probs = codebook(level.log_prob, store, has_zero=False)

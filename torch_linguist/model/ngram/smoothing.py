@@ -1,8 +1,8 @@
-"""Smoothing: from counts to the log-probabilities and backoff weights of every order.
+"""Smoothing: log-probabilities and backoff weights of every order, computed from counts.
 
-Every method yields the same form. An n-gram that was seen has its own log-probability. A word that was not seen after a
-context has that of the shorter context, times the backoff weight of the context. For the interpolated methods the
-share of the shorter context is already part of the probability of a seen n-gram.
+All methods have the same form. A seen n-gram has its own log-probability. The probability of an unseen n-gram is that
+of the n-gram without its first word, times the backoff weight of its context. In interpolated methods, the probability
+of a seen n-gram already includes the share of the shorter context.
 
 Shape legend: V vocabulary, M[k] distinct n-grams of order k, R n-grams of a part, C contexts of a part.
 """
@@ -26,10 +26,10 @@ Smoothing = Literal["kneser_ney", "witten_bell", "add_k", "stupid_backoff"]
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""Discounts of n-grams counted once, twice, and more often if the counts of counts yield none, as in KenLM."""
+"""Discounts of n-grams counted once, twice, and more often, if the counts of counts yield none; as in KenLM."""
 
 Estimator = Callable[[Part, npt.NDArray[np.bool_] | None], "Estimates"]
-"""Estimates a part of one level; the second argument marks the n-grams [R] that are left out."""
+"""Estimates a part of one level. The second argument is a mask of the pruned n-grams [R]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Estimates:
     Attributes:
         log_prob: natural log-probability of each n-gram [R].
         log_backoff: log backoff weight of each context [C].
-        prob: probability of each n-gram [R]; None for methods whose next level does not need it.
+        prob: probability of each n-gram [R]; None if the level above does not use it.
     """
 
     log_prob: FloatArray
@@ -53,7 +53,7 @@ class Method:
     Args:
         counts: counts of the training stream.
         min_count: smallest count of each order, order 1 first.
-        store: where columns that the method computes go.
+        store: store for the columns that the method computes.
     """
 
     def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store) -> None:
@@ -62,15 +62,15 @@ class Method:
         self.unseen_backoff = 0.0
 
     def unigrams(self) -> Estimates:
-        """Return the estimates of the words after no context [V]."""
+        """Return the unigram estimates [V]."""
         raise NotImplementedError
 
     def level(self, k: int, lower: Column) -> Estimator:
         """Return the estimator of level k.
 
         Args:
-            k: the order.
-            lower: probabilities of the level below [M[k - 1]]; empty if the method does not yield them.
+            k: order.
+            lower: probabilities of the level below [M[k - 1]]; empty if the method does not compute them.
         """
         raise NotImplementedError
 
@@ -78,9 +78,9 @@ class Method:
 class KneserNey(Method):
     """Interpolated modified Kneser-Ney (Chen & Goodman 1999, section 4.3 and equation 26).
 
-    As in Heafield et al. 2013, lower orders count the distinct words before an n-gram (the beginning of the stream is
-    one), the unigrams are interpolated with the uniform distribution, and n-grams that are left out are removed after
-    the discounts are computed: their whole mass goes to the backoff.
+    As in Heafield et al. 2013, lower orders count the distinct words before an n-gram (the beginning of the stream
+    counts as one), the unigrams are interpolated with the uniform distribution, and pruned n-grams are removed after
+    the discounts are computed, so that their whole mass goes to the backoff.
     """
 
     def unigrams(self) -> Estimates:
@@ -104,7 +104,7 @@ class KneserNey(Method):
         return estimate
 
     def _adjusted(self, k: int) -> Column:
-        """Return the counts of distinct words before each n-gram [M[k]]; occurrences for the highest order."""
+        """Return the number of distinct words before each n-gram [M[k]]; for the highest order, its occurrences."""
         if k == self.order:
             return self.counts.unigrams if k == 1 else self.counts.levels[-1].counts
         above = self.counts.levels[k - 1].suffix
@@ -121,7 +121,7 @@ class KneserNey(Method):
 
 
 def _discounts(seen: FloatArray, order: int) -> FloatArray:
-    """Return what modified Kneser-Ney subtracts from counts of 0, 1, 2, and 3 or more, float64 [4].
+    """Return the modified Kneser-Ney discounts of counts of 0, 1, 2, and 3 or more, float64 [4].
 
     Args:
         seen: number of n-grams counted 0, 1, 2, 3, 4, and 5 times or more [6].
@@ -132,7 +132,7 @@ def _discounts(seen: FloatArray, order: int) -> FloatArray:
     if np.all(seen[1:4] > 0):
         share = seen[1] / (seen[1] + 2 * seen[2])
         amounts = np.arange(1, 4) - np.arange(2, 5) * share * seen[2:5] / seen[1:4]
-        # A discount of exactly 0 would leave nothing for unseen words.
+        # A discount of 0 would leave no mass for unseen words.
         if np.all(amounts > 0):
             return np.array([0.0, *amounts])
         problem = f"yield discounts out of range ({', '.join(f'{value:.3f}' for value in amounts)})"
@@ -149,7 +149,7 @@ def _discounts(seen: FloatArray, order: int) -> FloatArray:
 
 
 class WittenBell(Method):
-    """Interpolated Witten-Bell: a context leaves as much to the shorter one as it has distinct continuations."""
+    """Interpolated Witten-Bell: the weight of the shorter context is the number of distinct continuations."""
 
     def unigrams(self) -> Estimates:
         occurrences = self.counts.unigrams.astype(np.float64)
@@ -170,9 +170,9 @@ class WittenBell(Method):
 
 
 class AddK(Method):
-    """Lidstone smoothing of the highest order alone: every word of the vocabulary is counted `add_k` times more.
+    """Lidstone smoothing of the highest order: `add_k` is added to the count of every word of the vocabulary.
 
-    The lower orders only hold the contexts; their probabilities are 1 / V.
+    Lower orders only store the contexts; their probabilities are 1 / V.
     """
 
     def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store, add_k: float) -> None:
@@ -199,10 +199,10 @@ class AddK(Method):
 
 
 class StupidBackoff(Method):
-    """Relative frequencies, and a fixed factor for each word of context dropped (Brants et al. 2007).
+    """Relative frequencies, with a fixed factor for each dropped word of context (Brants et al. 2007).
 
-    The scores after a context do not add up to one. Unlike in the paper, a word that never occurs scores factor / V, so
-    that no word of the vocabulary is impossible.
+    The scores after a context do not sum to one. Unlike in the paper, a word that never occurs scores factor / V, so
+    that every word of the vocabulary is possible.
     """
 
     def __init__(self, counts: NGramCounts, min_count: Sequence[int], store: Store, factor: float) -> None:
@@ -227,10 +227,10 @@ class StupidBackoff(Method):
 def smoothing_method(
     name: str, counts: NGramCounts, min_count: Sequence[int], store: Store, *, add_k: float, backoff_factor: float
 ) -> Method:
-    """Return the smoothing method of a name, one of `SMOOTHINGS`.
+    """Return the smoothing method with a name, one of `SMOOTHINGS`.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: the name is unknown.
     """
     match name:
         case "kneser_ney":
@@ -249,26 +249,26 @@ def _of_words(prob: FloatArray) -> Estimates:
 
 
 def _sums(part: Part, values: npt.NDArray[Any]) -> FloatArray:
-    """Return the sum of values [R] of each context [C]; exact for counts."""
+    """Return the sum of the values [R] of each context [C]; exact for counts."""
     return np.bincount(part.prefix, values, minlength=part.width).astype(np.float64, copy=False)
 
 
 def _without(counts: IntArray, dropped: npt.NDArray[np.bool_] | None) -> IntArray:
-    """Return counts [R], 0 for n-grams that are left out."""
+    """Return the counts [R], with 0 for pruned n-grams."""
     return counts if dropped is None else np.where(dropped, 0, counts)
 
 
 def _interpolated(
     part: Part, numerators: FloatArray, totals: FloatArray, weights: FloatArray, lower: FloatArray
 ) -> Estimates:
-    """Mix the estimates of a part with those of the level below.
+    """Interpolate the estimates of a part with those of the level below.
 
     Args:
-        part: the n-grams.
+        part: n-grams.
         numerators: discounted counts [R].
         totals: denominator of each context [C].
-        weights: what each context leaves to the shorter one, before the division [C].
-        lower: probability of each n-gram without its first word [R].
+        weights: mass that each context leaves to the shorter one, before the division [C].
+        lower: probability of each n-gram without its first word [R], overwritten.
     """
     followed = totals > 0
     inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=followed)

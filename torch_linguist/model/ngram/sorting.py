@@ -9,16 +9,16 @@ from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Store,
 from torch_linguist.model.ngram.counts import IntArray
 
 SORTED_FROM = 1 << 13
-"""Number of queries from which sorting them pays off."""
+"""Minimum number of queries for which sorting them saves time."""
 
 
 def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
-    """Return keys in ascending order and the slot where each was before; equal keys keep their order."""
+    """Return keys in ascending order and the index that each had before; equal keys keep their order."""
     shift, base = len(keys).bit_length(), keys.min() if len(keys) else 0
     if not len(keys) or int(keys.max() - base).bit_length() + shift > 63:
         slots = np.argsort(keys, kind="stable")
         return keys[slots], slots
-    # Sorting plain integers is several times as fast as sorting indexes.
+    # Sorting plain integers is several times as fast as argsort.
     packed = keys - base
     packed <<= shift
     packed |= np.arange(len(keys))
@@ -30,14 +30,14 @@ def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def cut_runs(runs: Sequence[Column], rows: int) -> Iterator[list[slice]]:
-    """Cut ascending columns at common values.
+    """Split ascending columns at common values.
 
     Args:
         runs: ascending int64 columns.
-        rows: number of rows of a part over all columns; up to a quarter more occur.
+        rows: number of rows of a part, summed over the columns; may be exceeded by a quarter.
 
     Yields:
-        The slice of each column that belongs to a part.
+        One slice of each column per part.
     """
     mapped = [run.mapped() if isinstance(run, FileColumn) else run for run in runs]
     step = max(1, rows // (4 * max(1, len(runs))))
@@ -55,8 +55,8 @@ def sort_columns(keys: Column, others: Sequence[Column], store: Store, name: str
 
     Args:
         keys: int64 values.
-        others: columns of the same length, sorted along.
-        store: where the sorted columns go.
+        others: columns of the same length, brought into the same order.
+        store: store for the sorted columns.
         name: prefix of their names.
 
     Returns:
@@ -91,11 +91,11 @@ def _gathered(runs: Sequence[Sequence[Column]], cut: Sequence[slice], place: int
 
 
 class KeySearch:
-    """Binary search in ascending keys: `search(query)` returns the index of each query, -1 if it is missing.
+    """Binary search in ascending keys: `search(query)` returns the index of each query, or -1.
 
     Args:
         keys: ascending int64 column.
-        block: number of keys held at a time; a longer column is swept once a call.
+        block: number of keys held in memory; a longer column is read once per call.
     """
 
     def __init__(self, keys: Column, block: int) -> None:
@@ -107,7 +107,7 @@ class KeySearch:
         for begin in range(0, len(self.keys), min(self.block, len(self.keys))):
             keys = self._whole if self._whole is not None else self.keys[begin : begin + self.block]
             inside = np.flatnonzero((query >= keys[0]) & (query <= keys[-1]))
-            # Several times as fast as NumPy's search.
+            # Several times as fast as np.searchsorted.
             place = torch.searchsorted(torch.from_numpy(keys), torch.from_numpy(query[inside])).numpy()
             found[inside] = np.where(keys[place] == query[inside], place + begin, -1)
         return found

@@ -1,4 +1,4 @@
-"""The tables of a fitted model: one level per order, exact here and quantized in `quantized`.
+"""Tables of a fitted model, one level per order. Exact tables are defined here, quantized ones in `quantized`.
 
 Shape legend: M[k] n-grams of order k, R queries.
 """
@@ -20,16 +20,16 @@ CHECKED_ROWS = 1 << 20
 """Number of n-grams checked at a time."""
 
 CHECKED_PARTS = 4
-"""Parts of a level that are checked; loading takes under a second however many n-grams a file holds."""
+"""Largest number of parts of a level that are checked, so that large files load as fast as small ones."""
 
 _ROUNDING = 1e-5
 
 
 class Level(nn.Module):
-    """One order k >= 2: its n-grams, their log-probabilities, and the backoff weights of their contexts.
+    """One order k >= 2: n-grams, their log-probabilities, and the backoff weights of their contexts.
 
     Args:
-        word_bits: bits of a word in a key.
+        word_bits: number of bits of a word in a key.
     """
 
     def __init__(self, word_bits: int) -> None:
@@ -48,12 +48,12 @@ class Level(nn.Module):
             word: the next word [R]; -1 for none.
 
         Returns:
-            Index of each n-gram [R], and whether it exists; the index of one that does not is valid but meaningless.
+            Index of each n-gram [R], and whether it exists [R]. If it does not, the index is valid but meaningless.
         """
         raise NotImplementedError
 
     def ranges(self, context: Tensor) -> Tensor:
-        """Return where the continuations of each context begin and end [2, R]; empty for a context of -1."""
+        """Return the first and the past-the-end index of the continuations of each context [2, R]; empty for -1."""
         raise NotImplementedError
 
     def words(self, place: Tensor) -> Tensor:
@@ -77,21 +77,21 @@ class Level(nn.Module):
         raise NotImplementedError
 
     def check(self, contexts: int, vocab_size: int, *, normalized: bool) -> None:
-        """Check tables that were read from a file.
+        """Check tables that were read from a file; of large ones, a sample.
 
         Args:
             contexts: M[k - 1].
             vocab_size: V.
-            normalized: whether the probabilities after a context must not exceed 1 in sum.
+            normalized: whether the probabilities after a context must sum to at most 1.
 
         Raises:
-            DataError: they are not the tables of an n-gram model.
+            DataError: the tables are not those of an n-gram model.
         """
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        # The sizes depend on the corpus, so the constructor does not know them. A table is taken over, not copied: it
-        # may be memory-mapped.
+        # The sizes depend on the corpus, so the constructor does not know them. Tables are assigned, not copied,
+        # because they may be memory-mapped.
         for name, buffer in list(self.named_buffers(recurse=False)):
             stored = state_dict.get(prefix + name)
             if isinstance(stored, Tensor) and stored.dtype == buffer.dtype:
@@ -102,8 +102,8 @@ class Level(nn.Module):
 class ExactLevel(Level):
     """A level of ascending int64 keys and float64 values.
 
-    Each buffer ends in one entry that belongs to no n-gram, so that every search ends within them. The last backoff
-    weight is 0: it is that of the context -1.
+    Each buffer ends with an entry that belongs to no n-gram, so that every search result is a valid index. The last
+    backoff weight is 0 and belongs to context -1.
     """
 
     keys: Tensor
@@ -117,7 +117,7 @@ class ExactLevel(Level):
         self.register_buffer("log_backoff", torch.zeros(contexts + 1, dtype=torch.float64))
 
     def assign(self, level: BackoffLevel) -> None:
-        """Take over estimated arrays."""
+        """Use estimated arrays as tables."""
         self.keys = torch.from_numpy(extended(level.keys, np.iinfo(np.int64).max))
         self.log_prob = torch.from_numpy(extended(level.log_prob, 0.0))
         self.log_backoff = torch.from_numpy(extended(level.log_backoff, 0.0))
@@ -179,7 +179,7 @@ class ExactLevel(Level):
 
 
 def checked_parts(length: int) -> list[slice]:
-    """Return the slices of a range of rows that are checked: of a long range the first, the last and random ones."""
+    """Split rows into slices to check; of many slices, return the first, the last and random ones."""
     cut = list(slices(length, CHECKED_ROWS))
     if len(cut) <= CHECKED_PARTS:
         return cut
@@ -190,22 +190,22 @@ def checked_parts(length: int) -> list[slice]:
 def require(condition: bool, problem: str) -> None:
     """Raise a DataError unless a condition of a table holds."""
     if not condition:
-        raise DataError(f"these are no tables of an n-gram model: {problem}")
+        raise DataError(f"not the tables of an n-gram model: {problem}")
 
 
 def check_log_probs(values: npt.NDArray[Any]) -> None:
-    """Check that log-probabilities are finite and at most 0, but for rounding.
+    """Check that log-probabilities are finite and at most 0, up to rounding.
 
     Raises:
-        DataError: one is not.
+        DataError: a value is not.
     """
     require(bool(np.isfinite(values).all()) and not (values > _ROUNDING).any(), "a probability is not from 0 to 1")
 
 
 def check_sums(sums: npt.NDArray[Any], tolerance: float = _ROUNDING) -> None:
-    """Check that the probabilities after a context do not exceed 1 in sum.
+    """Check that the probabilities after each context sum to at most 1.
 
     Raises:
-        DataError: those after one context do.
+        DataError: a sum is larger.
     """
     require(not (sums > 1 + tolerance).any(), "the probabilities after a context add up to more than 1")

@@ -1,4 +1,4 @@
-"""Folders for the temporary files of large models, and the progress of building one."""
+"""Folders for the temporary files of large models, and progress messages."""
 
 import hashlib
 import logging
@@ -22,26 +22,26 @@ MEBIBYTE = 1 << 20
 MINIMUM_MIB = 16
 PREFIX = "torch_linguist-ngrams-"
 
-# Bytes per token of a stretch and per row of a part, with everything computed from them (measured).
+# Measured bytes per token of a stretch and per row of a part, intermediate results included.
 STRETCH_BYTES = 150
 ROW_BYTES = 200
-# Seconds after which the files of a process that was killed are deleted.
+# Age in seconds at which the files of a killed process are deleted.
 _ABANDONED = 7 * 24 * 3600
 _SECONDS_BETWEEN_MESSAGES = 10.0
 
 
 def counting_bytes(tokens: int, order: int) -> int:
-    """Return about how much memory counting and estimating take in memory."""
+    """Return the approximate memory for counting and estimating in memory, in bytes."""
     return tokens * (48 + 24 * (order - 1))
 
 
 def temporary_bytes(tokens: int, order: int) -> int:
-    """Return the largest possible size of the temporary files: every n-gram of the stream is a different one."""
+    """Return the largest possible size of the temporary files in bytes, reached if all n-grams are distinct."""
     return tokens * (order - 1) * 48
 
 
 def fingerprint(ids: WordArray, *settings: object) -> str:
-    """Return a digest of a stream and of what is done with it."""
+    """Return a digest of a stream and of settings."""
     found = hashlib.blake2b(repr(settings).encode(), digest_size=12)
     for begin in range(0, len(ids), MEBIBYTE):
         found.update(ids[begin : begin + MEBIBYTE].tobytes())
@@ -52,12 +52,12 @@ def fingerprint(ids: WordArray, *settings: object) -> str:
 def workspace(identity: str, memory_limit_mib: int, space: int) -> Iterator[DiskStore]:
     """Provide a store in the system's folder for temporary files.
 
-    The files are deleted when the block ends or fails. If the process is killed or interrupted they stay, and the next
-    process with the same identity continues from them.
+    The files are deleted when the block ends or raises an exception. If the process is killed or interrupted, they
+    remain, and the next process with the same identity continues from them.
 
     Args:
         identity: digest of everything that the result depends on.
-        memory_limit_mib: working memory of the two threads.
+        memory_limit_mib: working memory of both threads together, in MiB.
         space: largest size of the files in bytes, for the message.
 
     Raises:
@@ -71,7 +71,8 @@ def workspace(identity: str, memory_limit_mib: int, space: int) -> Iterator[Disk
         free = shutil.disk_usage(place).free
         logger.log(
             logging.INFO if free > space else logging.WARNING,
-            "more than %d MiB of work: up to %s of temporary files in %s, where %s are free (TMPDIR sets the folder)",
+            "working in files to stay within %d MiB of memory: up to %s of temporary files in %s, which has %s free "
+            "(TMPDIR sets the folder)",
             memory_limit_mib,
             _gigabytes(space),
             place,
@@ -93,12 +94,12 @@ def workspace(identity: str, memory_limit_mib: int, space: int) -> Iterator[Disk
 
 
 def stretch_tokens(memory_limit_mib: int) -> int:
-    """Return how many tokens each thread counts at a time."""
+    """Return the number of tokens that each thread counts at a time."""
     return memory_limit_mib * MEBIBYTE // WORKERS // STRETCH_BYTES
 
 
 def _folder(place: Path, identity: str) -> tuple[Path, FileLock]:
-    """Return the folder of an identity, locked; a new one if another process or user has it."""
+    """Return the locked folder of an identity; a new folder if another process or user has it."""
     folder = place / f"{PREFIX}{identity}"
     folder.mkdir(mode=0o700, exist_ok=True)
     trusted = not folder.is_symlink() and belongs_to_user(folder)
@@ -117,13 +118,13 @@ def _folder(place: Path, identity: str) -> tuple[Path, FileLock]:
 
 
 def _delete_abandoned(place: Path) -> None:
-    """Delete folders that no process has worked in for a week."""
+    """Delete folders that no process has used for a week."""
     for folder in place.glob(f"{PREFIX}*"):
         try:
             newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - newest > _ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # Of another user, or deleted meanwhile.
+        except OSError:  # Another user's folder, or deleted meanwhile.
             continue
 
 

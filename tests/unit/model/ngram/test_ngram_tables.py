@@ -121,5 +121,5 @@ def test_a_checkpoint_with_forged_tables_is_named(tmp_path: Path) -> None:
     # Loading takes over the tensors, so that the model now holds the change.
     stored["levels.0.probs"][:] = 0.0
     save_checkpoint(tmp_path / "best.pt", model, {})
-    with pytest.raises(LinguistError, match=r"best\.pt: .*no tables of an n-gram model"):
+    with pytest.raises(LinguistError, match=r"best\.pt: .*not the tables of an n-gram model"):
         load_model(tmp_path / "best.pt")

@@ -48,7 +48,7 @@ class BaselineComparison:
 
     def rows(self, name: str) -> dict[str, dict[str, Score]]:
         """Return all scores by name and split: the model, its members, the mixture with the n-gram, the baselines."""
-        members = {f"{name}, member {number}": scores for number, scores in enumerate(self.members, 1)}
+        members = {f"member {number}": scores for number, scores in enumerate(self.members, 1)}
         mixture = {f"{name} + {next(iter(self.baselines))}": self.mixture} if self.mixture else {}
         return {name: self.own, **members, **mixture, **self.baselines}
 

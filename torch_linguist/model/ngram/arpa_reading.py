@@ -1,4 +1,4 @@
-"""ARPA files, the text format that n-gram toolkits exchange: reading, plain or gzipped.
+"""Reading ARPA files, the text format of n-gram toolkits, plain or gzipped.
 
 Shape legend: M[k] n-grams of order k, C of them in a chunk.
 """
@@ -115,7 +115,7 @@ def _read(
 
 
 class _Reader:
-    """An ARPA file that is read from the top; errors name the line."""
+    """Sequential reader of an ARPA file; errors name the line."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path, self.lines, self.line_number = path, iter(file), 0
@@ -133,7 +133,7 @@ class _Reader:
         raise self.fail(f"the file ends where {expected} is expected; it is truncated, write it again")
 
     def header(self) -> list[int]:
-        """Return the number of n-grams of each order; read up to the title of the 1-grams."""
+        """Read the file up to the title of the 1-grams; return the number of n-grams of each order."""
         while (line := self.next_line("\\data\\")) != "\\data\\":
             # Other toolkits write comments before the header.
             if self.line_number > 1000:
@@ -221,7 +221,7 @@ class _Reader:
     def _diagnose(
         self, lines: list[bytes], k: int, size: int, found: int, words: list[str] | None, *, highest: bool
     ) -> None:
-        """Raise the error of the first line that is not an n-gram, or of a section that ends early."""
+        """Raise a DataError for the first line that is not an n-gram, or for a section that ends early."""
         known = set(words or ())
         for line in lines:
             self.line_number += 1
@@ -265,14 +265,14 @@ def _renumbering(path: Path, words: list[str], vocabulary: list[str]) -> IntArra
 
 
 class _Levels:
-    """The n-grams of a file as sorted levels, each below its contexts.
+    """N-grams of a file as sorted levels.
 
     Args:
         path: path of the file, for error messages.
-        own: id of each word of the file, -1 for those that are left out.
+        own: id of each word of the file, -1 for words outside the vocabulary.
         vocab_size: V.
         log_backoff: log backoff weight of each word [V].
-        store: where the columns go.
+        store: store for the columns.
     """
 
     def __init__(self, path: Path, own: IntArray, vocab_size: int, log_backoff: FloatArray, store: Store) -> None:
@@ -282,7 +282,7 @@ class _Levels:
         self._searches: list[KeySearch] = []
 
     def add(self, k: int, section: Section) -> None:
-        """Add the n-grams of order k, the next one.
+        """Add the n-grams of the next order, k.
 
         Raises:
             DataError: the first words of an n-gram are missing, or it occurs twice.

@@ -1,4 +1,4 @@
-"""ARPA files, the text format that n-gram toolkits exchange: writing, plain or gzipped.
+"""Writing ARPA files, the text format of n-gram toolkits, plain or gzipped.
 
 Shape legend: M[k] n-grams of order k, C n-grams of a chunk.
 """
@@ -26,7 +26,7 @@ from torch_linguist.runs.files import whole_file
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0
-"""What ARPA files hold for a word that is never predicted."""
+"""Log10-probability that ARPA files contain for a word that is never predicted."""
 
 _LN10 = math.log(10)
 _DECIMALS = 8
@@ -39,8 +39,8 @@ def write_arpa(
 ) -> None:
     """Write a model as an ARPA file, chunk by chunk.
 
-    KenLM requires ``<s>``, ``</s>`` and ``<unk>`` among the words: those that the vocabulary lacks are added with a
-    log-probability of -99. The stream has no sentences, so score it there with ``bos=False, eos=False``.
+    KenLM requires the words ``<s>``, ``</s>`` and ``<unk>``; those missing from the vocabulary are added with a
+    log10-probability of -99. Streams have no sentences: score them in KenLM with ``bos=False, eos=False``.
 
     Args:
         model: an n-gram model of any smoothing but stupid backoff, whose scores are not probabilities.
@@ -113,7 +113,7 @@ def _lines(model: NGramModel, k: int, rows: slice, words: pa.Array) -> pa.Buffer
     log_prob = (model.unigrams[place] if k == 1 else model.levels[k - 2].log_probs(place)).double().numpy()
     ids = spelled(model, k, rows)
     ngrams = pc.binary_join_element_wise(*(words.take(pa.array(ids[:, column])) for column in range(k)), " ")
-    # Rounding must not raise a certain word above probability one.
+    # Rounding must not produce a probability above 1.
     columns = [_numbers(np.minimum(log_prob, 0.0)), ngrams]
     if k < model.order:
         columns.append(_numbers(model.levels[k - 1].log_backoffs(place).double().numpy()))

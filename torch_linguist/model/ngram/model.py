@@ -1,4 +1,4 @@
-"""The n-gram model: a language model that counts.
+"""N-gram language model, fitted by counting.
 
 Shape legend: B batch, T time, V vocabulary, R rows of words, W words in a row, P = B * T, M[k] n-grams of order k.
 """
@@ -37,28 +37,29 @@ MAX_ORDER = 8
 
 
 class NGramModel(LanguageModel):
-    """An n-gram model with the contract of the neural ones, fitted by counting instead of by gradients.
+    """N-gram model with the interface of the neural models, fitted by counting instead of by gradients.
 
-    Before `fit_counts` it is the uniform distribution. Its state is the last order - 1 words, one int64 tensor
-    [order - 1, B], -1 where there is none yet. `forward` returns log-probabilities that add up to one: exactly in
-    float64, within the error of quantization in float32. Those of stupid backoff are not normalized and not comparable.
+    Before `fit_counts`, the model is the uniform distribution. Its state is the last order - 1 words: one int64 tensor
+    [order - 1, B], with -1 for missing words. `forward` returns log-probabilities, which are normalized exactly
+    (float64) or up to the quantization error (float32). Those of stupid backoff are not normalized.
 
     Args:
         vocab_size: V.
         order: number of words in the longest n-gram, 1 to 8.
         smoothing: ``kneser_ney`` (interpolated modified Kneser-Ney), ``witten_bell``, ``add_k`` or ``stupid_backoff``.
-        min_count: smallest count of an n-gram that is kept: one number for all orders from 2 up, or one per order from
-            order 1 up, the last of which holds for all further orders. Words are always kept.
-        min_word_count: n-grams of two words and more are left out if one of their words occurs less often.
+        min_count: minimum count of an n-gram: one number for all orders from 2 up, or a list that starts with order 1
+            and whose last number applies to all higher orders. Words are always kept.
+        min_word_count: minimum count of each word of an n-gram of order 2 or higher.
         add_k: number that ``add_k`` adds to every count.
-        backoff_factor: factor of ``stupid_backoff`` for each word of context that it drops.
-        entropy_threshold: share of the perplexity below which an n-gram is removed again (Stolcke 1998); 0 keeps all.
-        memory_limit_mib: working memory in MiB. A stream that would take more is counted and estimated in temporary
-            files, with the same result, and the fitted tables are memory-mapped. None works in memory.
-        quantize_bits: 8 stores log-probabilities and backoff weights as 8-bit codes in a compact trie; None keeps them.
+        backoff_factor: factor of ``stupid_backoff`` for each dropped word of context.
+        entropy_threshold: relative increase in perplexity below which an n-gram is pruned (Stolcke 1998); 0 keeps all.
+        memory_limit_mib: working memory in MiB. Streams that need more are counted and estimated in temporary files,
+            with the same result, and the fitted tables are memory-mapped. None works in memory.
+        quantize_bits: 8 stores log-probabilities and backoff weights as 8-bit codes in a compact trie; None stores
+            exact values.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of range.
 
     Example:
         >>> bigram = NGramModel(corpus.tokenizer.vocab_size, order=2)
@@ -122,11 +123,11 @@ class NGramModel(LanguageModel):
             raise ConfigError(f"entropy_threshold={self.entropy_threshold} needs probabilities, unlike stupid_backoff")
 
     def fit_counts(self, ids: WordArray, eos_id: int) -> None:
-        """Count a stream and estimate the model from it.
+        """Count the n-grams of a stream and estimate the model.
 
         Args:
-            ids: token ids [N], every newline the ordinary word <eos>; possibly memory-mapped.
-            eos_id: the word that the first token is predicted from.
+            ids: token ids [N], with <eos> at every newline; possibly memory-mapped.
+            eos_id: id of <eos>, the context of the first token.
 
         Raises:
             DataError: the stream is empty or does not fit the vocabulary, or temporary files cannot be written.
@@ -151,11 +152,11 @@ class NGramModel(LanguageModel):
         self.assign(model, store)
 
     def assign(self, model: BackoffModel, store: Store | None = None) -> None:
-        """Take over an estimated model of the same vocabulary and order.
+        """Use the tables of an estimated model of the same vocabulary and order.
 
         Args:
-            model: the estimated model. Columns in files are memory-mapped.
-            store: where the columns of quantized tables go; None keeps them in memory.
+            model: estimated model. Columns in files are memory-mapped.
+            store: store for the columns of quantized tables; None keeps them in memory.
         """
         if model.vocab_size != self.vocab_size or len(model.levels) != self.order - 1:
             raise ConfigError(
@@ -185,7 +186,7 @@ class NGramModel(LanguageModel):
                         (np.asarray(below.suffix, np.int64)[prefix] << self.word_bits) | word
                     )
                 )
-                # Files of other toolkits may lack n-grams that longer ones end in.
+                # Files of other toolkits may lack suffixes of n-grams.
                 if suffix is not None and (suffix < 0).any():
                     suffix = None
             contexts = torch.arange(len(levels[-1].keys) if levels else self.vocab_size)
@@ -220,8 +221,8 @@ class NGramModel(LanguageModel):
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the negative log-likelihood of the targets in nats [B, T], and the last order - 1 words.
 
-        If the targets are the tokens shifted by one, each n-gram of the sequence is looked up once. Other targets are
-        looked up one by one.
+        If the targets are the tokens shifted by one, each n-gram of the sequence is looked up once. Otherwise each
+        target is looked up with its own context.
         """
         batch_size, time = tokens.size(0), tokens.size(1)
         history = torch.cat([state[0].t(), tokens], dim=1)
@@ -327,10 +328,10 @@ class NGramModel(LanguageModel):
 
 
 def _check_tables(model: nn.Module, _: Any) -> None:
-    """Check tables that were loaded, perhaps from a stranger's file.
+    """Check tables that were loaded from a file, which may be untrusted.
 
     Raises:
-        DataError: they are not the tables of an n-gram model of these arguments.
+        DataError: the tables are not those of an n-gram model with these arguments.
     """
     assert isinstance(model, NGramModel)
     require(model.unigrams.shape == (model.vocab_size,), "their shapes do not match")

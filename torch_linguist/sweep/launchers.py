@@ -14,7 +14,16 @@ from typing import Any, Protocol
 
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.sweep.outcomes import ProcessExit
-from torch_linguist.sweep.run_process import RunProcess, Task, acquire, carry_out_task, is_finished, order_path, release
+from torch_linguist.sweep.run_process import (
+    RemoteRun,
+    RunProcess,
+    Task,
+    acquire,
+    is_finished,
+    order_path,
+    release,
+    resuming,
+)
 
 LAUNCHERS = ("local", "submitit", "ray")
 
@@ -110,8 +119,15 @@ class _RemoteJob:
         order_path(self._task, "kill").touch()
 
 
+def _carry_out(task: Task) -> ProcessExit:
+    return RemoteRun()(task)
+
+
 class SubmititLauncher:
     """Submits SLURM jobs (or, with `cluster=local`, starts processes) through submitit.
+
+    Shortly before its time limit a run saves its state, and its job is queued again, up to three times
+    (`slurm_max_num_timeout`). A job that SLURM queues again, for example after the failure of a node, continues too.
 
     Args:
         folder: folder for submitit's own files.
@@ -134,7 +150,7 @@ class SubmititLauncher:
         self._executor: Any = _checking_options(make_executor, "submitit")
 
     def start(self, task: Task) -> Job:
-        job = self._executor.submit(carry_out_task, task)
+        job = self._executor.submit(RemoteRun(), resuming(task))
         return _RemoteJob(task, job.done, job.result)
 
     def close(self) -> None:
@@ -159,7 +175,7 @@ class RayLauncher:
         if self._started_here:
             _checking_options(lambda: ray.init(**chosen), "ray")
         # A run that dies gets a row in the table. A retry would add a second one.
-        self._remote: Any = ray.remote(num_cpus=cores, max_retries=0)(carry_out_task)
+        self._remote: Any = ray.remote(num_cpus=cores, max_retries=0)(_carry_out)
 
     def start(self, task: Task) -> Job:
         ray, reference = self._ray, self._remote.remote(task)

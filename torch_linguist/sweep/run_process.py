@@ -5,8 +5,9 @@ import site
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch_linguist.runs.platform import (
     available_cores,
@@ -44,6 +45,13 @@ def make_task(run: SweepRun, program: Sequence[str], environment: Mapping[str, s
     """Return the task of a run."""
     folder, log = str(run.folder.absolute()), str(run.log.absolute())
     return Task((*program, *run.arguments), folder, log, str(Path.cwd()), dict(environment))
+
+
+def resuming(task: Task) -> Task:
+    """Return a task that continues its run where an earlier attempt at it ended."""
+    if any(argument.startswith("resume=") for argument in task.command):
+        return task
+    return replace(task, command=(*task.command, "resume=auto"))
 
 
 def child_environment(jobs: int, cores: int | None = None) -> dict[str, str]:
@@ -142,36 +150,51 @@ def is_finished(task: Task) -> bool:
     return read_summary(Path(task.folder)).get("status") == FINISHED
 
 
-def carry_out_task(task: Task) -> ProcessExit:
-    """Carry out a run from start to end; this is what the workers of a cluster execute.
+class RemoteRun:
+    """Carries out a run from start to end; this is what the workers of a cluster execute.
 
     Orders arrive as files beside the log, which every machine that shares the folder can read.
-
-    Returns:
-        How its process ended.
     """
-    while True:
-        acquired, lock = acquire(task.log)
-        if acquired:
-            break
-        time.sleep(POLL_SECONDS)
-    if is_finished(task):
-        release(lock)
-        return ProcessExit(0, 0.0)
-    interrupted = False
-    process = RunProcess(task, lock)
-    try:
-        while (ended := process.poll()) is None:
+
+    _process: RunProcess | None = None
+
+    def __call__(self, task: Task) -> ProcessExit:
+        """Return how the process of the run ended."""
+        while True:
+            acquired, lock = acquire(task.log)
+            if acquired:
+                break
             time.sleep(POLL_SECONDS)
-            if order_path(task, "kill").exists():
-                process.kill()
-            elif not interrupted and order_path(task, "interrupt").exists():
-                interrupted = True
-                process.interrupt()
-    finally:
-        process.kill()
-        process.wait()
-    return ended
+        if is_finished(task):
+            release(lock)
+            return ProcessExit(0, 0.0)
+        interrupted = False
+        self._process = process = RunProcess(task, lock)
+        try:
+            while (ended := process.poll()) is None:
+                time.sleep(POLL_SECONDS)
+                if order_path(task, "kill").exists():
+                    process.kill()
+                elif not interrupted and order_path(task, "interrupt").exists():
+                    interrupted = True
+                    process.interrupt()
+        finally:
+            process.kill()
+            process.wait()
+        return ended
+
+    def checkpoint(self, task: Task) -> Any:
+        """Let the run save its state; return what continues it.
+
+        submitit calls this shortly before the time limit of a job or when the job is preempted, and then submits the
+        result again.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        if self._process is not None:
+            self._process.interrupt()
+            self._process.wait()
+        return DelayedSubmission(RemoteRun(), task)
 
 
 def order_path(task: Task, order: str) -> Path:

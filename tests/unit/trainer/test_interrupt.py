@@ -1,6 +1,5 @@
 """Signals that end a run."""
 
-import os
 import signal
 import time
 
@@ -13,15 +12,15 @@ from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_
 def test_the_first_signal_asks_and_the_second_ends(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with graceful_interrupt() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert stop()
         with pytest.raises(Interrupted) as caught:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert caught.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGTERM) is before
     assert "once more stops at once" in capfd.readouterr().err
     with graceful_interrupt() as stop, pytest.raises(Interrupted), stop.ending_at_once():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_several_processes_exchange_their_requests_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

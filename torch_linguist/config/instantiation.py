@@ -1,14 +1,33 @@
 """Objects of a configuration's nodes."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import hydra
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from torch_linguist.config.plain import one_line
 from torch_linguist.errors import ConfigError, LinguistError
+
+
+def _allowed(node: DictConfig) -> dict[str, Any]:
+    """Return the option by which Hydra 1.4 is given the classes that may be built: those of a checked node."""
+    if not hasattr(hydra.utils, "execution_whitelist"):
+        return {}
+    return {"_execution_whitelist_": sorted(set(_targets(OmegaConf.to_container(node))))}
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield str(value["_target_"])
+        for item in value.values():
+            yield from _targets(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _targets(item)
 
 
 def instantiate(node: DictConfig, key: str = "", **extra: Any) -> Any:
@@ -23,16 +42,18 @@ def instantiate(node: DictConfig, key: str = "", **extra: Any) -> Any:
         LinguistError: the class refuses its arguments.
     """
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **extra)
+        return hydra.utils.instantiate(node, _convert_="all", **_allowed(node), **extra)
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, LinguistError):
             raise cause from error
-        raise ConfigError(f"{f'{key}: ' if key else ''}{one_line(cause)}") from error
+        # Hydra 1.4 adds the place in the configuration, which `key` names already.
+        reason = one_line(cause).partition(" full_key:")[0]
+        raise ConfigError(f"{f'{key}: ' if key else ''}{reason}") from error
 
 
 def partial(node: DictConfig, **extra: Any) -> "functools.partial[Any]":
     """Return the class that a node names with its arguments bound, to be called with the remaining ones."""
-    made = hydra.utils.instantiate(node, _convert_="all", _partial_=True, **extra)
+    made = hydra.utils.instantiate(node, _convert_="all", _partial_=True, **_allowed(node), **extra)
     assert isinstance(made, functools.partial)
     return made

@@ -1,9 +1,14 @@
 """`init_from=hf:FOLDER`: checkpoints made with `transformers`, read by this package."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -123,3 +128,71 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path, tokenizer: Toke
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(LinguistError, match=r"has no model\.safetensors"):
         starting_point(f"hf:{tmp_path}")
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    """The two paths of the hub's API that a download uses: the files of a repository, and each of them."""
+
+    folder: ClassVar[Path]
+    asked: ClassVar[list[str]] = []
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_HEAD(self) -> None:  # noqa: N802 - named by the base class
+        self.do_GET()
+
+    def do_GET(self) -> None:  # noqa: N802 - named by the base class
+        self.asked.append(self.path)
+        path = self.path.partition("?")[0]
+        files = {file.name: file for file in self.folder.iterdir()}
+        if path.startswith("/api/models/someone/small/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": name} for name, file in files.items()
+            ]
+            content = json.dumps(tree).encode()
+        elif path.startswith("/api/models/someone/small"):
+            siblings = [{"rfilename": name} for name in [*files, "training.bin"]]
+            content = json.dumps({"id": "someone/small", "sha": self.commit, "siblings": siblings}).encode()
+        elif path.startswith("/someone/small/resolve/") and path.rpartition("/")[2] in files:
+            content = files[path.rpartition("/")[2]].read_bytes()
+        else:
+            self.send_response(404)
+            self.send_header("x-error-code", "RepoNotFound")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("content-length", str(len(content)))
+        self.send_header("x-repo-commit", self.commit)
+        self.send_header("etag", f'"{len(content)}-{path.rpartition("/")[2]}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
+        pass
+
+
+def test_a_checkpoint_comes_from_the_hub(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    FakeHub.folder = save(tmp_path / "small", tokenizer, "Llama", tokenizer.vocab_size)
+    FakeHub.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # The library reads the address of the hub when it is imported, hence a process of its own.
+    program = (
+        "import sys; from torch_linguist.checkpoint.init_from import starting_point\n"
+        "start = starting_point(sys.argv[1]); model = start.family(start.tokenizer.vocab_size, **start.arguments)\n"
+        "print(start.load(model, start.tokenizer))"
+    )
+    variables = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "home")}
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | variables
+
+    def load(name: str) -> "subprocess.CompletedProcess[str]":
+        line = [sys.executable, "-c", program, f"hf:{name}"]
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+    done = load("someone/small")
+    assert "parameters" in done.stdout, done.stderr[-2000:]
+    assert any("model.safetensors" in path for path in FakeHub.asked)
+    assert not any("training.bin" in path for path in FakeHub.asked)
+    missing = load("someone/else")
+    server.shutdown()
+    assert "init_from=hf:someone/else: is not a folder, and the hub does not provide it" in missing.stderr

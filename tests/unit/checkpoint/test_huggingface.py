@@ -137,10 +137,10 @@ class FakeHub(BaseHTTPRequestHandler):
     asked: ClassVar[list[str]] = []
     commit = "0123456789abcdef0123456789abcdef01234567"
 
-    def do_HEAD(self) -> None:  # noqa: N802 - named by the base class
+    def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_GET(self) -> None:  # noqa: N802 - named by the base class
+    def do_GET(self) -> None:
         self.asked.append(self.path)
         path = self.path.partition("?")[0]
         files = {file.name: file for file in self.folder.iterdir()}

@@ -86,7 +86,9 @@ class TrainingContext:
                 "trainer.shard=true: optim=muon needs whole matrices; set optim=lazy_adamw or trainer.shard=false"
             )
         takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
-        model.use_sparse_gradients(lambda weight: not sharded and takes(weight))
+        # torch.compile cannot trace a step with sparse gradients for several processes.
+        dense = sharded or (nll is not None and world_size() > 1)
+        model.use_sparse_gradients(lambda weight: not dense and takes(weight))
         step = DataParallel(
             model,
             nll,

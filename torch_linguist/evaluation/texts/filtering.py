@@ -4,6 +4,7 @@ Wenzek et al. 2020, "CCNet: Extracting High Quality Monolingual Datasets from We
 """
 
 import tempfile
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
@@ -58,7 +59,7 @@ def filter_texts(
     if share is None:
         threshold = np.inf if below is None else below
         return _write_kept(scored, output, threshold)
-    perplexities: list[float] = []
+    perplexities = array("d")
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as waiting:
         for text, perplexity in scored:
             waiting.write(text + "\n")

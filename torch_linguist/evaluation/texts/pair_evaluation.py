@@ -83,7 +83,9 @@ def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
     for number, record in enumerate(RecordReader([name], good_column, errors), start=1):
         bad = record.columns.get(bad_column)
         if not (record.text.strip() and isinstance(bad, str) and bad.strip()):
-            raise DataError(f"{name}: pair {number} has one side only; give {good_column} and {bad_column}")
+            if errors == "skip":
+                continue
+            raise DataError(f"{name}: pair {number} has one side only; --errors skip continues without it")
         group = next((str(record.columns[key]) for key in GROUP_COLUMNS if record.columns.get(key)), Path(name).stem)
         yield MinimalPair(record.text, bad, group)
 

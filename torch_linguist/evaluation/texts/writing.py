@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch_linguist.runs.csv_table import defused
 from torch_linguist.runs.files import finite
 
 FORMATS = ("tsv", "jsonl", "csv", "parquet")
+
+FLUSHED_ROWS = 512
+"""Rows that are collected before they are written to a file of text."""
 
 ROW_GROUP = 8192
 """Rows that are collected before they are written to a Parquet file."""
@@ -30,10 +34,12 @@ class TextRowWriter:
     Args:
         file: file to write to.
         form: `tsv`, `csv` or `jsonl`.
+        path: path of the file, if `cut` shall be possible.
     """
 
-    def __init__(self, file: IO[str], form: str) -> None:
-        self._file, self._form, self.rows = file, form, 0
+    def __init__(self, file: IO[str], form: str, path: Path | None = None) -> None:
+        self._file, self._form, self._path = file, form, path
+        self.rows = self.kept_rows = self._kept_bytes = 0
         self._csv = csv.writer(file, lineterminator="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -44,6 +50,14 @@ class TextRowWriter:
                 self._line(list(row))
             self._line([_cell(value) for value in row.values()])
         self.rows += 1
+        if self._path is not None and self.rows % FLUSHED_ROWS == 0:
+            self._file.flush()
+            self.kept_rows, self._kept_bytes = self.rows, self._path.stat().st_size
+
+    def cut(self) -> None:
+        """Shorten the closed file, after a failure, to the rows that were written whole: `kept_rows`."""
+        if self._path is not None and self._path.is_file():
+            os.truncate(self._path, self._kept_bytes)
 
     def _line(self, cells: Sequence[str]) -> None:
         if self._form == "csv":
@@ -109,30 +123,32 @@ def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator
         if to is None:
             raise ConfigError("--format=parquet: needs a file; give one by --to FILE")
         parquet = ParquetRowWriter(to)
-        with _naming(to, parquet):
+        try:
             yield parquet
             parquet.close()
+        except OSError as error:
+            if error.filename not in (None, str(to)):
+                raise
+            raise _full(to, parquet.rows, error) from error
     elif to is None:
         yield TextRowWriter(standard_output, form)
         standard_output.flush()
     else:
-        # Line-buffered: after a failure the file holds whole lines.
-        file = to.open("w", encoding="utf-8", newline="", buffering=1)
-        lines = TextRowWriter(file, form)
-        with _naming(to, lines), file:
-            yield lines
+        lines: TextRowWriter | None = None
+        try:
+            with to.open("w", encoding="utf-8", newline="") as file:
+                lines = TextRowWriter(file, form, to)
+                yield lines
+        except OSError as error:
+            if lines is None or error.filename not in (None, str(to)):
+                raise
+            lines.cut()
+            raise _full(to, lines.kept_rows, error) from error
 
 
-@contextmanager
-def _naming(to: Path, writer: TextRowWriter | ParquetRowWriter) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.filename not in (None, str(to)):
-            raise
-        raise LinguistError(
-            f"{to}: cannot be written ({error.strerror}) after {writer.rows:,} rows; make room and run it again"
-        ) from error
+def _full(to: Path, rows: int, error: OSError) -> LinguistError:
+    reason = error.strerror or " ".join(str(error).split())
+    return LinguistError(f"{to}: cannot be written ({reason}) after {rows:,} rows; make room and run it again")
 
 
 def _cell(value: Any) -> str:

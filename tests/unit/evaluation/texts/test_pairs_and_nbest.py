@@ -85,6 +85,14 @@ def test_pairs_with_one_side_are_refused(tmp_path: Path, content: str) -> None:
         read_pairs([str(path)])
 
 
+def test_pairs_with_one_side_are_left_out_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"good": "a", "bad": "b"}\n{"good": "a"}\n{broken\n{"good": "c", "bad": "d"}\n')
+    assert [pair.good for pair in read_pairs([str(path)], errors="skip")] == ["a", "c"]
+    with pytest.raises(DataError, match="pair 2 has one side only"):
+        read_pairs([str(path)])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("ca n't wo n't", "He ca n't go , John 's dog ."), ("can 't won 't", "He can 't go , John 's dog .")],

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.errors import ConfigError, DataError
+from torch_linguist.errors import ConfigError, DataError, LinguistError
 from torch_linguist.evaluation.texts import score_lines
 from torch_linguist.evaluation.texts.filtering import check_filter, threshold_of_share
 from torch_linguist.evaluation.texts.records import Record, RecordReader
@@ -148,6 +149,31 @@ def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
     with row_writer("tsv", tmp_path / "out.tsv", io.StringIO()) as writer:
         writer.write({"a\tb": "c\nd", "e": "f\tg", "h": None})
     assert (tmp_path / "out.tsv").read_text() == "a b\te\th\nc d\tf g\t\n"
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "out.tsv"
+
+    def fill() -> None:
+        with row_writer("tsv", path, io.StringIO()) as writer:
+            for number in range(100_000):
+                writer.write({"line": number, "text": "some words"})
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_001, limits[1]))
+    try:
+        with pytest.raises(LinguistError) as caught:
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    header, *lines = path.read_text().splitlines(keepends=True)
+    assert header == "line\ttext\n"
+    assert lines == [f"{number}\tsome words\n" for number in range(len(lines))]
+    assert len(lines) > 1000
+    assert f"after {len(lines):,} rows" in str(caught.value)
 
 
 def test_rows_are_written_in_every_form(tmp_path: Path) -> None:

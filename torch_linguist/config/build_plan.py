@@ -96,6 +96,11 @@ def _word_vectors(model: DictConfig) -> "WordVectors | None":
 def _start(config: DictConfig, make_model: "functools.partial[Any]", begun: Path | None) -> "StartingPoint":
     from torch_linguist.checkpoint.init_from import saved_start, starting_point
 
+    if config.model.get("embedding_from") is not None:
+        raise ConfigError(
+            f"model.embedding_from={config.model.embedding_from}: init_from={config.init_from} sets the embedding; "
+            "leave one of them out"
+        )
     named = config.init_from, config.init_vocabulary
     start = (saved_start(begun, *named) if begun else None) or starting_point(*named)
     start.check_family(make_model.func)

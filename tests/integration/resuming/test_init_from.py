@@ -73,6 +73,7 @@ def test_word_vectors_and_mistakes(first: list[str], capsys: pytest.CaptureFixtu
         (["init_from=nowhere"], "init_from=nowhere: nowhere: no such run folder"),
         (["init_from=outputs/first", "model=gru"], "init_from=outputs/first: is a LSTM; add model=lstm"),
         (["init_from=outputs/first", "init_vocabulary=old"], "init_vocabulary=old: must be one of keep, new"),
+        (["init_from=outputs/first", "model.embedding_from=vectors.txt"], "leave one of them out"),
         (["model.embedding_from=none.txt"], "none.txt: cannot be read"),
         (["model.embedding_from=vectors.txt", "model.embedding_dim=8"], "set model.embedding_dim=16"),
     ):

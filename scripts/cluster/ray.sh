@@ -14,7 +14,7 @@ cd "$folder"
 write_text text.txt
 trap remove_hosts EXIT
 make_hosts
-export RAY_USAGE_STATS_ENABLED=0 RAY_health_check_period_ms=2000 RAY_health_check_failure_threshold=3
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled RAY_health_check_period_ms=2000 RAY_health_check_failure_threshold=3
 
 on_host a ray start --head --node-ip-address=10.77.0.1 --port=6379 --num-cpus=1 --include-dashboard=false \
     --object-store-memory=100000000 --temp-dir="/tmp/tl-ray-head" >head.txt 2>&1
@@ -23,7 +23,7 @@ on_host b ray start --address=10.77.0.1:6379 --node-ip-address=10.77.0.2 --num-c
 
 sweep=(python -m torch_linguist.cli.grid data=text data.path=text.txt model=lstm model.embedding_dim=16
     model.hidden_size=16 model.output=full "stages=[fit]" optim.lr=0.01 optim.weight_decay=0 trainer.batch_size=8
-    trainer.sequence_length=16 trainer.max_steps=1500 trainer.eval_every=500 trainer.device=cpu seed=1,2,3 name=sweep
+    trainer.sequence_length=16 trainer.max_steps=600 trainer.eval_every=500 trainer.device=cpu seed=1,2,3 name=sweep
     launcher=ray jobs=2 cores=1 'launcher_options={address:"10.77.0.1:6379"}')
 count() { grep -c ",$1," outputs/sweep/grid.csv || true; }
 

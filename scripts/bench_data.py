@@ -32,8 +32,7 @@ from torch_linguist.data import (
     WordTokenizerTrainer,
     prepare,
 )
-from torch_linguist.model import LSTM
-from torch_linguist.model.base import detach_state
+from torch_linguist.model import LSTM, detach_state
 
 TRAINERS: dict[str, TokenizerTrainer] = {
     "word": WordTokenizerTrainer(min_frequency=1, split="whitespace"),

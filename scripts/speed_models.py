@@ -25,7 +25,7 @@ from torch_linguist.data import (
 from torch_linguist.distributed.data_parallel import DataParallel
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.model import LanguageModel
-from torch_linguist.model.precision import autocast
+from torch_linguist.model.module_modes import autocast
 from torch_linguist.optim import SGD
 from torch_linguist.optim.optimizers import build_optimizer, takes_sparse_gradients
 from torch_linguist.trainer.device import denormals_flushed

@@ -19,7 +19,7 @@ from torch_linguist.cli import eval as scoring
 from torch_linguist.cli import generate, train
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import Fit, FitResult, TrainingContext
-from torch_linguist.trainer.device_check import step_agrees
+from torch_linguist.trainer.device import step_agrees
 
 ModelBuilder = Callable[..., LanguageModel]
 ContextBuilder = Callable[..., TrainingContext]

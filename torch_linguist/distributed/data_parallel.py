@@ -23,7 +23,7 @@ from torch_linguist.distributed.sharding import drop_zero_gradients, shard
 from torch_linguist.distributed.table_gradients import sum_table_gradient
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
-from torch_linguist.model.precision import autocast
+from torch_linguist.model.module_modes import autocast
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule

@@ -15,7 +15,7 @@ from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.parallel_reading import parallel_stream_nll, segment_count, shifted
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
-from torch_linguist.model.precision import PRECISIONS, autocast
+from torch_linguist.model.module_modes import PRECISIONS, autocast
 
 Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
 """Maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""

@@ -18,9 +18,6 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model.outputs.output import refuse_training_loss
 from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture
 
-State = list[Tensor]
-"""What a model carries from call to call. The batch is on axis 1 of each tensor."""
-
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
     """Wrap a constructor so that the arguments of the outermost call are kept for the checkpoint."""
@@ -351,14 +348,3 @@ class LanguageModel(nn.Module, ABC):
 
     def _lacks(self, what: str) -> LinguistError:
         return LinguistError(f"a {type(self).__name__} has no {what}; use rnn, lstm, gru or transformer")
-
-
-def detach_state(state: State) -> State:
-    """Return the state without its gradient history: backpropagation through time stops here.
-
-    Example:
-        >>> state = detach_state(LSTM(100, embedding_dim=8, hidden_size=8).initial_state(2))
-        >>> state[0].requires_grad
-        False
-    """
-    return [tensor.detach() for tensor in state]

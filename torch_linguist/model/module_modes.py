@@ -1,4 +1,4 @@
-"""Device and mode of any module."""
+"""Device, mode and precision of any module."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+PRECISIONS = ("fp32", "bf16")
+"""Data types of matrix products."""
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -36,3 +39,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(mode)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context of a model's forward pass.
+
+    Args:
+        device: device of the model.
+        precision: `fp32` (computes in the type of the weights) or `bf16`.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -24,8 +24,7 @@ from torch_linguist.runs.files import write_json, write_text
 from torch_linguist.runs.lock import run_lock
 from torch_linguist.trainer import CallbackList, TrainingContext
 from torch_linguist.trainer.context import resolved
-from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
-from torch_linguist.trainer.device_check import checked_device
+from torch_linguist.trainer.device import checked_device, choose_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_interrupt
 from torch_linguist.trainer.randomness import seed_everything
 

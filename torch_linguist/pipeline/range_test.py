@@ -20,7 +20,7 @@ import torch
 
 from torch_linguist.data import Batch
 from torch_linguist.model import LanguageModel, State, device_of
-from torch_linguist.model.precision import autocast
+from torch_linguist.model.module_modes import autocast
 from torch_linguist.optim.optimizers import set_learning_rate
 from torch_linguist.pipeline.lr_suggestions import suggest
 from torch_linguist.runs.csv_table import Table

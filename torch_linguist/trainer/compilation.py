@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_linguist.distributed.data_parallel import Nll, local_rows
 from torch_linguist.model import LanguageModel, State, device_of
-from torch_linguist.model.precision import autocast
+from torch_linguist.model.module_modes import autocast
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, make_batches
 from torch_linguist.trainer.randomness import own_randomness

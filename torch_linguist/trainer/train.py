@@ -14,8 +14,7 @@ from torch_linguist.optim.schedules import OneCycle, Schedule
 from torch_linguist.runs.files import temporary_folder
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, resolved
-from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
-from torch_linguist.trainer.device_check import checked_device
+from torch_linguist.trainer.device import checked_device, choose_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.settings import TrainerSettings

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.model import RNN, LanguageModel
 from torch_linguist.trainer import train
-from torch_linguist.trainer.device_check import checked_device, step_agrees
+from torch_linguist.trainer.device import checked_device, step_agrees
 
 MPS = torch.device("mps")
 

@@ -3,7 +3,7 @@
 The curves lie in tests/assets/losses.csv, a column a family. They hold on a CPU in float32, on one thread and on two.
 Other kernels and other numbers of threads add in another order: with the kernels of AVX-512, of AVX2 and of no vectors
 at all the curves were at most 3e-6 nats apart, so the tolerance is 1e-4. (At three times this learning rate the
-Transformer's came to 8e-3.) A change on purpose writes them anew: `python scripts/write_loss_curves.py`.
+Transformer's came to 8e-3.) A change on purpose writes them anew: `make loss-curves`.
 """
 
 import csv
@@ -70,7 +70,7 @@ def test_the_losses_are_the_stored_ones(
     assert losses == pytest.approx(stored_curves()[family], abs=TOLERANCE)
 
 
-@pytest.mark.skipif("TORCH_LINGUIST_WRITE_CURVES" not in os.environ, reason="scripts/write_loss_curves.py asks for it")
+@pytest.mark.skipif("TORCH_LINGUIST_WRITE_CURVES" not in os.environ, reason="make loss-curves asks for it")
 def test_the_curves_are_written_anew(
     make_context: Callable[..., TrainingContext], build_model: Callable[..., LanguageModel]
 ) -> None:

@@ -93,6 +93,9 @@ class RecordReader:
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
+        if b"\0" in line:
+            self._refuse(f"{name}: line {number} holds zero bytes, as UTF-16 and binary files do; convert it to UTF-8")
+            return None
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:

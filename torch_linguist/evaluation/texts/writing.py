@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,12 +35,12 @@ class TextRowWriter:
     Args:
         file: file to write to.
         form: `tsv`, `csv` or `jsonl`.
-        path: path of the file, if `cut` shall be possible.
     """
 
-    def __init__(self, file: IO[str], form: str, path: Path | None = None) -> None:
-        self._file, self._form, self._path = file, form, path
-        self.rows = self.kept_rows = self._kept_bytes = 0
+    def __init__(self, file: IO[str], form: str) -> None:
+        self._file, self._form, self._descriptor = file, form, _regular_file(file)
+        self.rows = self.kept_rows = 0
+        self._kept_bytes = 0 if self._descriptor is None else os.lseek(self._descriptor, 0, os.SEEK_CUR)
         self._csv = csv.writer(file, lineterminator="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -50,14 +51,16 @@ class TextRowWriter:
                 self._line(list(row))
             self._line([_cell(value) for value in row.values()])
         self.rows += 1
-        if self._path is not None and self.rows % FLUSHED_ROWS == 0:
+        if self._descriptor is not None and self.rows % FLUSHED_ROWS == 0:
             self._file.flush()
-            self.kept_rows, self._kept_bytes = self.rows, self._path.stat().st_size
+            self.kept_rows, self._kept_bytes = self.rows, os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def cut(self) -> None:
-        """Shorten the closed file, after a failure, to the rows that were written whole: `kept_rows`."""
-        if self._path is not None and self._path.is_file():
-            os.truncate(self._path, self._kept_bytes)
+        """Shorten the file, after a failure, to the rows that were written whole: `kept_rows`."""
+        if self._descriptor is not None:
+            os.ftruncate(self._descriptor, self._kept_bytes)
+            # What the stream still holds is half a row, which must not follow.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 
     def _line(self, cells: Sequence[str]) -> None:
         if self._form == "csv":
@@ -131,24 +134,39 @@ def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator
                 raise
             raise _full(to, parquet.rows, error) from error
     elif to is None:
-        yield TextRowWriter(standard_output, form)
-        standard_output.flush()
+        with _whole_rows(standard_output, form, "standard output") as lines:
+            yield lines
     else:
-        lines: TextRowWriter | None = None
-        try:
-            with to.open("w", encoding="utf-8", newline="") as file:
-                lines = TextRowWriter(file, form, to)
-                yield lines
-        except OSError as error:
-            if lines is None or error.filename not in (None, str(to)):
-                raise
-            lines.cut()
-            raise _full(to, lines.kept_rows, error) from error
+        with to.open("w", encoding="utf-8", newline="") as file, _whole_rows(file, form, str(to)) as lines:
+            yield lines
 
 
-def _full(to: Path, rows: int, error: OSError) -> LinguistError:
+@contextmanager
+def _whole_rows(file: IO[str], form: str, name: str) -> Iterator[TextRowWriter]:
+    """Write rows as text; if the disk is full, leave whole rows and say how many."""
+    lines = TextRowWriter(file, form)
+    try:
+        yield lines
+        file.flush()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.filename is not None:
+            raise
+        lines.cut()
+        raise _full(name, lines.kept_rows, error) from error
+
+
+def _regular_file(file: IO[str]) -> int | None:
+    """Return the descriptor of a stream that writes to a file on disk; None for a terminal, a pipe or memory."""
+    try:
+        descriptor = file.fileno()
+    except (OSError, AttributeError):
+        return None
+    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def _full(name: object, rows: int, error: OSError) -> LinguistError:
     reason = error.strerror or " ".join(str(error).split())
-    return LinguistError(f"{to}: cannot be written ({reason}) after {rows:,} rows; make room and run it again")
+    return LinguistError(f"{name}: cannot be written ({reason}) after {rows:,} rows; make room and run it again")
 
 
 def _cell(value: Any) -> str:

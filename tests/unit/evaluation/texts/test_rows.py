@@ -1,6 +1,7 @@
 """Texts from files to rows: what is kept, what is refused, and what a table holds."""
 
 import gzip
+import contextlib
 import io
 import json
 import math
@@ -54,6 +55,9 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
     reader = RecordReader([str(bad)], errors="skip", skip_empty=True)
     assert [record.text for record in reader] == ["one", "three"]
     assert reader.skipped == 1
+    (tmp_path / "b.txt").write_bytes("one\ntwo\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match="b.txt: line 1 holds zero bytes, as UTF-16"):
+        read(tmp_path / "b.txt")
     broken = tmp_path / "a.jsonl"
     broken.write_text('{"text": "a"}\n{"text": \n[1]\n{"text": "b"}\n')
     with pytest.raises(DataError, match="line 2 is not JSON"):
@@ -151,12 +155,14 @@ def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
     assert (tmp_path / "out.tsv").read_text() == "a b\te\th\nc d\tf g\t\n"
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_full_disk_leaves_whole_lines(redirected: bool, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     path = tmp_path / "out.tsv"
 
     def fill() -> None:
-        with row_writer("tsv", path, io.StringIO()) as writer:
+        output = stack.enter_context(path.open("w")) if redirected else io.StringIO()
+        with row_writer("tsv", None if redirected else path, output) as writer:
             for number in range(100_000):
                 writer.write({"line": number, "text": "some words"})
 
@@ -164,7 +170,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_001, limits[1]))
     try:
-        with pytest.raises(LinguistError) as caught:
+        with contextlib.ExitStack() as stack, pytest.raises(LinguistError) as caught:
             fill()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -142,8 +142,11 @@ def test_the_python_of_the_pages_runs(workplace: Path) -> None:
     if not (workplace / "outputs" / "gru").is_dir():
         pytest.skip("needs the run of the README's commands")
     shutil.copy(workplace / "outputs" / "gru" / "model.jit", workplace / "model.jit")
-    continuing, exported = fenced_blocks((ROOT / "docs" / "after-training.md").read_text(encoding="utf-8"), "python")
-    exec(compile(continuing.replace("outputs/lstm", "outputs/gru"), "after-training.md", "exec"), {})
+    page = (ROOT / "docs" / "after-training.md").read_text(encoding="utf-8")
+    *loading, exported = fenced_blocks(page, "python")
+    assert len(loading) == 2
+    for block in loading:
+        exec(compile(block.replace("outputs/lstm", "outputs/gru"), "after-training.md", "exec"), {})
     names: dict[str, object] = {}
     exec(compile(exported, "after-training.md", "exec"), names)
     logits = names["logits"]

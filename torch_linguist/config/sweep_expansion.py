@@ -245,6 +245,7 @@ def _with_texts_quoted(overrides: Sequence[str], config_dirs: Sequence[Path]) ->
     first = [
         _values(override, groups)[0] if override.is_sweep_override() else line
         for line, override in zip(overrides, parsed, strict=True)
+        if override.is_discrete_sweep() or not override.is_sweep_override()
     ]
     try:
         base = compose_config(first, config_dirs).config

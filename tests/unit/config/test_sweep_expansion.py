@@ -10,7 +10,7 @@ from torch_linguist.config.composition import compose_config
 from torch_linguist.config.sweep_expansion import expand, plan_sweep, search_space, split_own, with_seeds
 from torch_linguist.errors import ConfigError
 from torch_linguist.sweep.search import Choices, Interval
-from torch_linguist.sweep.sweep_settings import GridPoints, SweepSettings
+from torch_linguist.sweep.sweep_settings import GridPoints, SearchSpace, SweepSettings
 
 GROUPS = find_groups()
 
@@ -145,3 +145,10 @@ def test_names_that_look_like_numbers_stay_as_typed() -> None:
     composed = [compose_config(group[0].overrides).config for group in points.points]
     assert [config.data.path for config in composed[::2]] == ["2024_01_05", "1e3", "choices"]
     assert [config.optim.lr for config in composed[:2]] == [0.001, 0.002]
+
+
+def test_a_search_has_intervals_beside_lists_of_numbers() -> None:
+    lines = ["optim.lr=tag(log,interval(3e-4,3e-2))", "model.dropout=0,0.2"]
+    space = plan_sweep(lines, [], SweepSettings(sweep="tpe"))
+    assert isinstance(space, SearchSpace)
+    assert space.axes == {"optim.lr": Interval(3e-4, 3e-2, log=True), "model.dropout": Choices(("0", "0.2"))}

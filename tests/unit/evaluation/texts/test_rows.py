@@ -1,7 +1,7 @@
 """Texts from files to rows: what is kept, what is refused, and what a table holds."""
 
-import gzip
 import contextlib
+import gzip
 import io
 import json
 import math
@@ -56,7 +56,7 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
     assert [record.text for record in reader] == ["one", "three"]
     assert reader.skipped == 1
     (tmp_path / "b.txt").write_bytes("one\ntwo\n".encode("utf-16-le"))
-    with pytest.raises(DataError, match="b.txt: line 1 holds zero bytes, as UTF-16"):
+    with pytest.raises(DataError, match=r"b\.txt: line 1 holds zero bytes, as UTF-16"):
         read(tmp_path / "b.txt")
     broken = tmp_path / "a.jsonl"
     broken.write_text('{"text": "a"}\n{"text": \n[1]\n{"text": "b"}\n')

@@ -268,7 +268,8 @@ def plain_table(left: Sequence[str], right: Sequence[str]) -> PlainTable:
     """
     table = PlainTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(left):
-        table.add_column(Text(name), style="" if place else "bold", no_wrap=True)
+        # Where the terminal is narrow, a long name wraps; numbers are never cut.
+        table.add_column(Text(name), style="" if place else "bold", no_wrap=place > 0, overflow="fold")
     for name in right:
         table.add_column(Text(name), justify="right", no_wrap=True)
     return table

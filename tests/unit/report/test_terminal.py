@@ -119,11 +119,12 @@ def test_the_facts_that_matter_fit_beside_the_bar_at_80_columns() -> None:
 def test_the_score_table_fits_80_columns() -> None:
     astronomical = Score(123_456, 20_000, 120_000, 0.25, 12.0, 162754.8, 3.1e27, 2.1)
     console = Console(file=io.StringIO(), width=80)
-    console.print(score_table({"transformer": {"valid": SCORE, "test": astronomical}}))
+    console.print(score_table({"transformer + 5-gram": {"valid": SCORE, "test": astronomical}}))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert any("3.1e+27" in line and "25.00%" in line for line in lines)
+    assert not any("…" in line for line in lines), "the name wraps, and no number is cut"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

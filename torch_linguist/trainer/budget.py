@@ -17,8 +17,8 @@ LARGEST_RESERVE = 0.1
 LARGEST_SPEED = 2.0
 """Largest speed of progress in a time-limited training, relative to its mean speed so far."""
 
-VALIDATION_SHARE = 0.05
-"""Largest time of validations without `eval_every`, relative to the training time."""
+VALIDATION_SHARE = 0.15
+"""Largest time of validations without `eval_every` in a time-limited training, relative to the training time."""
 
 
 class Budget:

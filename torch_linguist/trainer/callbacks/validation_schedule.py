@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 VALIDATIONS = 10
 """Validations of a training without `eval_every`, if they are cheap enough."""
 
+READ_SHARE = 0.05
+"""Largest cost of reading in validations without `eval_every`, relative to the cost of training, both by tokens. With a
+large vocabulary and a sampled output, the time is longer, since validations compute every logit: `VALIDATION_SHARE`."""
+
 CHEAP = 10_000
-"""Tokens that a validation reads without being held against `VALIDATION_SHARE`."""
+"""Tokens that a validation reads without being held against `READ_SHARE`."""
 
 PASSES = 3
 """Cost of a training token relative to a token that is only read: the backward pass takes twice the time of the
@@ -30,9 +34,10 @@ class ValidationSchedule(Callback):
 
     Args:
         eval_every: updates between validations; None validates at each tenth of the progress, or less often if
-            validations read so many tokens that they would take more than `VALIDATION_SHARE` of the training time.
-        timed: whether the training has a time limit. Validations at tenths are then also rarer if they are slow; under
-            other limits they follow the token counts alone, so that they stay at fixed updates.
+            validations read so many tokens that they would cost more than `READ_SHARE` of the training.
+        timed: whether the training has a time limit. Validations at tenths are then also rarer if they are slow
+            (`VALIDATION_SHARE`); under other limits they follow the token counts alone, so that they stay at fixed
+            updates.
         steps: updates after which a repeated training was validated; None follows the other arguments.
     """
 
@@ -54,7 +59,7 @@ class ValidationSchedule(Callback):
         if state.progress < self._next:
             return False
         cost = tokens_read(training)
-        if cost > CHEAP and (state.tokens - self._tokens) * PASSES * VALIDATION_SHARE < cost:
+        if cost > CHEAP and (state.tokens - self._tokens) * PASSES * READ_SHARE < cost:
             return False
         affordable = time.perf_counter() - self._ended >= self._seconds / VALIDATION_SHARE
         return not self._timed or bool(processes.broadcast_number(affordable))

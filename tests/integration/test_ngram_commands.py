@@ -75,7 +75,7 @@ def test_a_quantized_run_and_its_arpa_file_go_through_the_commands(
     assert train.main(["data=text", f"data.path={text}", f"output_dir={runs}", *options]) == 0
     exact, own = (json.loads((runs / name / "summary.json").read_text())["test"] for name in ("counted", "compact"))
     assert own["perplexity"] == pytest.approx(exact["perplexity"], rel=1e-3)
-    assert export.main([str(run), "--arpa", str(arpa), "--safetensors"]) == 0
+    assert export.main([str(run), "--arpa", str(arpa)]) == 0
     lines = tmp_path / "lines.txt"
     lines.write_text("line 3 tells that 3\nthey meet again .\n", encoding="utf-8")
     capsys.readouterr()

@@ -1,8 +1,9 @@
 """`tl-score`: scores lines, tokens, minimal pairs and n-best lists, and filters corpora by perplexity."""
 
+import gc
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -104,9 +105,7 @@ def _score(argv: list[str]) -> int:
         folders = [find_run(None, arguments.output_dir)]
         _tell(f"run: {folders[0]} (the newest)")
 
-    from torch_linguist.evaluation.texts.rows import load_scorers
-
-    scorers = load_scorers(folders)
+    scorers = _loaded(folders)
     if arguments.pairs:
         _score_pairs(scorers, arguments)
     elif arguments.nbest:
@@ -114,6 +113,18 @@ def _score(argv: list[str]) -> int:
     else:
         _score_texts(scorers, files or ["-"], arguments)
     return SUCCESS
+
+
+def _loaded(folders: Sequence[Path]) -> "list[Scorer]":
+    """Load runs. What is loaded stays: the garbage collector, which takes a tenth of the time, need not visit it."""
+    gc.disable()
+    try:
+        from torch_linguist.evaluation.texts.rows import load_scorers
+
+        return load_scorers(folders)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _check(arguments: Namespace, parser: ArgumentParser) -> None:
@@ -141,10 +152,15 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
     weights = arguments.weights or ([1 / len(scorers)] * len(scorers) if arguments.mix else None)
     _tell(f"{reading.conventions()}; log-probabilities to base {arguments.log}")
     if arguments.keep_below is not None or arguments.keep_share is not None:
-        scored = _shown(line_rows(scorers, reader, reading, weights), "lines")
-        texts = ((record.text, score.perplexity) for record, _, score in scored)
+        blocks = line_rows(scorers, reader, reading, weights)
+        scored = (
+            (record.text, value)
+            for block in blocks
+            for record, value in zip(block.records, block.perplexities, strict=True)
+        )
+        shown = _shown(scored, "lines")
         with _output(arguments.to) as output:
-            found = filter_texts(texts, output, below=arguments.keep_below, share=arguments.keep_share)
+            found = filter_texts(shown, output, below=arguments.keep_below, share=arguments.keep_share)
         share = found.kept / found.total if found.total else 0.0
         limit = f"with a perplexity of at most {found.threshold:.6g}"
         _tell(f"kept {found.kept:,} of {found.total:,} texts ({share:.1%}) {limit}")
@@ -154,8 +170,15 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
                 for row in _shown(token_rows(scorers, reader, reading, arguments.top, arguments.words), "rows"):
                     writer.write(row)
             else:
-                for record, row, _ in _shown(line_rows(scorers, reader, reading, weights), "lines"):
-                    writer.write({**row, arguments.column: record.text})
+                for block in _shown(
+                    line_rows(scorers, reader, reading, weights), "lines", lambda block: len(block.records)
+                ):
+                    texts = [record.text for record in block.records]
+                    if block.has_other_columns:
+                        for row, text in zip(block.rows(), texts, strict=True):
+                            writer.write({**row, arguments.column: text})
+                    else:
+                        writer.write_columns({**block.columns, arguments.column: texts})
     _tell_counts(reader)
 
 
@@ -207,14 +230,20 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
         yield file
 
 
-def _shown(items: Iterable[T], unit: str) -> Iterable[T]:
-    """Return the items, with their number per second on the standard error of a terminal."""
+def _shown(items: Iterable[T], unit: str, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+    """Yield the items, with the sum of their counts on the standard error of a terminal."""
     if not sys.stderr.isatty():
-        return items
+        yield from items
+        return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    return track(items, unit, console=Console(stderr=True), transient=True)
+    columns = (TextColumn("{task.completed:,.0f} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(unit, total=None)
+        for item in items:
+            yield item
+            progress.advance(task, count(item))
 
 
 def _tell(message: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_linguist.checkpoint import load_run
 from torch_linguist.evaluation.scoring import Measure
-from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Row, RowReader, split_rows
+from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Ids, RowReader
 from torch_linguist.generation.continuing import continue_prompt
 from torch_linguist.generation.sampling import Sampling
 from torch_linguist.model import State
@@ -102,9 +102,13 @@ class HarnessModel(LM):  # type: ignore[misc]
         )
         return found[0].new_text
 
-    def _read(self, rows: Sequence[Row], measure: Measure) -> list[tuple[Tensor, ...]]:
+    def _read(self, rows: Sequence[Ids], measure: Measure) -> list[tuple[Tensor, ...]]:
+        """Return the measures [N, ...] of each row of ids [N]."""
         reader = RowReader(self.model, self.linguist_tokenizer.eos_id, running=False, batch_tokens=BATCH_TOKENS)
-        return split_rows(reader.read(rows, measure), rows)
+        lengths = [len(row) for row in rows]
+        tensors = reader.read(np.concatenate([*rows, np.empty(0, np.int64)]), np.array(lengths, np.int64), measure)
+        parts = [torch.split(tensor, lengths) for tensor in tensors]
+        return [tuple(part[place] for part in parts) for place in range(len(rows))]
 
     def _measure(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         logits, new_state = self.model(tokens, state)

@@ -39,20 +39,19 @@ class LanguageModel(nn.Module, ABC):
     """Maps batches of token ids to next-token log-probabilities, with an explicit state between calls.
 
     A new model implements `forward`, `nll` and `initial_state`. Everything else has a default that suits a model
-    without the capability in question; code outside this package asks these attributes and methods and never checks
-    the type of a model. The constructor takes plain arguments (numbers, strings, lists). They are recorded in
-    `arguments`, from which a checkpoint builds the model again.
+    without the capability; other code asks these attributes and never checks the type of a model. The constructor takes
+    plain arguments (numbers, strings, lists), which are kept in `arguments`: a checkpoint builds the model from them.
 
     Attributes:
         vocab_size: number of token types V.
         context_length: number of tokens that a prediction can see, 0 if the state carries an unbounded past.
         history_length: number of past tokens that the state holds as ids (n-gram); None for any other state.
-        is_counted: whether the model is fitted by counting (`fit_counts`) instead of by gradients.
+        is_counted: whether the model is fitted by counting (`fit_counts`), not by gradients.
+        accepts_gaps: whether `nll` accepts a token of -1, a gap: later tokens are predicted without those before it.
         is_normalized: whether the probabilities of all tokens add up to one.
         has_hidden: whether `nll` equals `hidden_nll` of `hidden`, so that callers may use the two steps separately.
         has_attention: whether `attention_weights` returns a tensor.
-        may_skip_weights: whether a training step may leave a weight without a gradient, in which case several processes
-            search the graph of each step for such weights.
+        may_skip_weights: whether a training step may leave a weight without gradient; several processes search for it.
         samples_vocabulary: whether a training step computes the logits of a sample of the tokens only.
         is_trained: whether weights were loaded, so that starting values must not replace them.
         arguments: plain arguments of the constructor call.
@@ -68,6 +67,7 @@ class LanguageModel(nn.Module, ABC):
     context_length: int = 0
     history_length: int | None = None
     is_counted: bool = False
+    accepts_gaps: bool = False
     is_normalized: bool = True
     has_hidden: bool = False
     has_attention: bool = False

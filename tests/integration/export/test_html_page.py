@@ -25,7 +25,7 @@ from torch_linguist.data import (
     WordTokenizerTrainer,
     prepare,
 )
-from torch_linguist.evaluation.texts.line_scores import read_line_tokens
+from torch_linguist.evaluation.texts.line_scores import score_blocks
 from torch_linguist.export.html import PageModel, write_html
 from torch_linguist.export.html.packing import rounded_copy, rounded_ngrams
 from torch_linguist.model import LanguageModel, Mixture, NGramModel
@@ -148,8 +148,9 @@ def test_the_browser_computes_what_we_compute(
     rounded = reference(model)
     for text, theirs in zip(TEXTS, found, strict=True):
         # Lines of a text follow one another, as in the stream that tl-eval scores.
-        read = read_line_tokens(rounded, tokenizer, text.split("\n"), closed=True, running=True)
-        ids, nll = (np.concatenate(parts)[:-1] for parts in zip(*((one.ids, one.nll) for one in read), strict=True))
+        read = score_blocks(rounded, tokenizer, text.split("\n"), closed=True, running=True)
+        blocks = [(block.lines.ids, block.nll) for block in read]
+        ids, nll = (np.concatenate(parts)[:-1] for parts in zip(*blocks, strict=True))
         assert theirs["ids"] == ids.tolist(), text
         np.testing.assert_allclose(np.exp2(-np.array(theirs["bits"])), np.exp(-nll), rtol=1e-3)
 
@@ -165,7 +166,7 @@ def test_a_transformer_reads_a_long_text_in_the_windows_of_the_scores(
     ids = corpus.tokenizer.encode(text)
     assert len(ids) == 8 + 6 * 4
     bits = run_page(browser, tmp_path / "page.html", f"page.sessions[0].surprisals({json.dumps(ids)})")
-    (ours,) = read_line_tokens(rounded_copy(model), corpus.tokenizer, [text], closed=False)
+    (ours,) = score_blocks(rounded_copy(model), corpus.tokenizer, [text], closed=False)
     np.testing.assert_allclose(np.exp2(-np.array(bits)), np.exp(-ours.nll), rtol=1e-3)
 
 

@@ -25,7 +25,7 @@ from small_runs import make_counted_and_trained
 from test_commands import environment
 
 from torch_linguist.checkpoint import LoadedRun, load_run
-from torch_linguist.evaluation.texts.line_scores import read_line_tokens
+from torch_linguist.evaluation.texts.line_scores import score_blocks
 from torch_linguist.generation import Sampling, continue_prompt
 
 pytest.importorskip("starlette")
@@ -94,7 +94,7 @@ def test_a_scored_prompt_has_the_scores_of_tl_score(server: Server, runs: dict[s
             server, {"model": name, "prompt": text.strip(), "max_tokens": 0, "echo": True, "logprobs": 1}
         )
         assert status == 200
-        (expected,) = read_line_tokens(run.model, run.tokenizer, [text], closed=False)
+        (expected,) = score_blocks(run.model, run.tokenizer, [text], closed=False)
         found = torch.tensor(answer["choices"][0]["logprobs"]["token_logprobs"], dtype=torch.float64)
         torch.testing.assert_close(found, -torch.from_numpy(expected.nll), atol=1e-4, rtol=1e-4)
 
@@ -236,7 +236,7 @@ def test_the_page_shows_what_the_server_computes(server: Server, runs: dict[str,
     line = [browser, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", server.url]
     shown = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True).stdout
     run = runs["trained"]
-    (scored,) = read_line_tokens(run.model, run.tokenizer, ["line 3 tells"], closed=False)
+    (scored,) = score_blocks(run.model, run.tokenizer, ["line 3 tells"], closed=False)
     (perplexity,) = re.findall(r"3 tokens, perplexity ([\d.]+)", shown)
     assert float(perplexity) == pytest.approx(float(torch.tensor(scored.nll).mean().exp()), rel=1e-3)
     labels = [unescape(label) for label in re.findall(r'class="bar"[^>]*aria-label="([^"]+), [\d.]+%"', shown)]
@@ -329,8 +329,6 @@ metric_list: [{{metric: acc}}]
     for sample in found:
         for choice, ((log_prob, greedy),) in zip(choices, sample["resps"], strict=True):
             context = run.tokenizer.encode(sample["doc"]["context"])
-            (expected,) = read_line_tokens(
-                run.model, run.tokenizer, [f"{sample['doc']['context']} {choice}"], closed=False
-            )
+            (expected,) = score_blocks(run.model, run.tokenizer, [f"{sample['doc']['context']} {choice}"], closed=False)
             assert float(log_prob) == pytest.approx(-float(expected.nll[len(context) :].sum()), rel=1e-4)
             assert str(greedy) in ("True", "False")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.evaluation.texts.line_scores import read_line_tokens
+from torch_linguist.evaluation.texts.line_scores import score_blocks
 from torch_linguist.generation import Sampling, continue_prompt
 from torch_linguist.model import LanguageModel, Mixture, NGramModel
 from torch_linguist.serve import Engine, Limits, ServedModel
@@ -106,8 +106,8 @@ def test_a_completion_is_that_of_continue_prompt(engine: Engine, served: ServedM
 def test_a_scored_prompt_has_the_scores_of_its_line(engine: Engine, served: ServedModel) -> None:
     text = SHARED[:260]
     ((found,),) = collect(engine, served, [[completion(served, text, max_tokens=0, logprobs=1, echo=True)]])
-    (expected,) = read_line_tokens(served.model, served.tokenizer, [text], closed=False)
-    assert [score.token for score in found.scores] == expected.ids.tolist()
+    (expected,) = score_blocks(served.model, served.tokenizer, [text], closed=False)
+    assert [score.token for score in found.scores] == expected.lines.ids.tolist()
     np.testing.assert_allclose([score.log_prob for score in found.scores], -expected.nll, rtol=1e-4, atol=1e-5)
     assert all(dict(score.best)[score.token] == score.log_prob for score in found.scores)
     assert [text[score.offset] for score in found.scores] == [word[0] for word in text.split()]

@@ -34,6 +34,9 @@ SEPARATORS = frozenset("\x1c\x1d\x1e\x1f")
 # No word can have this name, because text is split at newlines before it is encoded.
 _OUT_OF_VOCABULARY = "\n"
 
+_END = "\0"
+"""Mark between texts whose words are looked up together."""
+
 
 class EncodedLines(NamedTuple):
     """Token ids of several lines.
@@ -114,30 +117,44 @@ class Tokenizer:
             pieces: texts without newlines.
             closed: whether each piece ends its line and gets an ``<eos>``.
         """
-        rows = self._looked_up(pieces)
-        if rows is None:
+        found = self._looked_up(pieces, closed)
+        if found is None:
             encodings = self._marking_backend().encode_batch_fast(pieces, add_special_tokens=False)
             rows = [encoding.ids for encoding in encodings]
-        for row, ends_line in zip(rows, closed, strict=True):
-            if ends_line:
-                row.append(self.eos_id)
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.fromiter(chain.from_iterable(rows), np.uint32, int(lengths.sum()))
+            for row, ends_line in zip(rows, closed, strict=True):
+                if ends_line:
+                    row.append(self.eos_id)
+            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+            found = np.fromiter(chain.from_iterable(rows), np.uint32, int(lengths.sum())), lengths
+        ids, lengths = found
         unknown = ids == self.vocab_size
         oov = int(np.count_nonzero(unknown))
         if oov:
             ids[unknown] = self.unk_id
         return EncodedLines(ids, lengths, oov)
 
-    def _looked_up(self, pieces: Sequence[str]) -> list[list[int]] | None:
-        """Return the ids of words between white space, V for those outside the vocabulary.
+    def _looked_up(
+        self, pieces: Sequence[str], closed: Sequence[bool]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]] | None:
+        """Return the ids of words between white space, V for those outside the vocabulary, and the number of each text.
 
-        Returns None where only the library finds the tokens. For whole words a dictionary is several times as fast.
+        Returns None where only the library finds the tokens. For whole words a dictionary is several times as fast,
+        and all texts together take half the time of one after the other.
         """
-        if not self._is_dictionary or any(not SEPARATORS.isdisjoint(piece) for piece in pieces):
+        text = f" {_END} ".join([*pieces, ""]) if self._is_dictionary else ""
+        if not self.splits_at_blanks(text) or text.count(_END) != len(pieces):
             return None
-        known, missing = self._ids_by_word, self.vocab_size
-        return [[known.get(word, missing) for word in piece.split()] for piece in pieces]
+        words = text.split()
+        ids = np.fromiter(map(self._ids_by_word.__getitem__, words), np.uint32, len(words))
+        ends = np.flatnonzero(ids == self.vocab_size + 1)
+        lengths = np.diff(ends, prepend=-1)
+        ids[ends] = self.eos_id
+        is_open = ~np.asarray(closed, bool)
+        return np.delete(ids, ends[is_open]) if is_open.any() else ids, lengths - is_open
+
+    def splits_at_blanks(self, text: str) -> bool:
+        """Return whether the tokens of a text are the words of `text.split()`."""
+        return self._is_dictionary and not any(sign in text for sign in SEPARATORS)
 
     @cached_property
     def _is_dictionary(self) -> bool:
@@ -145,8 +162,10 @@ class Tokenizer:
         return not (self.transformed or special) and self.word_boundaries == "white space"
 
     @cached_property
-    def _ids_by_word(self) -> dict[str, int]:
-        return {token: place for place, token in enumerate(self.tokens)}
+    def _ids_by_word(self) -> "_WordIds":
+        known = _WordIds({token: place for place, token in enumerate(self.tokens)} | {_END: self.vocab_size + 1})
+        known.missing = self.vocab_size
+        return known
 
     def offsets(self, line: str) -> list[tuple[int, int]]:
         """Return the position of each token in a line.
@@ -271,6 +290,15 @@ class Tokenizer:
             description["model"]["unk_token"] = _OUT_OF_VOCABULARY
             self._marking = tokenizers.Tokenizer.from_str(json.dumps(description))
         return self._marking
+
+
+class _WordIds(dict[str, int]):
+    """Ids of words; `missing` for any other word."""
+
+    missing: int
+
+    def __missing__(self, word: str) -> int:
+        return self.missing
 
 
 def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:

@@ -1,8 +1,9 @@
 """Reading of many short texts at once, each as if the model read it alone.
 
-Shape legend: B stretches read together, T time, N tokens of a row, A tokens of all rows.
+Shape legend: B stretches read together, T time, R rows, A tokens of all rows.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,14 +14,17 @@ from torch import Tensor
 from torch_linguist.evaluation.scoring import COUNTED_CHUNK, Measure, default_stride
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
 
-Row = NDArray[np.int64]
-"""Token ids of one text [N]."""
+Ids = NDArray[np.int64]
+"""Token ids of texts, one after the other [A]."""
 
 BATCH_TOKENS = 4096
 """Tokens per batch, padding included."""
 
 LONGEST_STEP = 1024
 """Tokens of a row per call, for a model without a bounded context, whose state is carried on."""
+
+GAP_STEP = 1 << 18
+"""Tokens per call for a model that takes gaps, which reads all rows as one."""
 
 Stretch = tuple[int, int, int]
 """A part of the text that is read from an initial state: its begin and end, and the number of last positions that are
@@ -37,29 +41,37 @@ class RowReader:
         model: any model; its mode (train or eval) is preserved.
         eos_id: id from which the first token of a text is predicted.
         running: whether the rows are one running text.
-        batch_tokens: tokens per batch, padding included; None chooses it for the `nll` of a model.
+        batch_tokens: tokens per batch, padding included; None chooses it for measures that need only the model's `nll`.
     """
 
     def __init__(self, model: LanguageModel, eos_id: int, *, running: bool, batch_tokens: int | None = None) -> None:
         self._model, self._eos_id, self._running = model, eos_id, running
+        self._joins = model.accepts_gaps and batch_tokens is None
         self._batch_tokens = batch_tokens or (COUNTED_CHUNK if model.is_counted else BATCH_TOKENS)
-        self._history: Row = np.array([eos_id], np.int64)
+        self._history: Ids = np.array([eos_id], np.int64)
         self._state: State | None = None
 
     @torch.inference_mode()
-    def read(self, rows: Sequence[Row], measure: Measure) -> tuple[Tensor, ...]:
-        """Measure every token of rows of ids [N], which may be empty.
+    def read(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
+        """Measure every token of rows.
+
+        Args:
+            ids: ids of all rows, one row after the other [A].
+            lengths: number of tokens of each row, which may be 0 [R].
+            measure: see `Measure`.
 
         Returns:
-            The tensors [A, ...] of all rows, one row after the other; no tensors if there are no tokens.
+            The tensors [A, ...] of all rows; no tensors if there are no tokens.
         """
-        whole = np.concatenate([*rows, np.empty(0, np.int64)])
-        if not len(whole):
+        if not len(ids):
             return ()
         with evaluating(self._model):
-            return self._read_on(whole, measure) if self._running else self._read_apart(rows, whole, measure)
+            if self._running:
+                return self._read_on(ids, measure)
+            lengths = lengths[lengths > 0]
+            return self._read_joined(ids, lengths, measure) if self._joins else self._read_apart(ids, lengths, measure)
 
-    def _read_on(self, row: Row, measure: Measure) -> tuple[Tensor, ...]:
+    def _read_on(self, row: Ids, measure: Measure) -> tuple[Tensor, ...]:
         """Measure the next stretch of the running text."""
         context = self._model.context_length
         known = np.concatenate([self._history, row])
@@ -72,24 +84,39 @@ class RowReader:
         tensors, self._state = self._step_through(inputs[None], targets[None], measure, self._state)
         return tuple(tensor[0] for tensor in tensors)
 
-    def _read_apart(self, rows: Sequence[Row], whole: Row, measure: Measure) -> tuple[Tensor, ...]:
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        lengths = lengths[lengths > 0]
+    def _read_joined(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
+        """Measure rows as one row, in which a gap and `<eos>` lie before each."""
+        places = np.arange(len(ids)) + np.repeat(np.arange(2, 2 * len(lengths) + 1, 2), lengths)
+        joined = np.full(len(ids) + 2 * len(lengths), -1)
+        joined[places] = ids
+        joined[places[np.cumsum(lengths) - lengths] - 1] = self._eos_id
+        tensors, _ = self._step_through(joined[None, :-1], joined[None, 1:], measure, None, GAP_STEP)
+        wanted = torch.from_numpy(places - 1)
+        return tuple(tensor[0, wanted] for tensor in tensors)
+
+    def _read_apart(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
         ends = np.cumsum(lengths)
         begins = ends - lengths
-        inputs = np.empty_like(whole)
-        inputs[1:] = whole[:-1]
+        inputs = np.empty_like(ids)
+        inputs[1:] = ids[:-1]
         inputs[begins] = self._eos_id
+        # Equal rows are read once: the first of them.
+        spans = list(zip(begins.tolist(), ends.tolist(), lengths.tolist(), strict=True))
+        first = {ids[begin:end].tobytes(): begin for begin, end, _ in reversed(spans)}
+        read_at = np.array([first[ids[begin:end].tobytes()] for begin, end, _ in spans])
+        stretches: list[Stretch] = list(itertools.compress(spans, read_at == begins))
         context = self._model.context_length
-        spans = zip(begins.tolist(), ends.tolist(), lengths.tolist(), strict=True)
-        stretches: list[Stretch] = list(spans)
         if context:
             stride = default_stride(self._model)
             stretches = [part for begin, end, new in stretches for part in _windows(begin, end, new, context, stride)]
-        return self._read_batches(inputs, whole, stretches, measure)
+        tensors = self._read_batches(inputs, ids, stretches, measure)
+        if len(first) == len(spans):
+            return tensors
+        source = torch.from_numpy(np.arange(len(ids)) + np.repeat(read_at - begins, lengths))
+        return tuple(tensor[source] for tensor in tensors)
 
     def _read_batches(
-        self, inputs: Row, targets: Row, stretches: Sequence[Stretch], measure: Measure
+        self, inputs: Ids, targets: Ids, stretches: Sequence[Stretch], measure: Measure
     ) -> tuple[Tensor, ...]:
         """Measure stretches of a text [A] in batches of about equal length; return tensors [A, ...]."""
         found: tuple[Tensor, ...] = ()
@@ -109,23 +136,22 @@ class RowReader:
         return found
 
     def _step_through(
-        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], measure: Measure, state: State | None
+        self,
+        inputs: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        measure: Measure,
+        state: State | None,
+        longest_step: int = LONGEST_STEP,
     ) -> tuple[tuple[Tensor, ...], State]:
         device = device_of(self._model)
         tokens, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
         state = self._model.initial_state(len(tokens)) if state is None else state
-        step = tokens.shape[1] if self._model.context_length else LONGEST_STEP
+        step = tokens.shape[1] if self._model.context_length else longest_step
         parts = []
         for begin in range(0, tokens.shape[1], step):
             tensors, state = measure(tokens[:, begin : begin + step], wanted[:, begin : begin + step], state)
             parts.append(tensors)
         return tuple(torch.cat(columns, dim=1).cpu() for columns in zip(*parts, strict=True)), state
-
-
-def split_rows(tensors: Sequence[Tensor], rows: Sequence[Row]) -> list[tuple[Tensor, ...]]:
-    """Split the result of `RowReader.read` into the tensors [N, ...] of each row."""
-    parts = [torch.split(tensor, list(map(len, rows))) for tensor in tensors]
-    return [tuple(part[place] for part in parts) for place in range(len(rows))]
 
 
 def _windows(begin: int, end: int, new: int, context: int, stride: int) -> Iterator[Stretch]:

@@ -1,29 +1,29 @@
 """Log-probabilities of lines: for rescoring, for filtering corpora, for comparing sentences.
 
-Shape legend: N tokens of a line.
+Shape legend: L lines, A tokens of all lines.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from torch_linguist.data import Tokenizer
-from torch_linguist.data.corpora.corpus import cut_line
+from torch_linguist.data.corpora.corpus import LONGEST_PIECE, cut_line
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.scoring import Measure, exp
-from torch_linguist.evaluation.texts.batched_reading import Row, RowReader
+from torch_linguist.evaluation.scoring import Measure
+from torch_linguist.evaluation.texts.batched_reading import Ids, RowReader
 from torch_linguist.model import LanguageModel, State
 
 CHUNK_LINES = 2048
 """Lines held at a time: enough to find others of the same length for a batch."""
 
-COUNTED_CHUNK_LINES = 8192
+COUNTED_CHUNK_LINES = 16384
 """Lines held at a time for counted models, whose batches are larger."""
 
 CHUNK_CHARACTERS = 1 << 22
@@ -51,39 +51,79 @@ class LineScore:
     @property
     def perplexity(self) -> float:
         """exp(-log-probability / tokens); not a number for a line without tokens."""
-        return exp(-self.log_probability / self.tokens) if self.tokens else math.nan
+        return float(perplexities(self.log_probability, self.tokens))
 
     @property
     def bits_per_byte(self) -> float:
         """Bits per UTF-8 byte; not a number for a line without bytes."""
-        return -self.log_probability / math.log(2) / self.bytes if self.bytes else math.nan
+        return float(bits_per_byte(self.log_probability, self.bytes))
+
+
+def perplexities(log_probability: ArrayLike, tokens: ArrayLike) -> NDArray[np.float64]:
+    """Return exp(-log-probability / tokens) of texts; not a number for a text without tokens."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found: NDArray[np.float64] = np.exp(-np.divide(log_probability, tokens))
+        return np.where(np.equal(tokens, 0), np.nan, found)
+
+
+def bits_per_byte(log_probability: ArrayLike, size: ArrayLike) -> NDArray[np.float64]:
+    """Return the bits per UTF-8 byte of texts; not a number for a text without bytes."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.equal(size, 0), np.nan, -np.divide(log_probability, math.log(2)) / size)
 
 
 @dataclass(frozen=True, eq=False)
-class LineTokens:
-    """A line with the nll of each of its tokens.
+class EncodedTexts:
+    """Lines and their tokens.
 
     Attributes:
-        text: the line.
-        ids: token ids, int64 [N].
-        nll: nats, float64 [N].
-        total: sum of these nats.
-        unknown: tokens that are `<unk>`.
-        closed: whether `<eos>` closes the line.
+        texts: the lines.
+        ids: ids of their tokens, one line after the other [A].
+        lengths: number of tokens of each line [L].
+        words: number of words of each line, separated by white space [L].
+        closed: whether `<eos>` closes each line.
     """
 
-    text: str
-    ids: Row
-    nll: NDArray[np.float64]
-    total: float
-    unknown: int
+    texts: list[str]
+    ids: Ids
+    lengths: NDArray[np.int64]
+    words: NDArray[np.int64]
     closed: bool
 
-    def score(self, nll: NDArray[np.float64] | None = None) -> LineScore:
-        """Return the score of the line, from the nll [N] of a mixture if one is given."""
-        total = self.total if nll is None else float(nll.sum())
-        size = len(self.text.encode("utf-8", "surrogatepass")) + self.closed
-        return LineScore(0.0 - total, len(self.ids), len(self.text.split()), self.unknown, size)
+    @cached_property
+    def bytes(self) -> NDArray[np.int64]:
+        """Number of UTF-8 bytes of each line, one more for a closed line's newline [L]."""
+        sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in self.texts]
+        return np.array(sizes, np.int64) + self.closed
+
+    def sums(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the sum of a value of each token [A] over each line [L]."""
+        lines = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return np.asarray(np.bincount(lines, values, minlength=len(self.lengths)), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class LineBlock:
+    """Consecutive lines with the nll of their tokens.
+
+    Attributes:
+        lines: the lines and their tokens.
+        nll: nats of each token, one line after the other, float64 [A].
+        unknown: number of tokens of each line that are `<unk>` [L].
+    """
+
+    lines: EncodedTexts
+    nll: NDArray[np.float64]
+    unknown: NDArray[np.int64]
+
+    def log_probabilities(self, nll: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Return the log-probability of each line [L], from the nll [A] of a mixture if one is given."""
+        return 0.0 - self.lines.sums(self.nll if nll is None else nll)
+
+    def scores(self) -> Iterator[LineScore]:
+        """Yield the score of each line."""
+        columns = (self.log_probabilities(), self.lines.lengths, self.lines.words, self.unknown, self.lines.bytes)
+        return itertools.starmap(LineScore, zip(*(column.tolist() for column in columns), strict=True))
 
 
 def score_lines(
@@ -107,35 +147,38 @@ def score_lines(
     Raises:
         LinguistError: a line holds a newline, or a running text is not closed.
     """
-    return (line.score() for line in read_line_tokens(model, tokenizer, lines, closed=closed, running=running))
+    blocks = score_blocks(model, tokenizer, lines, closed=closed, running=running)
+    return itertools.chain.from_iterable(block.scores() for block in blocks)
 
 
-def read_line_tokens(
-    model: LanguageModel, tokenizer: Tokenizer, lines: Iterable[str], *, closed: bool = True, running: bool = False
-) -> Iterator[LineTokens]:
-    """Score lines as `score_lines` does; yield the nll of every token."""
+def score_blocks(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    lines: Iterable[str],
+    *,
+    closed: bool = True,
+    running: bool = False,
+    chunk_lines: int | None = None,
+) -> Iterator[LineBlock]:
+    """Score lines as `score_lines` does; yield them in blocks, with the nll of every token.
+
+    `chunk_lines` is the largest number of lines of a block; None chooses it for the model.
+    """
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         measured, new_state = model.nll(tokens, targets, state)
         return (measured.double(),), new_state
 
-    for texts, rows, measured in measure_chunks(model, tokenizer, lines, nll, closed=closed, running=running):
-        ends = np.cumsum([len(row) for row in rows])
+    for texts, measured in measure_chunks(
+        model, tokenizer, lines, nll, closed=closed, running=running, chunk_lines=chunk_lines
+    ):
         values = measured[0].numpy() if measured else np.empty(0)
-        ids = np.concatenate(rows)
-        totals, unknown = _sums(values, ends), _sums(ids == tokenizer.unk_id, ends)
-        begin = 0
-        for text, row, end, total, number in zip(
-            texts, rows, ends.tolist(), totals.tolist(), unknown.tolist(), strict=True
-        ):
-            yield LineTokens(text, row, values[begin:end], total, int(number), closed)
-            begin = end
+        yield LineBlock(texts, values, texts.sums(texts.ids == tokenizer.unk_id).astype(np.int64))
 
 
-def _sums(values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the sum of the values of each row; the rows, which may be empty, lie one after the other."""
-    rows = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-    return np.asarray(np.bincount(rows, values, minlength=len(ends)), np.float64)
+def default_chunk_lines(model: LanguageModel) -> int:
+    """Return the number of lines to hold at a time for a model."""
+    return COUNTED_CHUNK_LINES if model.is_counted else CHUNK_LINES
 
 
 def measure_chunks(
@@ -147,7 +190,8 @@ def measure_chunks(
     closed: bool,
     running: bool,
     batch_tokens: int | None = None,
-) -> Iterator[tuple[list[str], list[Row], tuple[Tensor, ...]]]:
+    chunk_lines: int | None = None,
+) -> Iterator[tuple[EncodedTexts, tuple[Tensor, ...]]]:
     """Measure every token of lines, read as `score_lines` reads them, some thousand lines at a time.
 
     Args:
@@ -158,17 +202,17 @@ def measure_chunks(
         closed: see `score_lines`.
         running: see `score_lines`.
         batch_tokens: see `RowReader`.
+        chunk_lines: see `score_blocks`.
 
     Yields:
-        Lines, the token ids [N] of each, and the tensors of all their tokens, one line after the other; no tensors if
-        there are no tokens.
+        Lines and their tokens, and the tensors [A, ...] of all their tokens; no tensors if there are no tokens.
     """
     if running and not closed:
         raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
     reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
-    for chunk in chunked(lines, COUNTED_CHUNK_LINES if model.is_counted else CHUNK_LINES):
-        rows = encode_rows(tokenizer, chunk, closed)
-        yield chunk, rows, reader.read(rows, measure)
+    for chunk in chunked(lines, chunk_lines or default_chunk_lines(model)):
+        texts = encode_texts(tokenizer, chunk, closed)
+        yield texts, reader.read(texts.ids, texts.lengths, measure)
 
 
 def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -176,8 +220,6 @@ def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:
     chunk: list[str] = []
     characters = 0
     for line in lines:
-        if "\n" in line:
-            raise LinguistError(f"line {line[:40]!r}: holds a newline; give one line at a time")
         chunk.append(line)
         characters += len(line)
         if len(chunk) >= size or characters >= CHUNK_CHARACTERS:
@@ -187,15 +229,27 @@ def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def encode_rows(tokenizer: Tokenizer, lines: Sequence[str], closed: bool) -> list[Row]:
-    """Return the token ids of each line, int64 [N]; `<eos>` is the last if lines are closed."""
-    if not lines:
-        return []
-    pieces = [cut_line(line) for line in lines]
-    flat = list(itertools.chain.from_iterable(pieces))
-    ends = [last for parts in pieces for last in (*(False for _ in parts[1:]), closed)]
-    encoded = tokenizer.encode_pieces(flat, ends)
-    ids = encoded.ids.astype(np.int64)
-    counts = np.cumsum([len(parts) for parts in pieces])
-    bounds = np.concatenate([[0], np.cumsum(encoded.lengths)])[np.concatenate([[0], counts])]
-    return [ids[begin:end] for begin, end in itertools.pairwise(bounds.tolist())]
+def encode_texts(tokenizer: Tokenizer, lines: list[str], closed: bool) -> EncodedTexts:
+    """Return lines with the ids of their tokens; `<eos>` is the last of each line if lines are closed.
+
+    Raises:
+        LinguistError: a line holds a newline.
+    """
+    joined = "".join(lines)
+    if "\n" in joined:
+        line = next(line for line in lines if "\n" in line)
+        raise LinguistError(f"line {line[:40]!r}: holds a newline; give one line at a time")
+    flat, last = lines, np.arange(1, len(lines) + 1)
+    if max(map(len, lines)) > LONGEST_PIECE:
+        pieces = [cut_line(line) for line in lines]
+        flat = list(itertools.chain.from_iterable(pieces))
+        last = np.cumsum([len(parts) for parts in pieces])
+    ends = np.zeros(len(flat), bool)
+    ends[last - 1] = closed
+    encoded = tokenizer.encode_pieces(flat, ends.tolist())
+    lengths = np.diff(np.cumsum(encoded.lengths)[last - 1], prepend=0)
+    if tokenizer.splits_at_blanks(joined):
+        words = lengths - closed
+    else:
+        words = np.fromiter((len(line.split()) for line in lines), np.int64, len(lines))
+    return EncodedTexts(lines, encoded.ids.astype(np.int64), lengths, words, closed)

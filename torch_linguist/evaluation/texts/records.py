@@ -6,11 +6,12 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple
 
 from torch_linguist.errors import DataError
 
@@ -19,9 +20,11 @@ ERRORS = ("strict", "replace", "skip")
 
 STANDARD_INPUT = "-"
 
+BLOCK_BYTES = 1 << 18
+"""Bytes of lines that are decoded together."""
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(NamedTuple):
     """One text.
 
     Attributes:
@@ -30,12 +33,12 @@ class Record:
     """
 
     text: str
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
 class RecordReader:
-    """Reads texts from files, in order, holding one row at a time.
+    """Reads texts from files, in order, holding a few thousand lines at a time.
 
     Attributes:
         files: paths, `-` for standard input. The suffix decides how a file is read; `.gz` files are unpacked.
@@ -59,11 +62,14 @@ class RecordReader:
 
     def __iter__(self) -> Iterator[Record]:
         for name in self.files:
+            if not self.skip_empty:
+                yield from self._read(name)
+                continue
             for record in self._read(name):
-                if self.skip_empty and not record.text.strip():
-                    self.empty += 1
-                else:
+                if record.text.strip():
                     yield record
+                else:
+                    self.empty += 1
 
     def _read(self, name: str) -> Iterator[Record]:
         suffix = "" if name == STANDARD_INPUT else Path(name.removesuffix(".gz")).suffix.lower()
@@ -74,20 +80,32 @@ class RecordReader:
         elif suffix in (".csv", ".tsv"):
             yield from self._csv(name, "\t" if suffix == ".tsv" else ",")
         else:
-            for _, line in self.lines(name):
-                yield Record(line)
+            yield from map(Record, (line for _, line in self.lines(name)))
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """Yield the lines of a file, whatever its suffix, with their numbers."""
         with ExitStack() as stack:
             try:
                 raw: IO[bytes] = sys.stdin.buffer if name == STANDARD_INPUT else stack.enter_context(_opened(name))
-                for number, line in enumerate(raw, start=1):
-                    text = self._decoded(name, number, line)
-                    if text is not None:
-                        yield number, text
+                number = 0
+                while block := raw.readlines(BLOCK_BYTES):
+                    yield from self._decoded_lines(name, number, block)
+                    number += len(block)
             except (OSError, EOFError, zlib.error) as error:
                 raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+    def _decoded_lines(self, name: str, number: int, block: list[bytes]) -> Iterator[tuple[int, str]]:
+        """Yield the lines of a block with their numbers; `number` lines were read before."""
+        data = b"".join(block)
+        if number and not (b"\0" in data or b"\r" in data):
+            with suppress(UnicodeDecodeError):
+                texts = data.decode().removesuffix("\n").split("\n")
+                yield from enumerate(texts, start=number + 1)
+                return
+        for place, line in enumerate(block, start=number + 1):
+            text = self._decoded(name, place, line)
+            if text is not None:
+                yield place, text
 
     def _decoded(self, name: str, number: int, line: bytes) -> str | None:
         line = line.removesuffix(b"\n").removesuffix(b"\r")

@@ -5,14 +5,24 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from torch_linguist.checkpoint import load_run
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.mixture_scoring import mixed_nll
-from torch_linguist.evaluation.texts.line_scores import LineScore, LineTokens, read_line_tokens
+from torch_linguist.evaluation.texts.line_scores import (
+    LineBlock,
+    bits_per_byte,
+    default_chunk_lines,
+    perplexities,
+    score_blocks,
+)
 from torch_linguist.evaluation.texts.records import Record
 from torch_linguist.evaluation.texts.token_scores import TokenScore, WordScore, score_tokens, score_words
 from torch_linguist.model import LanguageModel
@@ -91,16 +101,42 @@ class Reading:
             yield True, group
 
     def _document(self, record: Record) -> Any:
-        if self.document_column not in record.columns:
+        name = self.document_column
+        if name is None or name not in record.columns:
             columns = ", ".join(record.columns) or "none"
-            raise ConfigError(f"--document-column={self.document_column}: no such column; there are {columns}")
-        return record.columns[self.document_column]
+            raise ConfigError(f"--document-column={name}: no such column; there are {columns}")
+        return record.columns[name]
+
+
+@dataclass(frozen=True, eq=False)
+class RowBlock:
+    """Consecutive rows of a table of scores, one per text.
+
+    Attributes:
+        records: the texts.
+        columns: values of each column, without the other columns of the texts.
+        perplexities: what a filter uses: perplexity of each text under the mixture, or under the first scorer.
+    """
+
+    records: Sequence[Record]
+    columns: dict[str, list[Any]]
+    perplexities: list[float]
+
+    @property
+    def has_other_columns(self) -> bool:
+        """Whether a text has other columns, which its row keeps."""
+        return any(record.columns for record in self.records)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each row, with the other columns of its text."""
+        for record, values in zip(self.records, zip(*self.columns.values(), strict=True), strict=True):
+            yield with_columns(dict(zip(self.columns, values, strict=True)), record)
 
 
 def line_rows(
     scorers: Sequence[Scorer], records: Iterable[Record], reading: Reading, weights: Sequence[float] | None = None
-) -> Iterator[tuple[Record, dict[str, Any], LineScore]]:
-    """Score texts as rows, one per text.
+) -> Iterator[RowBlock]:
+    """Score texts as rows, one per text, in blocks of some thousand.
 
     Args:
         scorers: at least one model.
@@ -108,25 +144,22 @@ def line_rows(
         reading: how to read them.
         weights: weights of the scorers' mixture, which add up to one; None for no mixture.
 
-    Yields:
-        The text, its row, and the score that a filter uses: that of the mixture, or of the first scorer.
-
     Raises:
         ConfigError: the scorers of a mixture have different tokenizers.
     """
     check_mixture(scorers, weights)
-    unit = LOG_BASES[reading.log_base]
+    size = min(default_chunk_lines(scorer.model) for scorer in scorers)
 
-    def read(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[LineTokens]:
-        return read_line_tokens(scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running)
+    def read(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[LineBlock]:
+        model, tokenizer = scorer.model, scorer.tokenizer
+        return score_blocks(model, tokenizer, texts, closed=reading.closed, running=running, chunk_lines=size)
 
-    for number, record, lines in _side_by_side(scorers, records, reading, read):
-        scores = _named_scores(scorers, lines, weights)
-        row: dict[str, Any] = {"line": number}
-        for label, score in scores.items():
-            cells = _score_cells(score, unit)
-            row |= {f"{name}_{label}": value for name, value in cells.items()} if len(scores) > 1 else cells
-        yield record, with_columns(row, record), scores.get(MIXTURE, next(iter(scores.values())))
+    number = 1
+    for kept, columns in _side_by_side(scorers, records, reading, read):
+        for blocks in zip(*columns, strict=True):
+            own = list(itertools.islice(kept, len(blocks[0].lines.texts)))
+            yield _row_block(scorers, blocks, own, number, LOG_BASES[reading.log_base], weights)
+            number += len(own)
 
 
 def with_columns(row: dict[str, Any], record: Record) -> dict[str, Any]:
@@ -147,24 +180,36 @@ def check_mixture(scorers: Sequence[Scorer], weights: Sequence[float] | None) ->
             raise ConfigError(f"--mix: {scorer.label} has another tokenizer than {scorers[0].label}")
 
 
-def _named_scores(
-    scorers: Sequence[Scorer], lines: Sequence[LineTokens], weights: Sequence[float] | None
-) -> dict[str, LineScore]:
-    scores = {scorer.label: line.score() for scorer, line in zip(scorers, lines, strict=True)}
+def _row_block(
+    scorers: Sequence[Scorer],
+    blocks: Sequence[LineBlock],
+    records: list[Record],
+    number: int,
+    unit: float,
+    weights: Sequence[float] | None,
+) -> RowBlock:
+    scores = {scorer.label: (block, block.log_probabilities()) for scorer, block in zip(scorers, blocks, strict=True)}
     if weights is not None:
-        scores[MIXTURE] = lines[0].score(mixed_nll([line.nll for line in lines], weights))
-    return scores
+        nll = mixed_nll([block.nll for block in blocks], weights)
+        scores[MIXTURE] = blocks[0], blocks[0].log_probabilities(nll)
+    columns: dict[str, list[Any]] = {"line": list(range(number, number + len(records)))}
+    for label, (block, log_probability) in scores.items():
+        cells = _score_cells(block, log_probability, unit)
+        columns |= {f"{name}_{label}": values for name, values in cells.items()} if len(scores) > 1 else cells
+    chosen = f"perplexity_{MIXTURE if weights is not None else scorers[0].label}" if len(scores) > 1 else "perplexity"
+    return RowBlock(records, columns, columns[chosen])
 
 
-def _score_cells(score: LineScore, unit: float) -> dict[str, Any]:
-    return {
-        "log_probability": score.log_probability / unit,
-        "tokens": score.tokens,
-        "words": score.words,
-        "unknown": score.unknown,
-        "perplexity": score.perplexity,
-        "bits_per_byte": score.bits_per_byte,
+def _score_cells(block: LineBlock, log_probability: NDArray[np.float64], unit: float) -> dict[str, list[Any]]:
+    columns = {
+        "log_probability": log_probability / unit,
+        "tokens": block.lines.lengths,
+        "words": block.lines.words,
+        "unknown": block.unknown,
+        "perplexity": perplexities(log_probability, block.lines.lengths),
+        "bits_per_byte": bits_per_byte(log_probability, block.lines.bytes),
     }
+    return {name: values.tolist() for name, values in columns.items()}
 
 
 def token_rows(
@@ -188,11 +233,14 @@ def token_rows(
             scorer.model, scorer.tokenizer, texts, closed=reading.closed, running=running, alternatives=alternatives
         )
 
-    for number, record, found in _side_by_side(scorers, records, reading, read):
-        for scorer, scores in zip(scorers, found, strict=True):
-            named = {"model": scorer.label} if len(scorers) > 1 else {}
-            for one in scores:
-                yield with_columns({"line": number, **named, **_token_cells(one, unit, alternatives)}, record)
+    number = 0
+    for kept, columns in _side_by_side(scorers, records, reading, read):
+        for record, *found in zip(kept, *columns, strict=True):
+            number += 1
+            for scorer, scores in zip(scorers, found, strict=True):
+                named = {"model": scorer.label} if len(scorers) > 1 else {}
+                for one in scores:
+                    yield with_columns({"line": number, **named, **_token_cells(one, unit, alternatives)}, record)
 
 
 def _token_cells(one: TokenScore | WordScore, unit: float, alternatives: int) -> dict[str, Any]:
@@ -208,14 +256,11 @@ def _side_by_side(
     records: Iterable[Record],
     reading: Reading,
     read: Callable[[Scorer, Iterator[str], bool], Iterator[T]],
-) -> Iterator[tuple[int, Record, list[T]]]:
-    """Read the records with all scorers in step; yield each with its number (1-based) and the result of each scorer."""
-    number = 0
+) -> Iterator[tuple[Iterator[Record], list[Iterator[T]]]]:
+    """Yield each group of records, and the results of each scorer on it, which must be consumed in step."""
     for running, group in reading.groups(records):
         kept, *texts = itertools.tee(group, 1 + len(scorers))
         columns = [
-            read(scorer, (record.text for record in own), running) for scorer, own in zip(scorers, texts, strict=True)
+            read(scorer, map(attrgetter("text"), own), running) for scorer, own in zip(scorers, texts, strict=True)
         ]
-        for record, *found in zip(kept, *columns, strict=True):
-            number += 1
-            yield number, record, found
+        yield kept, columns

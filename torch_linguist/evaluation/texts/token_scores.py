@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.texts.batched_reading import Row, split_rows
+from torch_linguist.evaluation.texts.batched_reading import Ids
 from torch_linguist.evaluation.texts.line_scores import measure_chunks
 from torch_linguist.evaluation.words import piece_texts
 from torch_linguist.model import LanguageModel, State
@@ -112,11 +112,14 @@ def score_tokens(
     names = [text.strip() or text for text in piece_texts(tokenizer)]
     size = max(1, LOGITS // tokenizer.vocab_size)
     number = 0
-    for texts, rows, tensors in measure_chunks(
+    for lines_read, tensors in measure_chunks(
         model, tokenizer, lines, measure, closed=closed, running=running, batch_tokens=size
     ):
-        for text, row, own in zip(texts, rows, split_rows(tensors, rows), strict=True):
-            yield _token_scores(number, text, row, own, tokenizer, names) if len(row) else []
+        end = 0
+        for text, length in zip(lines_read.texts, lines_read.lengths.tolist(), strict=True):
+            own, end = slice(end, end + length), end + length
+            measured = tuple(tensor[own] for tensor in tensors)
+            yield _token_scores(number, text, lines_read.ids[own], measured, tokenizer, names) if length else []
             number += 1
 
 
@@ -132,7 +135,7 @@ def _distribution_measures(logits: Tensor, targets: Tensor, alternatives: int) -
 
 
 def _token_scores(
-    line: int, text: str, row: Row, tensors: tuple[Tensor, ...], tokenizer: Tokenizer, names: list[str]
+    line: int, text: str, row: Ids, tensors: tuple[Tensor, ...], tokenizer: Tokenizer, names: list[str]
 ) -> list[TokenScore]:
     surprisals, ranks, entropies, best, logs = (tensor.tolist() for tensor in tensors)
     spans = token_spans(text, row, tokenizer)
@@ -151,7 +154,7 @@ def _token_scores(
     ]
 
 
-def token_spans(text: str, row: Row, tokenizer: Tokenizer) -> list[tuple[int, int]]:
+def token_spans(text: str, row: Ids, tokenizer: Tokenizer) -> list[tuple[int, int]]:
     """Return the place of each token in a line, blanks left out: its first character and one past the last.
 
     The ids [N] may end with an `<eos>`, which lies at the end of the line.

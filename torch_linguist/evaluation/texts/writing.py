@@ -1,6 +1,7 @@
 """Writing of rows one by one: TSV, CSV, JSON lines or Parquet."""
 
 import csv
+import itertools
 import json
 import os
 import stat
@@ -28,6 +29,9 @@ class RowWriter(Protocol):
     def write(self, row: Mapping[str, Any]) -> None:
         """Write one row; the first row names the columns."""
 
+    def write_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write rows given as columns, each of one type."""
+
 
 class TextRowWriter:
     """Writes rows as lines of text; `rows` counts them.
@@ -50,8 +54,25 @@ class TextRowWriter:
             if self.rows == 0:
                 self._line(list(row))
             self._line([_cell(value) for value in row.values()])
-        self.rows += 1
-        if self._descriptor is not None and self.rows % FLUSHED_ROWS == 0:
+        self._count(1)
+
+    def write_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        if self._form != "tsv":
+            for row in _as_rows(columns):
+                self.write(row)
+            return
+        if self.rows == 0:
+            self._line(list(columns))
+        rows = zip(*map(_printable, columns.values()), strict=True)
+        template = "\t".join(_conversion(values) for values in columns.values()) + "\n"
+        while part := list(itertools.islice(rows, FLUSHED_ROWS)):
+            self._file.write("".join([template % row for row in part]))
+            self._count(len(part))
+
+    def _count(self, rows: int) -> None:
+        before = self.rows
+        self.rows += rows
+        if self._descriptor is not None and self.rows // FLUSHED_ROWS > before // FLUSHED_ROWS:
             self._file.flush()
             self.kept_rows, self._kept_bytes = self.rows, os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
@@ -85,6 +106,10 @@ class ParquetRowWriter:
         self.rows += 1
         if len(self._pending) >= ROW_GROUP:
             self.flush()
+
+    def write_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        for row in _as_rows(columns):
+            self.write(row)
 
     def flush(self) -> None:
         """Write the pending rows."""
@@ -167,6 +192,19 @@ def _regular_file(file: IO[str]) -> int | None:
 def _full(name: object, rows: int, error: OSError) -> LinguistError:
     reason = error.strerror or " ".join(str(error).split())
     return LinguistError(f"{name}: cannot be written ({reason}) after {rows:,} rows; make room and run it again")
+
+
+def _as_rows(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+
+
+def _printable(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the cells of a column, texts without tabs and newlines."""
+    return [text.replace("\t", " ").replace("\n", " ") for text in values] if isinstance(values[0], str) else values
+
+
+def _conversion(values: Sequence[Any]) -> str:
+    return "%.8g" if type(values[0]) is float else "%s"
 
 
 def _cell(value: Any) -> str:

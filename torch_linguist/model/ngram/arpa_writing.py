@@ -9,11 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from torch_linguist.errors import ConfigError, DataError
@@ -23,6 +21,9 @@ from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.model import NGramModel
 from torch_linguist.model.ngram.smoothing import FloatArray
 from torch_linguist.runs.files import whole_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NEVER = -99.0
@@ -57,6 +58,8 @@ def write_arpa(
         >>> "ngram 1=" in Path("model.arpa").read_text()
         True
     """
+    import pyarrow as pa  # slow to import, and needed for files only
+
     if not isinstance(model, NGramModel):
         raise ConfigError(f"ARPA files hold n-grams, not a {type(model).__name__}; choose another format")
     if model.unseen_backoff != 0.0:
@@ -79,7 +82,7 @@ def write_arpa(
                 if k > 1:
                     file.write(f"\n\\{k}-grams:\n".encode())
 
-                def lines(rows: slice, k: int = k) -> pa.Buffer:
+                def lines(rows: slice, k: int = k) -> "pa.Buffer":
                     return _lines(model, k, rows, words)
 
                 for text in ordered_map(lines, slices(size, _CHUNK)):
@@ -107,8 +110,11 @@ def _opened(path: Path, *, packed: bool) -> Iterator[IO[bytes]]:
             yield cast("IO[bytes]", file)
 
 
-def _lines(model: NGramModel, k: int, rows: slice, words: pa.Array) -> pa.Buffer:
+def _lines(model: NGramModel, k: int, rows: slice, words: "pa.Array") -> "pa.Buffer":
     """Return the lines of a range of n-grams of order k."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     place = torch.arange(rows.start, rows.stop)
     log_prob = (model.unigrams[place] if k == 1 else model.levels[k - 2].log_probs(place)).double().numpy()
     ids = spelled(model, k, rows)
@@ -121,8 +127,11 @@ def _lines(model: NGramModel, k: int, rows: slice, words: pa.Array) -> pa.Buffer
     return text.buffers()[2].slice(0, pc.sum(pc.binary_length(text)).as_py())
 
 
-def _numbers(values: FloatArray) -> pa.Array:
+def _numbers(values: FloatArray) -> "pa.Array":
     """Return natural logarithms as text to base 10."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     return pc.cast(pa.array(np.round(values / _LN10, _DECIMALS)), pa.string())
 
 

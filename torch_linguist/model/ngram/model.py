@@ -21,8 +21,8 @@ from torch_linguist.model.ngram.estimation import BackoffLevel, BackoffModel, es
 from torch_linguist.model.ngram.pruning import prune_entropy
 from torch_linguist.model.ngram.quantized import QuantizedLevel, quantize
 from torch_linguist.model.ngram.smoothing import SMOOTHINGS, smoothing_method
-from torch_linguist.model.ngram.sorting import SORTED_FROM, KeySearch
-from torch_linguist.model.ngram.tables import ExactLevel, Level, check_log_probs, check_sums, require
+from torch_linguist.model.ngram.sorting import KeySearch
+from torch_linguist.model.ngram.tables import ExactLevel, Level, check_log_probs, check_sums, require, word_scores
 from torch_linguist.model.ngram.workspace import (
     MEBIBYTE,
     MINIMUM_MIB,
@@ -40,8 +40,9 @@ class NGramModel(LanguageModel):
     """N-gram model with the interface of the neural models, fitted by counting instead of by gradients.
 
     Before `fit_counts`, the model is the uniform distribution. Its state is the last order - 1 words: one int64 tensor
-    [order - 1, B], with -1 for missing words. `forward` returns log-probabilities, which are normalized exactly
-    (float64) or up to the quantization error (float32). Those of stupid backoff are not normalized.
+    [order - 1, B], with -1 for missing words. A -1 among the tokens is a missing word as well. `forward` returns
+    log-probabilities, which are normalized exactly (float64) or up to the quantization error (float32). Those of stupid
+    backoff are not normalized.
 
     Args:
         vocab_size: V.
@@ -67,6 +68,7 @@ class NGramModel(LanguageModel):
     """
 
     is_counted = True
+    accepts_gaps = True
     unigrams: Tensor
     if TYPE_CHECKING:  # TorchScript reads annotations and knows none for a list of modules.
         levels: list[Level]
@@ -240,11 +242,14 @@ class NGramModel(LanguageModel):
 
     def _scores(self, words: Tensor) -> Tensor:
         """Return the log-probability of each word [R, W] after those before it in its row, meaningless for a -1."""
+        if not torch.jit.is_scripting() and words.device.type == "cpu":  # type: ignore[attr-defined]
+            unigrams, levels = self.unigrams.numpy(), list(self.levels)
+            return torch.from_numpy(word_scores(words.numpy(), unigrams, levels, self.word_bits, self.unseen_backoff))
         # No n-gram holds a -1, so none continues into the next row.
         flat = torch.cat([words, words.new_full((words.size(0), 1), -1)], dim=1).view(-1)
         scores = self.unigrams[flat.clamp(min=0)]
         # Where the n-grams of one order that were found begin, and their index.
-        begin = self._places(flat)
+        begin = torch.nonzero(flat >= 0).view(-1)
         index = flat[begin]
         for k, level in enumerate(self.levels):
             end = begin + (k + 1)
@@ -259,21 +264,11 @@ class NGramModel(LanguageModel):
             begin, index = begin[kept], place[kept]
         return scores.view(words.size(0), words.size(1) + 1)[:, :-1]
 
-    def _places(self, flat: Tensor) -> Tensor:
-        """Return the places of a flat row that hold a word, not a -1; in the order of the words if the row is long.
-
-        Queries in the order of the keys hit the caches of the processor and take half the time.
-        """
-        if not torch.jit.is_scripting() and flat.numel() >= SORTED_FROM and flat.device.type == "cpu":  # type: ignore[attr-defined]
-            # NumPy sorts integers of up to 16 bits by their digits, in linear time.
-            leading = (flat >> max(0, self.word_bits - 16)).numpy().astype(np.uint16)
-            order = torch.from_numpy(np.argsort(leading, kind="stable"))
-            return order[flat[order] >= 0]
-        return torch.nonzero(flat >= 0).view(-1)
-
     def _enough_words(self, words: Tensor, length: int) -> Tensor:
-        """Return whether at least `length` words precede each place of [R, W + 1], flat."""
-        seen = torch.cumsum((words >= 0).to(torch.int64), dim=1)
+        """Return whether at least `length` words lie between each place of [R, W + 1], flat, and the -1 before it."""
+        places = torch.arange(words.size(1), device=words.device).expand_as(words)
+        gaps = torch.cummax(torch.where(words < 0, places, torch.full_like(places, -1)), dim=1)[0]
+        seen = places - gaps
         return torch.cat([torch.zeros_like(seen[:, :1]), seen], dim=1).view(-1) >= length
 
     def _contexts(self, history: Tensor) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Lines scored in batches: against logits read by hand, one line at a time, and the score of the whole stream."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch_linguist.data import Corpus, TokenizedCorpus
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.evaluation.texts import score_lines, score_tokens, score_words
-from torch_linguist.evaluation.texts.line_scores import encode_rows, read_line_tokens
+from torch_linguist.evaluation.texts.line_scores import encode_texts, score_blocks
 from torch_linguist.model import LanguageModel, NGramModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -53,10 +54,11 @@ def test_a_line_is_the_product_of_its_conditional_probabilities(
 ) -> None:
     tokenizer = tiny_corpus.tokenizer
     short = ["the king sees .", "", "a"]  # Within a window, where a Transformer sees the whole line.
-    for line, scored in zip(short, read_line_tokens(model, tokenizer, short), strict=True):
-        ids = [*tokenizer.encode(line), tokenizer.eos_id]
-        assert scored.ids.tolist() == ids
-        np.testing.assert_allclose(scored.nll, by_hand(model, ids, tokenizer.eos_id), atol=3e-6)
+    (block,) = score_blocks(model, tokenizer, short)
+    rows = [[*tokenizer.encode(line), tokenizer.eos_id] for line in short]
+    assert block.lines.ids.tolist() == list(itertools.chain(*rows))
+    expected = [by_hand(model, ids, tokenizer.eos_id) for ids in rows]
+    np.testing.assert_allclose(block.nll, list(itertools.chain(*expected)), atol=3e-6)
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -64,11 +66,10 @@ def test_a_batch_scores_each_line_as_if_it_were_alone(
     model: LanguageModel, tiny_corpus: TokenizedCorpus, closed: bool
 ) -> None:
     tokenizer = tiny_corpus.tokenizer
-    together = list(read_line_tokens(model, tokenizer, LINES * 5, closed=closed))
-    for line, scored in zip(LINES * 5, together, strict=True):
-        (alone,) = read_line_tokens(model, tokenizer, [line], closed=closed)
-        np.testing.assert_allclose(scored.nll, alone.nll, atol=1e-6)
-        assert scored.score().log_probability == pytest.approx(-alone.nll.sum(), abs=1e-6)
+    (together,) = score_blocks(model, tokenizer, LINES * 5, closed=closed)
+    alone = [block for line in LINES * 5 for block in score_blocks(model, tokenizer, [line], closed=closed)]
+    np.testing.assert_allclose(together.nll, np.concatenate([block.nll for block in alone]), atol=1e-6)
+    np.testing.assert_allclose(together.log_probabilities(), [-block.nll.sum() for block in alone], atol=1e-6)
 
 
 def test_a_running_text_has_the_score_of_its_stream(
@@ -127,18 +128,21 @@ def test_bad_calls_are_refused(build_model: ModelBuilder, tiny_corpus: Tokenized
 )
 def test_rows_are_the_tokens_of_each_line(tiny_corpus: TokenizedCorpus, lines: list[str]) -> None:
     tokenizer = tiny_corpus.tokenizer
-    rows = encode_rows(tokenizer, lines, closed=True)
+    if not lines:
+        return
+    texts = encode_texts(tokenizer, lines, closed=True)
+    rows = np.split(texts.ids, np.cumsum(texts.lengths)[:-1])
     assert [row.tolist() for row in rows] == [[*tokenizer.encode(line), tokenizer.eos_id] for line in lines]
+    assert texts.words.tolist() == [len(line.split()) for line in lines]
 
 
 def test_token_scores_agree_with_the_nll_and_with_the_distribution(
     model: LanguageModel, tiny_corpus: TokenizedCorpus
 ) -> None:
     tokenizer = tiny_corpus.tokenizer
-    for scored, tokens in zip(
-        read_line_tokens(model, tokenizer, LINES), score_tokens(model, tokenizer, LINES, alternatives=3), strict=True
-    ):
-        np.testing.assert_allclose([token.surprisal for token in tokens], scored.nll, atol=2e-6)
+    (block,) = score_blocks(model, tokenizer, LINES)
+    tokens = itertools.chain(*score_tokens(model, tokenizer, LINES, alternatives=3))
+    np.testing.assert_allclose([token.surprisal for token in tokens], block.nll, atol=2e-6)
     (first, *_), *_ = score_tokens(model, tokenizer, ["the king"], alternatives=tokenizer.vocab_size)
     logits, _ = model(torch.tensor([[tokenizer.eos_id]]), model.initial_state(1))
     probabilities = torch.softmax(logits[0, 0].double(), 0)

@@ -27,7 +27,7 @@ ModelBuilder = Callable[..., LanguageModel]
 
 
 def read(path: Path, **options: object) -> list[tuple[str, dict[str, object]]]:
-    return [(record.text, record.columns) for record in RecordReader([str(path)], **options)]  # type: ignore[arg-type]
+    return [(record.text, dict(record.columns)) for record in RecordReader([str(path)], **options)]  # type: ignore[arg-type]
 
 
 def test_every_kind_of_file_gives_the_same_texts(tmp_path: Path) -> None:
@@ -87,7 +87,9 @@ def test_several_models_stand_side_by_side_with_their_mixture(
     models = {family: build_model(family, tokenizer.vocab_size) for family in ("lstm", "gru")}
     scorers = [Scorer(family, model, tokenizer) for family, model in models.items()]
     records = [Record("the king", {"year": 1}), Record("a queen .", {"year": 2})]
-    rows = [row for _, row, _ in line_rows(scorers, records, Reading(log_base="10"), weights=[0.25, 0.75])]
+    (block,) = line_rows(scorers, records, Reading(log_base="10"), weights=[0.25, 0.75])
+    rows = list(block.rows())
+    assert block.perplexities == [row["perplexity_mixture"] for row in rows]
     assert [(row["line"], row["year"]) for row in rows] == [(1, 1), (2, 2)]
     for family, model in models.items():
         expected = [s.log_probability / math.log(10) for s in score_lines(model, tokenizer, ["the king", "a queen ."])]
@@ -105,8 +107,10 @@ def test_each_document_starts_from_the_initial_state(build_model: ModelBuilder, 
     tokenizer = tiny_corpus.tokenizer
     scorers = [Scorer("lstm", build_model("lstm", tokenizer.vocab_size), tokenizer)]
     records = [Record(text, {"d": d}) for text, d in [("the king .", 1), ("a queen", 1), ("the king .", 2)]]
-    by_document = [row["log_probability"] for _, row, _ in line_rows(scorers, records, Reading(document_column="d"))]
-    alone = [row["log_probability"] for _, row, _ in line_rows(scorers, records, Reading())]
+    blocks = line_rows(scorers, records, Reading(document_column="d"))
+    by_document = [value for block in blocks for value in block.columns["log_probability"]]
+    (block,) = line_rows(scorers, records, Reading())
+    alone = block.columns["log_probability"]
     assert by_document[0] == pytest.approx(by_document[2]) == pytest.approx(alone[0])
     assert by_document[1] != pytest.approx(alone[1], abs=1e-4)
     with pytest.raises(ConfigError, match="no such column; there are d"):
@@ -143,8 +147,9 @@ def test_scores_do_not_give_way_to_columns_of_the_same_name(
 ) -> None:
     scorers = [Scorer("lstm", build_model("lstm", tiny_corpus.tokenizer.vocab_size), tiny_corpus.tokenizer)]
     records = [Record("the king", {"tokens": "many", "year": 1})]
-    ((_, row, score),) = line_rows(scorers, records, Reading())
-    assert (row["tokens"], row["tokens_input"], row["year"]) == (score.tokens, "many", 1)
+    (block,) = line_rows(scorers, records, Reading())
+    (row,) = block.rows()
+    assert (row["tokens"], row["tokens_input"], row["year"]) == (3, "many", 1)
     (first, *_) = token_rows(scorers, [Record("the king", {"token": "x"})], Reading())
     assert (first["token"], first["token_input"]) == ("the", "x")
 
@@ -153,6 +158,9 @@ def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
     with row_writer("tsv", tmp_path / "out.tsv", io.StringIO()) as writer:
         writer.write({"a\tb": "c\nd", "e": "f\tg", "h": None})
     assert (tmp_path / "out.tsv").read_text() == "a b\te\th\nc d\tf g\t\n"
+    with row_writer("tsv", tmp_path / "out.tsv", io.StringIO()) as writer:
+        writer.write_columns({"a\tb": ["c\nd", "%s"], "e": [0.1 + 0.2, math.nan]})
+    assert (tmp_path / "out.tsv").read_text() == "a b\te\nc d\t0.3\n%s\tnan\n"
 
 
 @pytest.mark.parametrize("redirected", [False, True])
@@ -186,8 +194,8 @@ def test_rows_are_written_in_every_form(tmp_path: Path) -> None:
     rows = [{"line": 1, "text": 'a\t"b"', "loss": 0.5}, {"line": 2, "text": "c", "loss": math.inf}]
     for form in ("tsv", "csv", "jsonl", "parquet"):
         with row_writer(form, tmp_path / f"out.{form}", io.StringIO()) as writer:
-            for row in rows:
-                writer.write(row)
+            writer.write(rows[0])
+            writer.write_columns({name: [value] for name, value in rows[1].items()})
     assert (tmp_path / "out.tsv").read_text().splitlines() == ["line\ttext\tloss", '1\ta "b"\t0.5', "2\tc\tinf"]
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
         rows[0],

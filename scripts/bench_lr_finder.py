@@ -24,7 +24,7 @@ import torch
 from torch_linguist.data import Corpus, SotuCorpus, TokenizedCorpus, WikiTextCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
-from torch_linguist.optim import OneCycle
+from torch_linguist.optim import WarmupStableDecay
 from torch_linguist.pipeline.lr_suggestions import METHODS
 from torch_linguist.pipeline.range_test import RangeTest
 from torch_linguist.pipeline.short_training import run_trial
@@ -112,7 +112,7 @@ class Cell:
         self.context = TrainingContext(
             corpus=tokens,
             make_optimizer=functools.partial(torch.optim.AdamW, betas=(0.9, 0.99)),
-            schedule=OneCycle(),
+            schedule=WarmupStableDecay(),
             settings=TrainerSettings(batch_size=8, sequence_length=32, max_steps=steps, device="cpu", precision="fp32"),
             score=ScoreSettings(),
             seed=1,

@@ -70,7 +70,7 @@ class Transformer(NeuralLanguageModel):
         num_heads: int = 4,
         feed_forward_size: int | None = None,
         activation: str = "swiglu",
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         tied: bool = True,
         output: str = "auto",
         cutoffs: Sequence[int] | None = None,

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.model import LanguageModel
-from torch_linguist.optim.schedules import OneCycle, Schedule
+from torch_linguist.optim.schedules import Schedule, WarmupStableDecay
 from torch_linguist.runs.files import temporary_folder
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, resolved
@@ -44,7 +44,7 @@ def train(
         lr: peak learning rate.
         weight_decay: weight decay of the weight matrices; embeddings, norms and biases do not decay.
         make_optimizer: called with parameter groups, `lr` and `weight_decay`.
-        schedule: learning-rate schedule; None for `OneCycle`.
+        schedule: learning-rate schedule; None for `WarmupStableDecay`.
         seed: random seed of the data order and of dropout.
         folder: folder for `metrics.csv` and `checkpoints/`, created if missing; None keeps no files.
         callbacks: callbacks to call during the training; see `Callback`.
@@ -69,7 +69,7 @@ def train(
     context = TrainingContext(
         corpus=corpus,
         make_optimizer=make_optimizer,
-        schedule=schedule or OneCycle(),
+        schedule=schedule or WarmupStableDecay(),
         settings=resolved(chosen, device, choose_precision(chosen.precision, device)),
         seed=seed,
     )

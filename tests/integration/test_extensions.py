@@ -73,8 +73,8 @@ def add(file: str, *lines: str) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_the_callback_of_the_readme_ends_the_training(package: Path) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Add your own")[1]
+def test_the_callback_of_the_documentation_ends_the_training(package: Path) -> None:
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Add your own")[1]
     package.write_text(section.split("```python\n")[1].split("```")[0], encoding="utf-8")
     add("callbacks/stop_below.yaml", "_target_: my_package.StopBelow", "loss: 4.5")
     line = ["--config-dir", "DIR", "callbacks=stop_below", "stages=[fit]", "name=run", *SMALL]

@@ -131,7 +131,7 @@ def test_every_training_and_sweep_of_the_pages_can_be_composed(
 
 
 def test_the_python_of_the_readme_is_that_of_the_package() -> None:
-    block, _ = fenced_blocks(README, "python")  # The second one: test_extensions.py runs it.
+    (block,) = fenced_blocks(README, "python")
     assert torch_linguist.__doc__ is not None
     example = [line[4:] for line in torch_linguist.__doc__.splitlines() if line.startswith("    ")]
     # tests/unit/test_public_api.py runs it.

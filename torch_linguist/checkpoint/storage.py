@@ -16,8 +16,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from torch_linguist.checkpoint.model_building import build_model, first_line
-from torch_linguist.distributed.sharding import scattered_weights
+from torch_linguist.checkpoint.model_building import build_model, first_line, naming_damage
+from torch_linguist.checkpoint.shards import with_stored_tensors
+from torch_linguist.distributed.stored_shards import scattered_weights
 from torch_linguist.errors import DataError, TrainingError, is_exhausted
 from torch_linguist.model import LanguageModel
 from torch_linguist.runs.files import whole_file
@@ -61,9 +62,16 @@ def checkpoint_content(model: LanguageModel, progress: dict[str, Any]) -> dict[s
     return {
         "format": FORMAT,
         "model": {"target": f"{cls.__module__}.{cls.__qualname__}", "arguments": _plain(model.arguments)},
-        "weights": model.state_dict(),
+        "weights": _weights(model),
         "progress": progress,
     }
+
+
+def _weights(model: LanguageModel) -> dict[str, Tensor]:
+    """Return the weights and buffers; a tied weight is one tensor of several names."""
+    found: dict[int, Tensor] = {}
+    named = model.state_dict(keep_vars=True)
+    return {name: found.setdefault(id(tensor), tensor.detach()) for name, tensor in named.items()}
 
 
 def write_checkpoint(path: Path, content: dict[str, Any], previous: Sequence[Path] = ()) -> None:
@@ -121,13 +129,15 @@ def _check_seal(path: Path) -> None:
         raise TrainingError(f"{path}: not a readable checkpoint (damaged: its checksum is not that of its content)")
 
 
-def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
-    """Return the content of a checkpoint.
+def read_checkpoint(path: Path, *, mapped: bool = False, parts: bool = False) -> dict[str, Any]:
+    """Return the content of a checkpoint; of one with shards, every process reads the whole tensors.
 
     Args:
         path: path of the file.
         mapped: whether the tensors are memory-mapped instead of read. Where a mapped file cannot be replaced (Windows),
             they are read.
+        parts: whether tensors in shards are left as `StoredTensor`, for `load_weights` and `load_optimizer` to read
+            what this process needs of them.
 
     Raises:
         TrainingError: the file is missing, damaged, or not a checkpoint of this format.
@@ -156,7 +166,8 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     # For a tensor, `==` would not return a boolean.
     if isinstance(content, dict) and isinstance(found, int) and found == FORMAT:
-        return content
+        with naming_damage(path):
+            return with_stored_tensors(content, path, parts)
     raise TrainingError(f"{path}: format {found!r} is not {FORMAT}; it was written by another version")
 
 
@@ -223,15 +234,13 @@ def differing_arguments(model: LanguageModel, content: dict[str, Any]) -> list[s
 
 
 def copied_weights(model: LanguageModel) -> dict[str, Tensor]:
-    """Return a copy of the weights on the CPU; tied weights stay tied."""
-    copies: dict[tuple[Any, ...], Tensor] = {}
-    weights: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
-        if place not in copies:
-            copies[place] = tensor.detach().to("cpu", copy=True)
-        weights[name] = copies[place]
-    return weights
+    """Return a copy of the weights on the CPU, of a sharded model this process's parts; tied weights stay tied."""
+    copies: dict[int, Tensor] = {}
+    weights = _weights(model)
+    for tensor in weights.values():
+        if id(tensor) not in copies:
+            copies[id(tensor)] = tensor.to("cpu", copy=True)
+    return {name: copies[id(tensor)] for name, tensor in weights.items()}
 
 
 def _plain(value: Any) -> Any:

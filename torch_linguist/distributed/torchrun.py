@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEFT_OUT = shutil.ignore_patterns("tensorboard", "*.jit", "*.png", ".lock", ".owner.json")
-"""Files of a run that are not needed to continue it."""
+LEFT_OUT = shutil.ignore_patterns("tensorboard", "*.jit", "*.png", ".lock", ".owner.json", "shards-*")
+"""Files of a run that are not needed to continue it, or are read from the folder of the main process."""
 
 
 def launched_rank() -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torch_linguist.distributed.sharding import scattered_state
+from torch_linguist.distributed.stored_shards import scattered_state
 from torch_linguist.errors import ConfigError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.row_optimizer import FUSED_DEVICES

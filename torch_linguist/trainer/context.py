@@ -56,6 +56,11 @@ class TrainingContext:
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     stop_request: StopRequest | None = None
 
+    @property
+    def sharded(self) -> bool:
+        """Whether several processes divide the weights among them."""
+        return self.settings.shard and world_size() > 1
+
     def prepare_training(
         self,
         model: LanguageModel,
@@ -80,14 +85,13 @@ class TrainingContext:
         settings = self.settings
         check_batch_size(settings.batch_size)
         model.set_training_loss(settings.label_smoothing, settings.z_loss)
-        sharded = settings.shard and world_size() > 1
-        if sharded and needs_whole_matrices(self.make_optimizer):
+        if self.sharded and needs_whole_matrices(self.make_optimizer):
             raise ConfigError(
                 "trainer.shard=true: optim=muon needs whole matrices; set optim=lazy_adamw or trainer.shard=false"
             )
         takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
         # torch.compile cannot trace a step with sparse gradients for several processes.
-        dense = sharded or (nll is not None and world_size() > 1)
+        dense = self.sharded or (nll is not None and world_size() > 1)
         model.use_sparse_gradients(lambda weight: not dense and takes(weight))
         step = DataParallel(
             model,
@@ -96,7 +100,7 @@ class TrainingContext:
             settings.gradient_compression,
             may_skip=model.may_skip_weights or settings.freeze > 0,
             seed=self.seed,
-            sharded=sharded,
+            sharded=self.sharded,
         )
         return Loop(
             model,

@@ -249,7 +249,7 @@ class Fit:
 
     def _resume(self, path: Path) -> dict[str, Any]:
         """Restore the weights and the state of a checkpoint; return the state."""
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, parts=True)
         with naming_damage(path):
             saved: dict[str, Any] = content["progress"]
             if "loop" in saved:

@@ -9,6 +9,8 @@ from torch.optim import Optimizer
 
 from torch_linguist.checkpoint.storage import read_checkpoint
 from torch_linguist.data import TokenizedCorpus
+from torch_linguist.distributed import processes
+from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import Schedule, WarmupStableDecay
 from torch_linguist.runs.files import temporary_folder
@@ -79,5 +81,8 @@ def train(
         fit = Fit(model, context, lr, weight_decay, kept, callbacks)
         result = fit.run()
         if chosen.snapshots is None:
-            model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
+            if processes.is_main_process() or not context.sharded:
+                model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
+            if context.sharded:
+                broadcast_weights(model)
     return result

@@ -1,10 +1,12 @@
 """Small trainings that test_processes.py carries out with one process and, by torchrun, with two.
 
 torchrun --nproc-per-node=2 tests/integration/resuming/processes_driver.py FOLDER
+torchrun --nproc-per-node=2 tests/integration/resuming/processes_driver.py FOLDER killed    # dies, to be continued
 """
 
 import gc
 import json
+import os
 import random
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from torch.optim import AdamW
 
+from torch_linguist.checkpoint.storage import write_checkpoint
 from torch_linguist.data import InMemoryCorpus, WordTokenizerTrainer, prepare
 from torch_linguist.distributed import processes
 from torch_linguist.errors import LinguistError
@@ -23,7 +26,8 @@ from torch_linguist.evaluation.score_settings import ScoreSettings
 from torch_linguist.model import GRU, LSTM, RNN, Transformer
 from torch_linguist.optim import Cosine, LazyAdamW
 from torch_linguist.pipeline.short_training import run_trial
-from torch_linguist.trainer import Callback, Fit, TrainerSettings, TrainingContext
+from torch_linguist.trainer import Callback, CheckpointSettings, Fit, TrainerSettings, TrainingContext
+from torch_linguist.trainer.callbacks import checkpointing
 
 STEPS = 12
 RECURRENT = {"embedding_dim": 16, "hidden_size": 16, "num_layers": 1, "dropout": 0.0}
@@ -92,6 +96,7 @@ def make(case: str, cache: Path, **changes: Any) -> tuple[Any, TrainingContext]:
         settings=TrainerSettings(**settings),
         score=ScoreSettings(stride=3),
         seed=3,
+        checkpoint=CheckpointSettings(every_steps=4),
     )
     torch.manual_seed(7)
     return kind(corpus.tokenizer.vocab_size, **arguments), context
@@ -106,6 +111,20 @@ def fit(
     own = folder if processes.is_main_process() else folder.with_name(f"{folder.name}.{processes.rank()}")
     own.mkdir(parents=True, exist_ok=True)
     Fit(model, context, 0.02, 0.1, own, stop=lambda: next(left, None) is None, resume=resume).run()
+
+
+def fit_killed(folder: Path, cache: Path) -> None:
+    """Trains with shards until all of the second state is written except the file that commits it, then dies."""
+    write, states = write_checkpoint, iter(range(1))
+
+    def dying(path: Path, content: dict[str, Any], previous: Any = ()) -> None:
+        if path.name == checkpointing.LAST and next(states, None) is None:
+            processes.barrier()
+            os._exit(9)
+        write(path, content, previous)
+
+    vars(checkpointing)["write_checkpoint"] = dying
+    fit("rnn", folder, cache, shard=True)
 
 
 class Losses(Callback):
@@ -167,6 +186,10 @@ def main(folder: Path) -> None:
         fit("rnn", folder / "half of two", cache, updates=6)
         fit("rnn", folder / "went on with shards", cache, folder / "half" / "checkpoints" / "last.pt", shard=True)
         fit("rnn", folder / "half of shards", cache, updates=6, shard=True)
+        fit("rnn", folder / "shards", cache, shard=True)
+        for part in ("half of shards", "killed"):
+            last = folder / part / "checkpoints" / "last.pt"
+            fit("rnn", folder / f"{part}, went on", cache, last, shard=True)
         for case in LONG:
             fit_long(case, folder / "two", cache)
         for case in SHARDED:
@@ -185,4 +208,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2:] == ["killed"]:
+        with processes.process_group():
+            fit_killed(Path(sys.argv[1], "killed"), Path(sys.argv[1], "cache"))
     main(Path(sys.argv[1]))

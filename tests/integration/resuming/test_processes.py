@@ -21,7 +21,7 @@ import pytest
 import torch
 from small_runs import write_tale
 
-from torch_linguist.checkpoint import read_checkpoint
+from torch_linguist.checkpoint import load_model, read_checkpoint
 from torch_linguist.cli import train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,6 +62,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         driver.fit_long(case, folder / "one", folder / "cache")
     driver.fit("rnn", folder / "half", folder / "cache", updates=6)
     line = [*TORCHRUN, str(Path(driver.__file__)), str(folder)]
+    dead = subprocess.run(
+        [*line, "killed"], env=environment(), capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "exitcode  : 9" in dead.stderr, dead.stderr[-3000:]
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -99,6 +103,33 @@ def test_a_training_goes_on_with_shards_and_without(trained: Path) -> None:
     half = trained / "half of shards" / "checkpoints" / "last.pt"
     driver.fit("rnn", trained / "went on without shards", trained / "cache", resume=half)
     assert_close_weights(trained / "one" / "rnn", trained / "went on without shards", 1e-5)
+
+
+def test_a_training_goes_on_with_the_same_shards_bit_for_bit(trained: Path) -> None:
+    """From a state in the middle, and from the last one before both died with the next one all but written."""
+    assert_close_weights(trained / "one" / "rnn", trained / "shards", 1e-5)
+    for part in ("half of shards", "killed"):
+        assert_close_weights(trained / "shards", trained / f"{part}, went on", 0.0)
+        assert column(trained / f"{part}, went on", "train_loss")[-6:] == column(trained / "shards", "train_loss")[-6:]
+    kept = trained / "killed" / "checkpoints"
+    assert {path.name for path in kept.glob("shards-*")} > {"shards-4"}
+    assert read_checkpoint(kept / "last.pt")["progress"]["step"] == 4
+
+
+def test_each_process_writes_its_shards_and_one_the_best_model(trained: Path) -> None:
+    folder, whole = (trained / name / "checkpoints" for name in ("shards", "one/rnn"))
+    states = {torch.load(folder / name, weights_only=True)["shards"]["folder"] for name in ("last.pt", "previous.pt")}
+    assert {path.name for path in folder.glob("shards-*")} == states > {"shards-12"}
+    sizes = [path.stat().st_size for path in (folder / "shards-12").glob("*.distcp")]
+    assert len(sizes) == 2
+    assert max(sizes) < 0.7 * sum(sizes)
+    last = torch.load(folder / "last.pt", weights_only=True)
+    assert {*last["weights"].values()} == {None}
+    best, expected = (load_model(path / "best.pt").state_dict() for path in (folder, whole))
+    for name in expected:
+        torch.testing.assert_close(best[name], expected[name], rtol=0, atol=1e-5)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert not list((trained / "shards.1" / "checkpoints").glob("best.pt"))
 
 
 def test_compressed_gradients_train_alike(trained: Path) -> None:
@@ -215,14 +246,16 @@ def test_a_dead_process_is_reported_in_one_line(workplace: Path, tmp_path: Path)
     assert "resume=auto" in lines[0]
 
 
+@pytest.mark.parametrize("shard", ["false", "true"])
 def test_torchrun_restarts_a_run_and_nothing_is_lost(
-    workplace: Path, launch: Callable[..., "subprocess.Popen[str]"]
+    shard: str, workplace: Path, launch: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     """Each process is killed once; without `resume`, the run goes on bit for bit like one that was left alone."""
     steps = ["trainer.max_steps=400", "trainer.eval_every=100", "checkpoint.every_steps=20", "trainer.log_every=20"]
     command = ["--no-python", sys.executable, "-m", "torch_linguist.cli.train", *PLAIN, *GIVEN, *steps]
+    command += [f"trainer.shard={shard}", f"output_dir=restarts-{shard}"]
     process = launch("--max-restarts=2", *command, "name=killed")
-    folder = workplace / "outputs" / "killed"
+    folder = workplace / f"restarts-{shard}" / "killed"
     last = folder / "checkpoints" / "last.pt"
     for rank in ("1", "0"):
         begun = time.time()
@@ -234,14 +267,14 @@ def test_torchrun_restarts_a_run_and_nothing_is_lost(
     told = [row for row in errors.splitlines() if row.startswith("error: ")]
     assert all("of 2: another process of this training has ended" in row for row in told)
     assert output.count("resuming ") == 2
-    assert [path.name for path in (workplace / "outputs").iterdir()] == ["killed"]
+    assert [path.name for path in folder.parent.iterdir()] == ["killed"]
     summary = summary_of(folder)
     assert (summary["status"], summary["processes"], summary["train"]["steps"]) == ("finished", 2, 400)
 
     process = launch(*command, "name=straight")
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors[-3000:]
-    straight = workplace / "outputs" / "straight"
+    straight = folder.with_name("straight")
     for name in ("step", "train_loss", "valid_loss"):
         assert column(folder, name) == column(straight, name)
     assert_close_weights(folder, straight, 0.0)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torch_linguist.checkpoint.storage import load_weights
-from torch_linguist.distributed.sharding import whole_weights
+from torch_linguist.distributed import processes
+from torch_linguist.distributed.sharding import local
 from torch_linguist.optim.optimizers import load_optimizer
 from torch_linguist.runs.files import whole_file
 from torch_linguist.trainer.callback import Callback
@@ -60,9 +61,8 @@ class NonFinite(Callback):
 
     def before_checkpoint(self, training: "Fit") -> None:
         self._read(training)
-        with whole_weights(training.model):
-            finite = all(bool(torch.isfinite(weight).all()) for weight in training.model.parameters())
-        if not finite:
+        finite = all(bool(torch.isfinite(local(weight)).all()) for weight in training.model.parameters())
+        if any(processes.all_reduce_sum(not finite)):
             training.fail("the weights are not finite", training.state.step)
 
     def _read(self, training: "Fit") -> None:

@@ -6,6 +6,7 @@ the mixture is weighted: expectation-maximization on the validation split choose
 Shape legend: K members, N tokens.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from torch_linguist.checkpoint.shards import gathered_on_disk
 from torch_linguist.checkpoint.storage import checkpoint_content, load_model, save_checkpoint, write_checkpoint
 from torch_linguist.distributed import processes
-from torch_linguist.distributed.sharding import gathered_on_cpu
 from torch_linguist.evaluation.scoring import stream_nll
 from torch_linguist.evaluation.uncertainty import Parts, paired_difference, parts_of
 from torch_linguist.model.mixture import Population, fit_weights, mixture_nll
@@ -58,9 +59,9 @@ class Snapshots(Callback):
         if self.is_new:
             self.done = cycle
             with training.overhead():
-                content = gathered_on_cpu(checkpoint_content(training.evaluated_model, training.counters()))
-                if processes.is_main_process():
-                    write_checkpoint(snapshot_path(self._folder, cycle), content)
+                content = checkpoint_content(training.evaluated_model, training.counters())
+                path = snapshot_path(self._folder, cycle)
+                gathered_on_disk(content, path, partial(write_checkpoint, path))
 
     def _cycle(self, training: "Fit") -> int:
         return int(training.state.progress * self._count + 1e-9)

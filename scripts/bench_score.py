@@ -1,8 +1,9 @@
 """Scoring of lines from file to file, beside KenLM, a plain loop of transformers, and minicons.
 
-Every row is a process of its own that reads a file of lines and writes their log-probabilities. It runs twice: on one
-line, which shows what the start costs, and on all lines. CPU seconds are compared, which other work on the machine
-disturbs less than wall-clock time. The n-gram rows read the same model, as a run folder and as an ARPA file.
+Every row is a process of its own that reads a file of lines and writes their log-probabilities. It runs on one line,
+which shows what the start costs, and on all lines; the rows take turns for several rounds, and the medians are shown.
+CPU seconds are compared, which other work on the machine disturbs less than wall-clock time. The n-gram rows read the
+same model, as a run folder and as an ARPA file.
 
     tl-export outputs/ngram --arpa model.arpa && tl-export outputs/gpt --hf my-model
     python scripts/bench_score.py lines.txt --ngram outputs/ngram --arpa model.arpa --query kenlm/build/bin/query
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 KENLM = """
@@ -71,32 +73,47 @@ def main() -> int:
     parser.add_argument("--query", help="KenLM's program `query`")
     parser.add_argument("--transformer", help="run folder of a Transformer")
     parser.add_argument("--hf", help="the same model, exported by tl-export --hf")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each row is measured")
     parser.add_argument("--minicons", action="store_true", help="also measure minicons, which must be installed")
     arguments = parser.parse_args()
-    ours = [sys.executable, "-m", "torch_linguist.cli.score"]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, "one.txt"), Path(folder, "all.txt")]
         with arguments.lines.open(encoding="utf-8") as source:
             texts = [line for line in islice(source, arguments.count) if line.strip()]
         for file, count in zip(files, (1, len(texts)), strict=True):
             file.write_text("".join(texts[:count]), encoding="utf-8")
-        output = Path(folder, "out")
-        print(f"{len(texts):,} lines, {sum(len(text.split()) for text in texts):,} words, CPU seconds\n")
-        print("| from file to file | start | in all | lines/s | lines/s after the start |\n|---|---|---|---|---|")
-        if arguments.ngram:
-            report("tl-score, n-gram", measured([*ours, arguments.ngram, "FILE", "--to", "OUT"], files, output), texts)
-        if arguments.query:
-            report("KenLM `query`", measured([arguments.query, "-v", "sentence", arguments.arpa], files, output), texts)
-        if arguments.arpa:
-            report("KenLM `score`, Python", measured(python(KENLM, arguments.arpa), files, output), texts)
-        if arguments.transformer:
-            command = [*ours, arguments.transformer, "FILE", "--to", "OUT"]
-            report("tl-score, Transformer", measured(command, files, output), texts)
-        if arguments.hf:
-            report("`transformers`, a loop", measured(python(TRANSFORMERS, arguments.hf), files, output), texts)
-        if arguments.hf and arguments.minicons:
-            report("minicons, batches of 64", measured(python(MINICONS, arguments.hf), files, output), texts)
+        print(f"{len(texts):,} lines, {sum(len(text.split()) for text in texts):,} words, CPU seconds\n", flush=True)
+        rows = commands(arguments)
+        costs: dict[str, list[Cost]] = {name: [] for name in rows}
+        for _ in range(arguments.rounds):
+            for name, command in rows.items():
+                costs[name].append(measured(command, files, Path(folder, "out")))
+    print("| from file to file | start | in all | lines/s | lines/s after the start |\n|---|---|---|---|---|")
+    for name, found in costs.items():
+        report(name, Cost(*map(median, zip(*found, strict=True))), texts)
     return 0
+
+
+def commands(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the command of each row."""
+    ours = [sys.executable, "-m", "torch_linguist.cli.score"]
+    rows = {}
+    if arguments.ngram:
+        rows["tl-score, n-gram"] = [*ours, arguments.ngram, "FILE", "--to", "OUT"]
+    if arguments.query:
+        rows["KenLM `query`"] = [arguments.query, "-v", "sentence", arguments.arpa]
+    if arguments.arpa:
+        rows["KenLM `score`, Python"] = python(KENLM, arguments.arpa)
+        rows["tl-score, ARPA file"] = [*ours, arguments.arpa, "FILE", "--to", "OUT"]
+    if arguments.transformer:
+        rows["tl-score, Transformer"] = [*ours, arguments.transformer, "FILE", "--to", "OUT"]
+        rows["tl-score, Transformer, bf16"] = [*rows["tl-score, Transformer"], "--precision", "bf16"]
+    if arguments.hf:
+        rows["`transformers`, a loop"] = python(TRANSFORMERS, arguments.hf)
+    if arguments.hf and arguments.minicons:
+        rows["minicons, line by line"] = python(MINICONS.replace("64", "1"), arguments.hf)
+        rows["minicons, batches of 64"] = python(MINICONS, arguments.hf)
+    return rows
 
 
 def python(code: str, model: str) -> list[str]:

@@ -180,9 +180,7 @@ def stream_nll(
         >>> nll.shape == (len(corpus.test),)
         True
     """
-    if precision not in PRECISIONS:
-        raise LinguistError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
-    nll = _nll_in(model, precision)
+    nll = nll_in(model, precision)
     scored = stride or default_stride(model)
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
@@ -204,8 +202,14 @@ def stream_nll(
         yield part.double().cpu().numpy()
 
 
-def _nll_in(model: LanguageModel, precision: str) -> Callable[[Tensor, Tensor, State], tuple[Tensor, State]]:
-    """Return the model's `nll` in a precision; the state keeps its type."""
+def nll_in(model: LanguageModel, precision: str) -> Callable[[Tensor, Tensor, State], tuple[Tensor, State]]:
+    """Return the model's `nll` in a precision; the state keeps its type.
+
+    Raises:
+        LinguistError: the precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise LinguistError(f"precision={precision}: must be one of {', '.join(PRECISIONS)}")
 
     def nll(tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         with autocast(tokens.device, precision):

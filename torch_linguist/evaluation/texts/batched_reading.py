@@ -3,7 +3,6 @@
 Shape legend: B stretches read together, T time, R rows, A tokens of all rows.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,14 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torch_linguist.evaluation.scoring import COUNTED_CHUNK, Measure, default_stride
+from torch_linguist.evaluation.scoring import Measure, default_stride, nll_in
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
+from torch_linguist.model.module_modes import autocast
 
 Ids = NDArray[np.int64]
 """Token ids of texts, one after the other [A]."""
 
 BATCH_TOKENS = 4096
 """Tokens per batch, padding included."""
+
+LAYER_TOKENS = 1024
+"""Tokens per call of the layers before the output, whose activations then stay in a CPU's cache."""
+
+OUTPUT_TOKENS = 16384
+"""Tokens per call of the output layer, which prepares its operands at each call."""
 
 LONGEST_STEP = 1024
 """Tokens of a row per call, for a model without a bounded context, whose state is carried on."""
@@ -41,15 +47,44 @@ class RowReader:
         model: any model; its mode (train or eval) is preserved.
         eos_id: id from which the first token of a text is predicted.
         running: whether the rows are one running text.
-        batch_tokens: tokens per batch, padding included; None chooses it for measures that need only the model's `nll`.
+        batch_tokens: tokens per batch of a measure, padding included.
+        precision: precision of the nll; see `score`.
     """
 
-    def __init__(self, model: LanguageModel, eos_id: int, *, running: bool, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        eos_id: int,
+        *,
+        running: bool,
+        batch_tokens: int = BATCH_TOKENS,
+        precision: str = "fp32",
+    ) -> None:
         self._model, self._eos_id, self._running = model, eos_id, running
-        self._joins = model.accepts_gaps and batch_tokens is None
-        self._batch_tokens = batch_tokens or (COUNTED_CHUNK if model.is_counted else BATCH_TOKENS)
+        self._batch_tokens, self._precision = batch_tokens, precision
         self._history: Ids = np.array([eos_id], np.int64)
         self._state: State | None = None
+
+    @torch.inference_mode()
+    def read_nll(self, ids: Ids, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the nll of every token of rows in nats, float64 [A]; see `read`."""
+        lengths = lengths[lengths > 0]
+        if not len(lengths):
+            return np.empty(0)
+        with evaluating(self._model):
+            if self._model.accepts_gaps and not self._running:
+                return self._read_joined(ids, lengths)
+            if self._model.has_hidden and not self._running:
+                return self._read_by_layers(ids, lengths)
+            nll = nll_in(self._model, self._precision)
+
+            def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
+                measured, new_state = nll(tokens, targets, state)
+                return (measured.double(),), new_state
+
+            (found,) = self._read_on(ids, measure) if self._running else self._read_apart(ids, lengths, measure)
+        values: NDArray[np.float64] = found.numpy()
+        return values
 
     @torch.inference_mode()
     def read(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
@@ -69,7 +104,7 @@ class RowReader:
             if self._running:
                 return self._read_on(ids, measure)
             lengths = lengths[lengths > 0]
-            return self._read_joined(ids, lengths, measure) if self._joins else self._read_apart(ids, lengths, measure)
+            return self._read_apart(ids, lengths, measure)
 
     def _read_on(self, row: Ids, measure: Measure) -> tuple[Tensor, ...]:
         """Measure the next stretch of the running text."""
@@ -84,36 +119,73 @@ class RowReader:
         tensors, self._state = self._step_through(inputs[None], targets[None], measure, self._state)
         return tuple(tensor[0] for tensor in tensors)
 
-    def _read_joined(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
-        """Measure rows as one row, in which a gap and `<eos>` lie before each."""
+    def _read_joined(self, ids: Ids, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the nll of rows read as one row, in which a gap and `<eos>` lie before each."""
         places = np.arange(len(ids)) + np.repeat(np.arange(2, 2 * len(lengths) + 1, 2), lengths)
         joined = np.full(len(ids) + 2 * len(lengths), -1)
         joined[places] = ids
         joined[places[np.cumsum(lengths) - lengths] - 1] = self._eos_id
-        tensors, _ = self._step_through(joined[None, :-1], joined[None, 1:], measure, None, GAP_STEP)
-        wanted = torch.from_numpy(places - 1)
-        return tuple(tensor[0, wanted] for tensor in tensors)
+        row, device = torch.from_numpy(joined)[None], device_of(self._model)
+        state, parts = self._model.initial_state(1), []
+        for begin in range(0, len(joined) - 1, GAP_STEP):
+            step = row[:, begin : begin + GAP_STEP + 1].to(device)
+            nll, state = self._model.nll(step[:, :-1], step[:, 1:], state)
+            parts.append(nll[0].double().cpu().numpy())
+        found: NDArray[np.float64] = np.concatenate(parts)[places - 1]
+        return found
+
+    def _read_by_layers(self, ids: Ids, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the nll of rows; the output layer takes only tokens whose row no other row equals up to them."""
+        inputs, stretches, first = self._shared(ids, lengths)
+        nll, waiting, places = np.empty(len(ids)), [], []
+        model, device = self._model, device_of(self._model)
+        with autocast(device, self._precision):
+            for batch in _batches(stretches, LAYER_TOKENS):
+                tokens, _, measured, target = self._padded(inputs, ids, batch)
+                fresh = first[target] == target
+                hidden, state = [], model.initial_state(len(tokens))
+                for part in torch.split(torch.from_numpy(tokens).to(device), self._longest_step, dim=1):
+                    some, new_state = model.hidden(part, state)
+                    hidden.append(some)
+                    state = [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
+                waiting.append(torch.cat(hidden, dim=1)[torch.from_numpy(measured)][torch.from_numpy(fresh)])
+                places.append(target[fresh])
+                if sum(map(len, places)) >= OUTPUT_TOKENS:
+                    self._write_nll(waiting, ids, places, nll)
+            self._write_nll(waiting, ids, places, nll)
+        return nll[first]
+
+    def _write_nll(self, hidden: list[Tensor], ids: Ids, places: list[Ids], nll: NDArray[np.float64]) -> None:
+        """Write the nll of the tokens at some places, from the hidden vectors before them; empty both lists."""
+        if not places:
+            return
+        where = np.concatenate(places)
+        targets = torch.from_numpy(ids[where])[None].to(hidden[0].device)
+        nll[where] = self._model.hidden_nll(torch.cat(hidden)[None], targets)[0].double().cpu().numpy()
+        hidden.clear()
+        places.clear()
 
     def _read_apart(self, ids: Ids, lengths: NDArray[np.int64], measure: Measure) -> tuple[Tensor, ...]:
+        inputs, stretches, first = self._shared(ids, lengths)
+        source = torch.from_numpy(first)
+        return tuple(tensor[source] for tensor in self._read_batches(inputs, ids, stretches, measure))
+
+    def _shared(self, ids: Ids, lengths: NDArray[np.int64]) -> tuple[Ids, list[Stretch], Ids]:
+        """Return the input before each token, the stretches to read, and the place whose measure each token shares."""
         ends = np.cumsum(lengths)
         begins = ends - lengths
         inputs = np.empty_like(ids)
         inputs[1:] = ids[:-1]
         inputs[begins] = self._eos_id
-        # Equal rows are read once: the first of them.
-        spans = list(zip(begins.tolist(), ends.tolist(), lengths.tolist(), strict=True))
-        first = {ids[begin:end].tobytes(): begin for begin, end, _ in reversed(spans)}
-        read_at = np.array([first[ids[begin:end].tobytes()] for begin, end, _ in spans])
-        stretches: list[Stretch] = list(itertools.compress(spans, read_at == begins))
         context = self._model.context_length
+        first = first_places(ids, begins, lengths, context or int(lengths.max()))
+        new = first[ends - 1] == ends - 1
+        spans = zip(begins[new].tolist(), ends[new].tolist(), lengths[new].tolist(), strict=True)
+        stretches: list[Stretch] = list(spans)
         if context:
             stride = default_stride(self._model)
-            stretches = [part for begin, end, new in stretches for part in _windows(begin, end, new, context, stride)]
-        tensors = self._read_batches(inputs, ids, stretches, measure)
-        if len(first) == len(spans):
-            return tensors
-        source = torch.from_numpy(np.arange(len(ids)) + np.repeat(read_at - begins, lengths))
-        return tuple(tensor[source] for tensor in tensors)
+            stretches = [part for begin, end, size in stretches for part in _windows(begin, end, size, context, stride)]
+        return inputs, stretches, first
 
     def _read_batches(
         self, inputs: Ids, targets: Ids, stretches: Sequence[Stretch], measure: Measure
@@ -121,37 +193,66 @@ class RowReader:
         """Measure stretches of a text [A] in batches of about equal length; return tensors [A, ...]."""
         found: tuple[Tensor, ...] = ()
         for batch in _batches(stretches, self._batch_tokens):
-            begins, ends, new = (column[:, None] for column in np.array(batch, np.int64).T)
-            places = begins + np.arange(int((ends - begins).max()))
-            inside = places < ends
-            wanted = np.where(inside, targets[np.minimum(places, len(targets) - 1)], self._eos_id)
-            # Padding, too, is shifted by one, which is what counted models read fastest.
-            tokens = np.concatenate([inputs[begins], wanted[:, :-1]], axis=1)
+            tokens, wanted, measured, places = self._padded(inputs, targets, batch)
             tensors, _ = self._step_through(tokens, wanted, measure, None)
-            measured = inside & (places >= ends - new)
-            kept, target = torch.from_numpy(measured), torch.from_numpy(places[measured])
+            kept, target = torch.from_numpy(measured), torch.from_numpy(places)
             found = found or tuple(tensor.new_empty((len(targets), *tensor.shape[2:])) for tensor in tensors)
             for whole, part in zip(found, tensors, strict=True):
                 whole[target] = part[kept]
         return found
 
+    def _padded(
+        self, inputs: Ids, targets: Ids, batch: Sequence[Stretch]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], Ids]:
+        """Return tokens and targets of a batch [B, T], whether each is measured [B, T], and the places of these."""
+        begins, ends, new = (column[:, None] for column in np.array(batch, np.int64).T)
+        places = begins + np.arange(int((ends - begins).max()))
+        inside = places < ends
+        wanted = np.where(inside, targets[np.minimum(places, len(targets) - 1)], self._eos_id)
+        # Padding, too, is shifted by one, which is what counted models read fastest.
+        tokens = np.concatenate([inputs[begins], wanted[:, :-1]], axis=1)
+        measured = inside & (places >= ends - new)
+        return tokens, wanted, measured, places[measured]
+
+    @property
+    def _longest_step(self) -> int:
+        return self._model.context_length or LONGEST_STEP
+
     def _step_through(
-        self,
-        inputs: NDArray[np.int64],
-        targets: NDArray[np.int64],
-        measure: Measure,
-        state: State | None,
-        longest_step: int = LONGEST_STEP,
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], measure: Measure, state: State | None
     ) -> tuple[tuple[Tensor, ...], State]:
         device = device_of(self._model)
         tokens, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
         state = self._model.initial_state(len(tokens)) if state is None else state
-        step = tokens.shape[1] if self._model.context_length else longest_step
-        parts = []
-        for begin in range(0, tokens.shape[1], step):
-            tensors, state = measure(tokens[:, begin : begin + step], wanted[:, begin : begin + step], state)
+        step, parts = self._longest_step, []
+        for some, targeted in zip(torch.split(tokens, step, dim=1), torch.split(wanted, step, dim=1), strict=True):
+            tensors, state = measure(some, targeted, state)
             parts.append(tensors)
         return tuple(torch.cat(columns, dim=1).cpu() for columns in zip(*parts, strict=True)), state
+
+
+def first_places(ids: Ids, begins: Ids, lengths: NDArray[np.int64], longest: int) -> Ids:
+    """Return the first place with the same token after the same tokens of its row, for each token of rows [A].
+
+    Args:
+        ids: ids of all rows, one row after the other [A].
+        begins: place of the first token of each row [R].
+        lengths: number of tokens of each row, at least 1 [R].
+        longest: number of tokens up to which rows share places; the tokens of longer rows are all places of their own.
+    """
+    first = np.arange(len(ids))
+    rows = np.flatnonzero(lengths <= longest)
+    group, step = np.zeros(len(rows), np.int64), 0
+    while len(rows):
+        places = begins[rows] + step
+        _, index, inverse, counts = np.unique(
+            group << 32 | ids[places], return_index=True, return_inverse=True, return_counts=True
+        )
+        first[places] = places[index[inverse]]
+        step += 1
+        shared = (counts[inverse] > 1) & (lengths[rows] > step)
+        rows, group = rows[shared], inverse[shared]
+    return first
 
 
 def _windows(begin: int, end: int, new: int, context: int, stride: int) -> Iterator[Stretch]:

@@ -108,7 +108,7 @@ def evaluate_pairs(scorers: Sequence[Scorer], pairs: Sequence[MinimalPair]) -> P
     for scorer in scorers:
         sentences = itertools.chain.from_iterable((pair.good, pair.bad) for pair in pairs)
         texts = separated_words(sentences, scorer.tokenizer)
-        scores = list(score_lines(scorer.model, scorer.tokenizer, texts))
+        scores = list(score_lines(scorer.model, scorer.tokenizer, texts, precision=scorer.precision))
         logs = [score.log_probability for score in scores]
         good, bad = logs[::2], logs[1::2]
         unknown = [one.unknown + other.unknown > 0 for one, other in zip(scores[::2], scores[1::2], strict=True)]

@@ -44,17 +44,20 @@ class Scorer:
         label: name of its columns if there are several models.
         model: any model.
         tokenizer: tokenizer that it was trained with.
+        precision: precision of the scores of lines; see `score_lines`.
     """
 
     label: str
     model: LanguageModel
     tokenizer: Tokenizer
+    precision: str = "fp32"
 
 
-def load_scorers(folders: Sequence[Path]) -> list[Scorer]:
+def load_scorers(folders: Sequence[Path], precision: str = "fp32") -> list[Scorer]:
     """Load the best models of runs, labeled by the names of their folders."""
     runs = [load_run(folder) for folder in folders]
-    return [Scorer(label, run.model, run.tokenizer) for label, run in zip(run_labels(folders), runs, strict=True)]
+    labels = run_labels(folders)
+    return [Scorer(label, run.model, run.tokenizer, precision) for label, run in zip(labels, runs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,15 @@ def line_rows(
     size = min(default_chunk_lines(scorer.model) for scorer in scorers)
 
     def read(scorer: Scorer, texts: Iterator[str], running: bool) -> Iterator[LineBlock]:
-        model, tokenizer = scorer.model, scorer.tokenizer
-        return score_blocks(model, tokenizer, texts, closed=reading.closed, running=running, chunk_lines=size)
+        return score_blocks(
+            scorer.model,
+            scorer.tokenizer,
+            texts,
+            closed=reading.closed,
+            running=running,
+            precision=scorer.precision,
+            chunk_lines=size,
+        )
 
     number = 1
     for kept, columns in _side_by_side(scorers, records, reading, read):

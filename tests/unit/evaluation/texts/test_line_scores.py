@@ -15,6 +15,7 @@ from torch_linguist.data import Corpus, TokenizedCorpus
 from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation import stream_nll
 from torch_linguist.evaluation.texts import score_lines, score_tokens, score_words
+from torch_linguist.evaluation.texts.batched_reading import first_places
 from torch_linguist.evaluation.texts.line_scores import encode_texts, score_blocks
 from torch_linguist.model import LanguageModel, NGramModel
 
@@ -70,6 +71,28 @@ def test_a_batch_scores_each_line_as_if_it_were_alone(
     alone = [block for line in LINES * 5 for block in score_blocks(model, tokenizer, [line], closed=closed)]
     np.testing.assert_allclose(together.nll, np.concatenate([block.nll for block in alone]), atol=1e-6)
     np.testing.assert_allclose(together.log_probabilities(), [-block.nll.sum() for block in alone], atol=1e-6)
+
+
+def test_bf16_changes_the_last_digits_only(model: LanguageModel, tiny_corpus: TokenizedCorpus) -> None:
+    (exact,) = score_blocks(model, tiny_corpus.tokenizer, LINES)
+    (rough,) = score_blocks(model, tiny_corpus.tokenizer, LINES, precision="bf16")
+    np.testing.assert_allclose(rough.nll, exact.nll, atol=0.05)
+    assert (rough.nll == exact.nll).all() == model.is_counted
+
+
+@given(st.lists(st.text("ab", max_size=4), min_size=1, max_size=9), st.integers(1, 4))
+def test_tokens_share_the_first_place_with_the_same_beginning(rows: list[str], longest: int) -> None:
+    rows = [row for row in rows if row] or ["a"]
+    ids = np.array([ord(letter) for letter in "".join(rows)], np.int64)
+    lengths = np.array([len(row) for row in rows])
+    begins = np.cumsum(lengths) - lengths
+    seen: dict[str, int] = {}
+    expected = []
+    for row, begin in zip(rows, begins.tolist(), strict=True):
+        for place in range(len(row)):
+            own = begin + place
+            expected.append(seen.setdefault(row[: place + 1], own) if len(row) <= longest else own)
+    assert first_places(ids, begins, lengths, longest).tolist() == expected
 
 
 def test_a_running_text_has_the_score_of_its_stream(

@@ -2,11 +2,13 @@
 
     python scripts/check_record.py                          # list the entries
     python scripts/check_record.py wikitext2_10min --data-path FOLDER
+    python scripts/check_record.py wikitext2_10min --data-path FOLDER --equal-tokens
     python scripts/check_record.py --write-docs             # rewrite docs/records.md from records/
     python scripts/check_record.py --check-docs             # fail if docs/records.md is out of date
 
 An entry is a file `records/NAME.yaml`. Its scores hold if each perplexity is at most (1 + tolerance) times the recorded
-one. The replay measures the machine's float32 GFLOP/s first, since entries limited by the clock depend on it.
+one. The replay measures the machine's float32 GFLOP/s first, since entries limited by the clock depend on it;
+`--equal-tokens` trains on the recorded number of tokens instead, whatever time that takes.
 """
 
 import argparse
@@ -24,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "records"
 DOCS = ROOT / "docs" / "records.md"
 REQUIRED = {"track", "kind", "version", "overrides", "machine", "gflops", "tokens_per_second", "scores", "tolerance"}
-OPTIONAL = {"evaluate", "scored_model", "notes", "failed"}
+OPTIONAL = {"evaluate", "scored_model", "notes", "failed", "tokens", "members"}
 HEADER = """\
 # Book of records
 
@@ -60,12 +62,13 @@ def names() -> list[str]:
 def docs() -> str:
     """Return the page of all entries."""
     records = {name: read_record(name) for name in names()}
-    lines = [HEADER, "| track | kind | entry | valid | test | tokens/s | version |", "|---|---|---|---|---|---|---|"]
+    columns = "| track | kind | entry | valid | test | training tokens | tokens/s | version |"
+    lines = [HEADER, columns, "|---|---|---|---|---|---|---|---|"]
     for name, record in sorted(records.items(), key=lambda item: (item[1]["track"], item[1]["kind"] == "adaptive")):
         scores, speed = record["scores"], record["tokens_per_second"]
-        shown = f"{speed:,}" if speed else "not quoted"
+        counts = " | ".join(f"{count:,}" if count else "not quoted" for count in (record.get("tokens"), speed))
         lines.append(
-            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores['test']} | {shown} "
+            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores['test']} | {counts} "
             f"| {record['version']} |"
         )
     for name, record in records.items():
@@ -85,8 +88,11 @@ def docs() -> str:
 def commands(record: dict[str, Any], folder: str) -> list[str]:
     """Return the command lines of an entry, for readers."""
     lines = [" ".join(["tl-train", *record["overrides"]])]
+    members = record.get("members", {})
+    lines += [" ".join(["tl-train", *overrides, f"name={name}"]) for name, overrides in members.items()]
     if "evaluate" in record:
-        lines.append(" ".join(["tl-eval", folder, *record["evaluate"], "--split valid test"]))
+        runs = [folder, *(f"outputs/{name}" for name in members)]
+        lines.append(" ".join(["tl-eval", *runs, *record["evaluate"], "--split valid test"]))
     return lines
 
 
@@ -109,21 +115,28 @@ def replay(record: dict[str, Any], folder: Path, further: list[str]) -> dict[str
     Args:
         record: the entry.
         folder: folder for the run, which must not exist yet.
-        further: overrides beside those of the entry, such as `data.path=FOLDER`.
+        further: overrides beside those of the entry, such as `data.path=FOLDER`. The members of a mixture take those of
+            the corpus.
     """
     run = folder / "run"
-    where = [f"output_dir={folder}", "name=run"]
-    command = [sys.executable, "-m", "torch_linguist.cli.train", *record["overrides"], *further, *where]
-    subprocess.run(command, check=True)
+    _train(folder, "run", [*record["overrides"], *further])
     if "evaluate" not in record:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         return {split: float(summary[split]["perplexity"]) for split in record["scores"]}
-    splits = list(record["scores"])
-    options = [*record["evaluate"], "--split", *splits, "--to", str(folder / "scores")]
-    subprocess.run([sys.executable, "-m", "torch_linguist.cli.eval", str(run), *options], check=True)
+    corpus = [override for override in further if override.startswith("data.")]
+    for name, overrides in record.get("members", {}).items():
+        _train(folder, name, [*overrides, *corpus])
+    runs = [str(run), *(str(folder / name) for name in record.get("members", {}))]
+    options = [*record["evaluate"], "--split", *record["scores"], "--to", str(folder / "scores")]
+    subprocess.run([sys.executable, "-m", "torch_linguist.cli.eval", *runs, *options], check=True)
     with (folder / "scores" / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == record["scored_model"]]
     return {row["split"]: float(row["perplexity"]) for row in rows}
+
+
+def _train(folder: Path, name: str, overrides: list[str]) -> None:
+    where = [f"output_dir={folder}", f"name={name}"]
+    subprocess.run([sys.executable, "-m", "torch_linguist.cli.train", *overrides, *where], check=True)
 
 
 def verdict(record: dict[str, Any], found: dict[str, float]) -> tuple[bool, list[str]]:
@@ -144,6 +157,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", help="name of the entry; without one, all entries are listed")
     parser.add_argument("--data-path", help="local copy of the corpus (data.path)")
     parser.add_argument("--folder", type=Path, default=Path("outputs/record"), help="folder for the run")
+    parser.add_argument("--equal-tokens", action="store_true", help="train on the recorded tokens, not by the clock")
     parser.add_argument("--write-docs", action="store_true", help="write docs/records.md")
     parser.add_argument("--check-docs", action="store_true", help="check that docs/records.md is up to date")
     arguments = parser.parse_args()
@@ -162,6 +176,10 @@ def main() -> int:
             sys.exit(f"{arguments.folder}: exists already; name another --folder")
         print(f"{gflops():.0f} GFLOP/s in float32 (recorded: {record['gflops'] or 'not measured'})", flush=True)
         further = [f"data.path={arguments.data_path}"] if arguments.data_path else []
+        if arguments.equal_tokens:
+            if not record.get("tokens"):
+                sys.exit(f"{arguments.name}: has no number of tokens to train on")
+            further += ["trainer.max_minutes=null", f"trainer.max_tokens={record['tokens']}"]
         holds, lines = verdict(record, replay(record, arguments.folder, further))
         print("\n".join(lines))
         return 0 if holds else 1

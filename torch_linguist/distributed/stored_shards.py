@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch_linguist.distributed import processes
 from torch_linguist.distributed.sharding import is_sharded
 from torch_linguist.errors import TrainingError
+from torch_linguist.runs.platform import sync
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata
@@ -81,12 +82,11 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         OSError: a process could not write its parts.
     """
     from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.filesystem import FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
     try:
         with processes.reporting_lost_processes():
-            metadata = save(dict(tensors), storage_writer=FileSystemWriter(folder))
+            metadata = save(dict(tensors), storage_writer=_writer(folder))
     except CheckpointException as error:
         raise OSError(_reason(error)) from error
     described: dict[str, Any] = {}
@@ -99,6 +99,9 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         part = [list(index.offset), list(sizes[index.fqn, index.offset])]
         described[index.fqn]["chunks"].append([*part, place.relative_path, place.offset, place.length])
     files = {place.relative_path for place in metadata.storage_data.values()}
+    for name in files:
+        if name.startswith(f"__{processes.rank()}_"):
+            sync(folder / name)  # Before torch 2.15, torch syncs a file before its buffer is written.
     return {"tensors": described, "checksums": checksums(folder, sorted(files))}
 
 
@@ -194,6 +197,19 @@ def read_whole(content: Any) -> Any:
     if isinstance(content, list):
         return [read_whole(value) for value in content]
     return content.read() if isinstance(content, StoredTensor) else content
+
+
+def _writer(folder: Path) -> Any:
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+
+    class DescribingWriter(FileSystemWriter):
+        """Writer that says where each part lies; with torch 2.11 only the pickle does."""
+
+        def finish(self, metadata: "Metadata", results: list[list[Any]]) -> None:
+            super().finish(metadata, results)
+            metadata.storage_data = {part.index: part.storage_data for parts in results for part in parts}
+
+    return DescribingWriter(folder)
 
 
 def _reader(folder: Path, metadata: "Metadata") -> Any:

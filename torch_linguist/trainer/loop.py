@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from torch_linguist.data import Batch
 from torch_linguist.distributed.data_parallel import DataParallel
+from torch_linguist.distributed.processes import reporting_lost_processes
 from torch_linguist.distributed.sharding import whole
 from torch_linguist.model import LanguageModel, device_of
 from torch_linguist.optim.optimizers import clip_gradients, load_optimizer
@@ -117,7 +118,8 @@ class Loop:
         self._step.finish(loss)
         self.stop_request.agree()
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        norm = whole(clip_gradients(parameters, self.gradient_clip))
+        with reporting_lost_processes(collectives_only=False):  # Norms of shards are summed over the processes.
+            norm = whole(clip_gradients(parameters, self.gradient_clip))
         skipped = self.skip_non_finite and not bool(torch.isfinite(loss + norm))
         if skipped:
             state.carried = None

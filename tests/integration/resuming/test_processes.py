@@ -89,6 +89,8 @@ def test_two_hundred_updates_equal_those_of_one_process(case: str, trained: Path
     assert len(one) == driver.LONG_STEPS + 1
     assert one[-2] < one[0] - 0.5
     assert two == pytest.approx(one, abs=1e-5, rel=0)
+    if case in driver.DOUBLE:  # The losses of updates are summed in float32, that of the validation is not.
+        assert two[-1] == pytest.approx(one[-1], abs=1e-12, rel=0)
 
 
 @pytest.mark.parametrize("case", driver.SHARDED)
@@ -265,7 +267,7 @@ def test_torchrun_restarts_a_run_and_nothing_is_lost(
     assert process.returncode == 0, errors[-3000:]
     # Whether a process meets the broken connection or torchrun's signal first is a matter of chance: see above.
     told = [row for row in errors.splitlines() if row.startswith("error: ")]
-    assert all("of 2: another process of this training has ended" in row for row in told)
+    assert [row for row in told if "of 2: another process of this training has ended" not in row] == []
     assert output.count("resuming ") == 2
     assert [path.name for path in folder.parent.iterdir()] == ["killed"]
     summary = summary_of(folder)

@@ -98,7 +98,8 @@ def _graph(model: "LanguageModel") -> bytes:
         assert program is not None
         content: bytes = program.model_proto.SerializeToString()
         return content
-    # The newer exporter fixes the time axis of recurrent layers; the older one writes ONNX's own LSTM, GRU and RNN.
+    # The newer exporter (tried with torch 2.13, 2.15) fixes the time axis of recurrent layers; the older one writes
+    # LSTM, GRU and RNN of ONNX itself.
     axes = {name: {1: "batch"} for name in (*names[1:], *outputs[1:])}
     axes |= {"tokens": {0: "batch", 1: "time"}, "logits": {0: "batch", 1: "time"}}
     buffer = io.BytesIO()

@@ -11,6 +11,7 @@ import pytest
 
 from torch_linguist.checkpoint import load_run
 from torch_linguist.cli import score, train
+from torch_linguist.evaluation.texts import score_lines
 from torch_linguist.model.ngram import NGramModel, write_arpa
 
 pytestmark = pytest.mark.xdist_group("commands")
@@ -65,6 +66,7 @@ def test_a_pipe_that_is_closed_ends_it_quietly(runs: Path, tmp_path: Path) -> No
         assert process.stdout.readline().startswith(b"line\tlog_probability")
         process.stdout.close()
         complaints = process.stderr.read().decode()
+    assert process.returncode == 141  # 128 + SIGPIPE, as of `yes | head -1`.
     assert "Traceback" not in complaints
     assert "error" not in complaints
 
@@ -104,6 +106,21 @@ def test_a_mixture_a_filter_and_words(runs: Path, tmp_path: Path, capsys: pytest
     assert [row["word"] for row in rows_of(capsys)][:11] == [*TEXT.splitlines()[0].split(), "<eos>"]
 
 
+def test_kaldi_lists_have_their_new_scores_in_a_file(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("utt-1 tells line 3 that\nutt-2 line 3 tells that\n")
+    (tmp_path / "scores").write_text("utt-1 -2.5\nutt-2 -2.5\n")
+    lists = ["--nbest", str(tmp_path / "text"), "--nbest-scores", str(tmp_path / "scores"), "--weight", "1"]
+    outputs = ["--to", str(tmp_path / "out"), "--scores-to", str(tmp_path / "new")]
+    assert score.main([str(runs / "counted"), *lists, *outputs]) == 0
+    assert (tmp_path / "out").read_text() == "utt-2 line 3 tells that\nutt-1 tells line 3 that\n"
+    run = load_run(runs / "counted")
+    texts = [line.partition(" ")[2] for line in (tmp_path / "out").read_text().splitlines()]
+    expected = [one.log_probability - 2.5 for one in score_lines(run.model, run.tokenizer, texts)]
+    found = [line.split() for line in (tmp_path / "new").read_text().splitlines()]
+    assert [key for key, _ in found] == ["utt-2", "utt-1"]
+    assert [float(value) for _, value in found] == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -115,6 +132,9 @@ def test_a_mixture_a_filter_and_words(runs: Path, tmp_path: Path, capsys: pytest
         (["--keep-share", "2", "{lines}"], 2, "--keep-share: 2: must be"),
         (["--pairs", "{lines}"], 1, "holds no pairs"),
         (["--nbest", "{lines}"], 1, "line 1: has no score"),
+        (["--nbest", "{lines}", "--scores-to", "new"], 2, "--scores-to: goes with --nbest-scores"),
+        (["--precision", "fp8", "{lines}"], 2, "--precision=fp8: must be fp32 or bf16"),
+        (["--precision", "bf16", "--tokens", "{lines}"], 2, "goes with scores of lines and --pairs"),
         (["{bad}"], 1, "line 2 is not UTF-8"),
         (["--to", "/dev/full", "{lines}"], 1, "/dev/full"),
     ],

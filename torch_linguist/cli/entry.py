@@ -1,7 +1,8 @@
 """What all commands share: reading arguments, printing, and how a command ends.
 
-Exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted (143 by SIGTERM). Each command has a function `main`
-that takes its arguments (None for those of the process) and returns the exit code.
+Exit codes: 0 success; 1 failure; 2 wrong usage; 130 interrupted (143 by SIGTERM); 141 if nobody reads the output any
+more (`| head`). Each command has a function `main` that takes its arguments (None for those of the process) and returns
+the exit code.
 """
 
 import argparse
@@ -27,6 +28,8 @@ SUCCESS = 0
 FAILURE = 1
 USAGE = 2
 INTERRUPTED = 128 + signal.SIGINT
+UNREAD = 141
+"""Exit code of a command whose output nobody reads any more: 128 + SIGPIPE, what a shell shows for other tools."""
 
 GOMP_SPINCOUNT = "10000"
 """How long torch's OpenMP threads wait actively for each other. By default they occupy each other's cores for
@@ -122,7 +125,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output (`| head`) is gone. The interpreter's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
+        return UNREAD
     except Exception as error:  # noqa: BLE001 - the last line of defense: every failure ends as one line
         if debug:
             traceback.print_exc()

@@ -67,6 +67,7 @@ OUTPUT_FLAGS = {
 TASK_OPTIONS: Mapping[str, Option] = {
     "--nbest": (str, None, "FILE", "n-best lists: Moses, JSON lines or Kaldi's text"),
     "--nbest-scores": (str, None, "FILE", "scores of Kaldi's hypotheses: KEY SCORE per line"),
+    "--scores-to": (path, None, "FILE", "file for the new scores of Kaldi's hypotheses, which their text cannot hold"),
     "--weight": (number(), 0.5, "W", "weight of the language model"),
     "--length-penalty": (number(), 0.0, "P", "number added for each word"),
     "--tune": (str, None, "FILE", "references (KEY WORDS per line) for choosing weight and length penalty"),
@@ -210,6 +211,8 @@ def _rerank(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
 
     if len(scorers) > 1:
         raise ConfigError("--nbest: takes one run; score with several by a mixture of tl-export")
+    if arguments.scores_to is not None and arguments.nbest_scores is None:
+        raise ConfigError("--scores-to: goes with --nbest-scores; other forms of n-best lists hold their scores")
     weight, penalty = arguments.weight, arguments.length_penalty
     hypotheses = nbest.read_and_score(
         arguments.nbest, scorers[0].model, scorers[0].tokenizer, arguments.nbest_scores, closed=not arguments.no_eos
@@ -221,9 +224,12 @@ def _rerank(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
             f"--weight {weight:g} --length-penalty {penalty:g}: {tuned.word_error_rate:.2%} word errors "
             f"({tuned.errors:,} of {tuned.words:,} words)"
         )
+    ranked = nbest.reranked(hypotheses, weight, penalty)
     with _output(arguments.to) as output:
-        for hypothesis in nbest.reranked(hypotheses, weight, penalty):
-            output.write(nbest.formatted(hypothesis) + "\n")
+        output.writelines(nbest.formatted(hypothesis) + "\n" for hypothesis in ranked)
+    if arguments.scores_to is not None:
+        with _output(arguments.scores_to) as output:
+            output.writelines(f"{hypothesis.key} {hypothesis.score:.6f}\n" for hypothesis in ranked)
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def analyzed_runs(
     source = find_corpus(spec, folders[0], trusted=trusted)
     runs = [load_run(folder) for folder in folders]
     labels = short_labels(folders, [run.model for run in runs])
-    data = [read_run_config(folder)[0].data for folder in folders]
+    # An ARPA file names no corpus.
+    data = [read_run_config(folder)[0].data if folder.is_dir() else None for folder in folders]
     corpora = [
         run.own_corpus(source)
         if spec is None and own_data == data[0]

@@ -165,15 +165,12 @@ class LanguageModel(nn.Module, ABC):
         raise self._lacks("hidden vectors")
 
     def forward_padded(self, tokens: Tensor, state: list[Tensor], padding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Predict the token after one more token of texts of different lengths.
+        """Predict the token after one more token of texts of different lengths; return what `forward` does.
 
         Args:
             tokens: ids [B, 1].
             state: a key/value cache whose first positions are empty in some rows.
             padding: number of empty positions of each row [B].
-
-        Returns:
-            See `forward`.
 
         Raises:
             LinguistError: the model has no cache that grows (`export_specification().cache_axis` is None).
@@ -229,12 +226,13 @@ class LanguageModel(nn.Module, ABC):
         """
         raise self._lacks("embedding")
 
-    def fit_counts(self, ids: NDArray[np.unsignedinteger], eos_id: int) -> None:
+    def fit_counts(self, ids: NDArray[np.unsignedinteger], eos_id: int, save: Callable[[], None] | None = None) -> None:
         """Count a stream and estimate the model from the counts (models with `is_counted`).
 
         Args:
             ids: token ids [N], possibly memory-mapped.
             eos_id: token that the first one is predicted from.
+            save: called with the model fitted, before the files are deleted from which a killed process continues.
 
         Raises:
             LinguistError: the model is trained by gradients.

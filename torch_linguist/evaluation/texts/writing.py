@@ -42,9 +42,10 @@ class TextRowWriter:
     """
 
     def __init__(self, file: IO[str], form: str) -> None:
-        self._file, self._form, self._descriptor = file, form, _regular_file(file)
-        self.rows = self.kept_rows = 0
-        self._kept_bytes = 0 if self._descriptor is None else os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        self._file, self._form, self._descriptor = file, form, _descriptor(file)
+        self._is_regular = self._descriptor is not None and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self.rows = self.kept_rows = self._kept_bytes = 0
+        self._keep()
         self._csv = csv.writer(file, lineterminator="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -72,14 +73,19 @@ class TextRowWriter:
     def _count(self, rows: int) -> None:
         before = self.rows
         self.rows += rows
-        if self._descriptor is not None and self.rows // FLUSHED_ROWS > before // FLUSHED_ROWS:
+        if self._is_regular and self.rows // FLUSHED_ROWS > before // FLUSHED_ROWS:
             self._file.flush()
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._descriptor is not None and self._is_regular:
             self.kept_rows, self._kept_bytes = self.rows, os.lseek(self._descriptor, 0, os.SEEK_CUR)
 
     def cut(self) -> None:
         """Shorten the file, after a failure, to the rows that were written whole: `kept_rows`."""
         if self._descriptor is not None:
-            os.ftruncate(self._descriptor, self._kept_bytes)
+            if self._is_regular:
+                os.ftruncate(self._descriptor, self._kept_bytes)
             # What the stream still holds is half a row, which must not follow.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._descriptor)
 
@@ -180,13 +186,12 @@ def _whole_rows(file: IO[str], form: str, name: str) -> Iterator[TextRowWriter]:
         raise _full(name, lines.kept_rows, error) from error
 
 
-def _regular_file(file: IO[str]) -> int | None:
-    """Return the descriptor of a stream that writes to a file on disk; None for a terminal, a pipe or memory."""
+def _descriptor(file: IO[str]) -> int | None:
+    """Return the descriptor of a stream; None for one in memory."""
     try:
-        descriptor = file.fileno()
+        return file.fileno()
     except (OSError, AttributeError):
         return None
-    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def _full(name: object, rows: int, error: OSError) -> LinguistError:

@@ -4,7 +4,7 @@ Shape legend: B batch, T time, V vocabulary, R rows of words, W words in a row, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -124,12 +124,14 @@ class NGramModel(LanguageModel):
         if self.entropy_threshold and self.smoothing == "stupid_backoff":
             raise ConfigError(f"entropy_threshold={self.entropy_threshold} needs probabilities, unlike stupid_backoff")
 
-    def fit_counts(self, ids: WordArray, eos_id: int) -> None:
+    def fit_counts(self, ids: WordArray, eos_id: int, save: Callable[[], None] | None = None) -> None:
         """Count the n-grams of a stream and estimate the model.
 
         Args:
             ids: token ids [N], with <eos> at every newline; possibly memory-mapped.
             eos_id: id of <eos>, the context of the first token.
+            save: called with the model fitted, before temporary files are deleted. A process that is killed earlier is
+                continued by the next one.
 
         Raises:
             DataError: the stream is empty or does not fit the vocabulary, or temporary files cannot be written.
@@ -137,12 +139,16 @@ class NGramModel(LanguageModel):
         limit = self.memory_limit_mib
         if limit is None or counting_bytes(len(ids), self.order) <= limit * MEBIBYTE:
             self._estimate(count_ngrams(ids, self.vocab_size, self.order, eos_id), Store())
+            if save is not None:
+                save()
             return
         check_stream(ids, self.vocab_size, eos_id)
         identity = fingerprint(ids, sorted(self.arguments.items()), eos_id)
         with workspace(identity, limit, temporary_bytes(len(ids), self.order)) as store:
             counts = count_on_disk(ids, self.vocab_size, self.order, eos_id, store, stretch_tokens(limit))
             self._estimate(counts, store)
+            if save is not None:
+                save()
 
     def _estimate(self, counts: NGramCounts, store: Store) -> None:
         method = smoothing_method(

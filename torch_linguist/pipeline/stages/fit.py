@@ -116,11 +116,15 @@ class FitStage(Stage):
 
     def _count(self, context: "RunContext") -> StageResult:
         model, corpus = context.model, context.training.corpus
-        begin = time.perf_counter()
+        begin, seconds = time.perf_counter(), 0.0
+
+        def save() -> None:
+            nonlocal seconds
+            seconds = time.perf_counter() - begin
+            save_checkpoint(context.folder / "checkpoints" / "best.pt", model, {"tokens": len(corpus.train)})
+
         with _shown_messages(context.callbacks.noted):
-            model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id)
-        seconds = time.perf_counter() - begin
-        save_checkpoint(context.folder / "checkpoints" / "best.pt", model, {"tokens": len(corpus.train)})
+            model.fit_counts(corpus.train.ids, corpus.tokenizer.eos_id, save)
         facts = {"parameters": model.num_parameters(), "train": counting_facts(len(corpus.train), seconds)}
         context.summary.update(facts)
         context.callbacks.sampled(context.plan.sample.draw(model, corpus.tokenizer), 0)

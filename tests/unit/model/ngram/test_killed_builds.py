@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,9 +34,10 @@ def used(process):
 while not built.exists():
     if not (child := os.fork()):
         model = NGramModel(500, memory_limit_mib=16, **json.loads(sys.argv[3]))
-        model.fit_counts(np.load(ids, mmap_mode="r"), eos_id=0)
-        torch.save(model.state_dict(), built.with_suffix(".part"))
-        built.with_suffix(".part").rename(built)
+        def save():
+            torch.save(model.state_dict(), built.with_suffix(".part"))
+            built.with_suffix(".part").rename(built)
+        model.fit_counts(np.load(ids, mmap_mode="r"), eos_id=0, save=save)
         os._exit(0)
     attempts, allowed = attempts + 1, generator.uniform(0, 0.1) * (1 + attempts / 3)
     while os.waitpid(child, os.WNOHANG) == (0, 0):
@@ -44,11 +46,37 @@ while not built.exists():
             os.waitpid(child, 0)
             break
         time.sleep(0.005)
-    # There is no folder before the first step, nor from the end of the build until the model is saved.
+    # There is no folder before the first step.
     for manifest in Path(os.environ["TMPDIR"]).glob("*/steps.json"):
         steps.append(len(json.loads(manifest.read_bytes())["steps"]))
 print(json.dumps([attempts, steps]))
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked and killed")
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_process_killed_while_it_saves_leaves_the_counts(
+    bits: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ids = (np.random.default_rng(3).zipf(1.3, 200_000) % 500).astype(np.uint16)
+    options: dict[str, Any] = {"order": 3, "quantize_bits": bits}
+    if not (child := os.fork()):
+        NGramModel(500, memory_limit_mib=16, **options).fit_counts(ids, eos_id=0, save=lambda: os._exit(9))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    (manifest,) = tmp_path.glob("*/steps.json")
+    before = json.loads(manifest.read_bytes())["steps"]
+    saved: list[dict[str, Any]] = []
+    model, expected = NGramModel(500, memory_limit_mib=16, **options), NGramModel(500, **options)
+    with caplog.at_level("INFO"):
+        model.fit_counts(ids, eos_id=0, save=lambda: saved.append(json.loads(manifest.read_bytes())["steps"]))
+    assert "continuing in" in caplog.text
+    assert not [message for message in caplog.messages if "counting" in message or "merging" in message]
+    assert saved == [before]
+    assert not list(tmp_path.iterdir())
+    expected.fit_counts(ids, eos_id=0)
+    for name, values in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], values), name
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are forked and watched through /proc")

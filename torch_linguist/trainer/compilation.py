@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torch_linguist.distributed.data_parallel import Nll, local_rows
+from torch_linguist.distributed.processes import world_size
 from torch_linguist.model import LanguageModel, State, device_of
 from torch_linguist.model.module_modes import autocast
 from torch_linguist.trainer.callback import Callback
@@ -116,7 +117,8 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
         step.give_up(error)
     if not step.compiled:
         return None
-    callback.noted(f"trainer.compile: the training step was compiled in {time.perf_counter() - begin:.1f} s")
+    whole = "; the processes exchange whole tables, not the rows that a batch touched" if world_size() > 1 else ""
+    callback.noted(f"trainer.compile: the training step was compiled in {time.perf_counter() - begin:.1f} s{whole}")
     return step
 
 

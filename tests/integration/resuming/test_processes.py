@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     driver.fit("rnn", folder / "half", folder / "cache", updates=6)
     line = [*TORCHRUN, str(Path(driver.__file__)), str(folder)]
     dead = subprocess.run(
-        [*line, "killed"], env=environment(), capture_output=True, text=True, timeout=100, check=False
+        [*line, "killed"], env=environment(), capture_output=True, text=True, timeout=250, check=False
     )
     assert "exitcode  : 9" in dead.stderr, dead.stderr[-3000:]
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=250, check=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.module_modes import device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
-from torch_linguist.model.norm_and_rotation import RootMeanSquareNorm, exporting, unit_mean_square
+from torch_linguist.model.transformer_operations import RootMeanSquareNorm, exporting, unit_mean_square
 from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
 from torch_linguist.model.transformer_block import Block
 

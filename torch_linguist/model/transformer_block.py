@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.norm_and_rotation import RootMeanSquareNorm, exporting, rotate, unit_mean_square
+from torch_linguist.model.transformer_operations import RootMeanSquareNorm, exporting, rotate, unit_mean_square
 
 ACTIVATIONS = ("gelu", "swiglu", "squared_relu")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import Transformer
-from torch_linguist.model.norm_and_rotation import rotate
+from torch_linguist.model.transformer_operations import rotate
 from torch_linguist.model.transformer_block import Block
 
 CONTEXT = torch.tensor([0, 5, 9, 3, 17, 4, 8])

@@ -32,6 +32,7 @@ class Batch(NamedTuple):
         tokens: input ids, int64 [B, T].
         targets: id of the token after each input token, int64 [B, T].
         reset: whether the carried state must be reset before this batch.
+        continues: whether the next batch may continue from the state after this one.
 
     Example:
         >>> batch = ContiguousBatches(corpus.train, batch_size=2, sequence_length=5).next()
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     tokens: Tensor
     targets: Tensor
     reset: bool
+    continues: bool = True
 
 
 class Batches(ABC):
@@ -247,4 +249,5 @@ class WindowBatches(Batches):
 
     def _read_batch(self, index: int) -> Batch:
         begin = index * self.batch_size
-        return self._take(self._starts[begin : begin + self.batch_size], self.sequence_length, reset=True)
+        windows = self._take(self._starts[begin : begin + self.batch_size], self.sequence_length, reset=True)
+        return windows._replace(continues=False)

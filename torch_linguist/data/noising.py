@@ -101,7 +101,7 @@ class NoisyBatches:
             dropped = generator.random(len(self._rates)) < self._word_dropout
             dropped[self._eos_id] = False
             tokens[dropped[tokens]] = self._unk_id
-        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), batch.reset)
+        return batch._replace(tokens=torch.from_numpy(tokens), targets=torch.from_numpy(targets))
 
     def state_dict(self) -> dict[str, int]:
         """Return the position as plain numbers."""

@@ -107,7 +107,9 @@ class TrainingStep(nn.Module):
         self.unused = nn.Parameter(torch.zeros((), device=self._device)) if may_skip and not sharded else None
         self._reaches_all = may_skip and sharded
 
-    def forward(self, tokens: Tensor, targets: Tensor, state: State | None, divisor: float) -> tuple[Tensor, State]:
+    def forward(
+        self, tokens: Tensor, targets: Tensor, state: State | None, divisor: float, keep_state: bool = True
+    ) -> tuple[Tensor, State]:
         """Return the sum of the nll over targets [B, T], divided by `divisor`, and the new state without gradients.
 
         Args:
@@ -115,17 +117,25 @@ class TrainingStep(nn.Module):
             targets: the id that follows each token, int64 [B, T].
             state: state before the tokens; None, or a state of another number of rows, starts afresh.
             divisor: divisor of the sum.
+            keep_state: whether the new state is needed; False may return an empty one.
         """
+        if not keep_state and state is None and self._nll is None:
+            with autocast(self._device, self._precision):
+                nll = self.model.window_nll(tokens, targets)
+            return self._loss(nll, divisor), []
         if state is None or state[0].shape[1] != len(tokens):
             state = self.model.initial_state(len(tokens))
         with autocast(self._device, self._precision):
             nll, carried = (self._nll or self.model.nll)(tokens, targets, state)
         # Under autocast a layer may return its state in bfloat16; it is carried in the type of the weights.
         kept = [new.to(old.dtype) for new, old in zip(detach_state(carried), state, strict=True)]
+        return self._loss(nll, divisor), kept
+
+    def _loss(self, nll: Tensor, divisor: float) -> Tensor:
         loss = nll.sum() / divisor
         if self._reaches_all:
             loss = loss + sum(0.0 * weight.sum() for weight in self.parameters() if weight.requires_grad)
-        return loss, kept
+        return loss
 
 
 class DataParallel:
@@ -173,7 +183,13 @@ class DataParallel:
                 self._replica = self._replicated(may_skip)
 
     def backward(
-        self, tokens: Tensor, targets: Tensor, state: State | None, total: int, last: bool
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        state: State | None,
+        total: int,
+        last: bool,
+        keep_state: bool = True,
     ) -> tuple[Tensor, State]:
         """Compute the rows of this process, forward and backward.
 
@@ -183,6 +199,7 @@ class DataParallel:
             state: state of the local rows; None, or one of another number of rows, starts afresh.
             total: number of tokens that the loss is divided by.
             last: whether this is the last batch of the update. The gradients are exchanged then.
+            keep_state: whether the new state is needed; False may return an empty one.
 
         Returns:
             Share of the local rows in the mean loss, scalar tensor, and the new state of the local rows.
@@ -196,7 +213,7 @@ class DataParallel:
             rows, divisor = slice(0, 1), math.inf
         if self.generator is not None:
             self._model.draw_sample(targets.to(self._device), self.generator)
-        batch = tokens[rows].to(self._device), targets[rows].to(self._device), state, divisor
+        batch = tokens[rows].to(self._device), targets[rows].to(self._device), state, divisor, keep_state
         if size == 1:
             loss, new_state = self._step(*batch)
             loss.backward()

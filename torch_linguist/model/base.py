@@ -114,6 +114,10 @@ class LanguageModel(nn.Module, ABC):
             nll in nats, float32 (or float64) [B, T], and the state after the last token.
         """
 
+    def window_nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the nll [B, T] of texts that start from the initial state and whose new state nothing needs."""
+        return self.nll(tokens, targets, self.initial_state(len(tokens)))[0]
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> list[Tensor]:
         """Return the state before the first token, with B on axis 1 of each tensor."""
@@ -258,12 +262,8 @@ class LanguageModel(nn.Module, ABC):
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that weight decay spares by default: embeddings, norms and biases."""
-        embeddings = {
-            id(parameter)
-            for module in self.modules()
-            if isinstance(module, nn.Embedding)
-            for parameter in module.parameters()
-        }
+        tables = [module for module in self.modules() if isinstance(module, nn.Embedding)]
+        embeddings = {id(parameter) for table in tables for parameter in table.parameters()}
         return [parameter for parameter in self.parameters() if parameter.dim() < 2 or id(parameter) in embeddings]
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:

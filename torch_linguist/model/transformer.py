@@ -14,9 +14,15 @@ from torch import Tensor, nn
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.module_modes import device_of, evaluating
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
-from torch_linguist.model.transformer_operations import RootMeanSquareNorm, exporting, unit_mean_square
 from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
 from torch_linguist.model.transformer_block import Block
+from torch_linguist.model.transformer_operations import (
+    LONGEST_WINDOW,
+    RootMeanSquareNorm,
+    exporting,
+    trains_in_bfloat16,
+    unit_mean_square,
+)
 
 
 class Transformer(NeuralLanguageModel):
@@ -152,6 +158,17 @@ class Transformer(NeuralLanguageModel):
         encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, 0, padding)
         return self.output(self.dropout(encoded)), new_state
 
+    def window_nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        time = tokens.shape[1]
+        if time > min(self.context_length, LONGEST_WINDOW) or not trains_in_bfloat16(self.embedding.weight):
+            return super().window_nll(tokens, targets)
+        features = self.dropout(self.embedding(tokens))
+        start = unit_mean_square(features, self.norm_epsilon) if self.reads_embedding else features
+        cosine, sine = self._rotation(time)
+        for block in self.blocks:
+            features = cast(Block, block).train_window(features, start, cosine, sine)
+        return self.hidden_nll(self.dropout(self.norm(features)), targets)
+
     @torch.inference_mode()
     def attention_weights(self, tokens: Tensor) -> Tensor | None:
         if not 1 <= len(tokens) <= self.context_length:
@@ -184,9 +201,7 @@ class Transformer(NeuralLanguageModel):
         """Return the hidden vectors of the last `count` tokens, or of all for 0, and the new state."""
         past = state[0].shape[3]
         new = embedded.shape[1]
-        positions = torch.arange(past + new, device=embedded.device, dtype=torch.float32)
-        angles = torch.outer(positions, self.frequencies)
-        cosine, sine = torch.cos(angles), torch.sin(angles)
+        cosine, sine = self._rotation(past + new)
         mask = self._mask(past, new, embedded.device)
         if padding is not None:
             mask = torch.arange(past + new, device=embedded.device) >= padding[:, None, None, None]
@@ -214,6 +229,12 @@ class Transformer(NeuralLanguageModel):
             keys.append(key[:, :, keep:])
             values.append(value[:, :, keep:])
         return self.norm(features), [torch.stack(keys), torch.stack(values)]
+
+    def _rotation(self, length: int) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines of the rotary angles of each position, [length, E / 2]."""
+        positions = torch.arange(length, device=self.frequencies.device, dtype=torch.float32)
+        angles = torch.outer(positions, self.frequencies)
+        return torch.cos(angles), torch.sin(angles)
 
     def _mask(self, past: int, new: int, device: torch.device) -> Tensor | None:
         """Return True where new token i may attend to position j; None if the causal mask suffices."""

@@ -11,7 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.transformer_operations import RootMeanSquareNorm, exporting, rotate, unit_mean_square
+from torch_linguist.model.transformer_operations import (
+    RootMeanSquareNorm,
+    causal_attention,
+    exporting,
+    gated_linear,
+    normalized_linear,
+    rotate,
+    rounded_linear,
+    unit_mean_square,
+)
 
 ACTIVATIONS = ("gelu", "swiglu", "squared_relu")
 
@@ -124,10 +133,7 @@ class Block(nn.Module):
             Queries [B, A, T, E], keys and values [B, G, P + T, E].
         """
         query, key, value = self._heads(features)
-        if self.value_embeddings:
-            added = self.value_projection(start)
-            added = added.view(added.shape[0], added.shape[1], self.num_key_value_heads, self.head_size)
-            value = self.value_factors[0] * value + self.value_factors[1] * added.transpose(1, 2)
+        value = self._with_embedding(value, start)
         if not exporting() and past_key.shape[2] == 0:
             return query, key, value
         return (
@@ -184,12 +190,38 @@ class Block(nn.Module):
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
             inner = F.silu(gate) * inner
-        elif self.squared:
-            inner = F.relu(inner).square()
         else:
-            inner = F.gelu(inner)
+            inner = self._activated(inner)
         added: Tensor = self.dropout(self.feed_forward_out(inner))
         return features + added
+
+    def train_window(self, features: Tensor, start: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Apply the block to texts that start afresh, under the conditions of `trains_in_bfloat16`.
+
+        Args:
+            features: residual stream of the block before, float32 [B, T, D].
+            start: normalized embedding of the tokens [B, T, D].
+            cosine: cosines of the rotary angles [T, E / 2].
+            sine: sines of the rotary angles [T, E / 2].
+
+        Returns:
+            The residual stream, float32 [B, T, D].
+        """
+        heads, shared, epsilon = self.num_heads, self.num_key_value_heads, self.norm_epsilon
+        features = self.enter(features, start)
+        packed, features = normalized_linear(features, self.attention_norm.weight, epsilon, self.query_key_value.weight)
+        packed = packed.view(*features.shape[:2], heads + 2 * shared, self.head_size)
+        if self.query_key_norm or self.value_embeddings:
+            query, key, value = torch.split(packed.transpose(1, 2), [heads, shared, shared], dim=1)
+            packed = torch.cat([*self._scaled(query, key), self._with_embedding(value, start)], dim=1).transpose(1, 2)
+        attended = causal_attention(packed, heads, shared, cosine, sine)
+        features = features + self.dropout(rounded_linear(attended, self.attention_out.weight))
+        inner, features = normalized_linear(
+            features, self.feed_forward_norm.weight, epsilon, self.feed_forward_in.weight
+        )
+        weight = self.feed_forward_out.weight
+        added = gated_linear(inner, weight) if self.gated else rounded_linear(self._activated(inner), weight)
+        return features + self.dropout(added)
 
     def attention_weights(self, features: Tensor, frequencies: Tensor) -> Tensor:
         """Return the attention weights, which the fused kernel does not keep.
@@ -219,6 +251,24 @@ class Block(nn.Module):
         packed = packed.view(batch, time, heads + 2 * shared, self.head_size).transpose(1, 2)
         # The backward pass of a split writes the gradient once; that of three slices fills it three times.
         query, key, value = torch.split(packed, [heads, shared, shared], dim=1)
-        if self.query_key_norm:
-            query, key = unit_mean_square(query, self.norm_epsilon), unit_mean_square(key, self.norm_epsilon)
+        query, key = self._scaled(query, key)
         return query, key, value
+
+    def _scaled(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys [..., E], normalized if the block does so."""
+        if not self.query_key_norm:
+            return query, key
+        return unit_mean_square(query, self.norm_epsilon), unit_mean_square(key, self.norm_epsilon)
+
+    def _with_embedding(self, value: Tensor, start: Tensor) -> Tensor:
+        """Return values [B, G, T, E] with the projected embedding added, if the block does so."""
+        if not self.value_embeddings:
+            return value
+        added = self.value_projection(start)
+        added = added.view(added.shape[0], added.shape[1], self.num_key_value_heads, self.head_size)
+        mixed = self.value_factors[0] * value + self.value_factors[1] * added.transpose(1, 2)
+        return mixed.to(value.dtype)
+
+    def _activated(self, inner: Tensor) -> Tensor:
+        """Return the inner features [..., F] of a feed-forward network without a gate after its activation."""
+        return F.relu(inner).square() if self.squared else F.gelu(inner)

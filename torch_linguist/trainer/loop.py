@@ -142,7 +142,8 @@ class Loop:
         state = self.state
         state.rows = len(batch.tokens)
         carried = None if batch.reset else state.carried
-        share, state.carried = self._step.backward(batch.tokens, batch.targets, carried, tokens, last)
+        share, new_state = self._step.backward(batch.tokens, batch.targets, carried, tokens, last, batch.continues)
+        state.carried = new_state if batch.continues else None
         loss += share
 
     def state_dict(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def test_every_window_starts_afresh_and_the_order_changes() -> None:
     first = [batch.targets[0, 0].item() for batch in one_pass(batches)]
     second = [batch.targets[0, 0].item() for batch in one_pass(batches)]
     assert first != second
-    assert all(batch.reset for batch in one_pass(batches))
+    assert all(batch.reset and not batch.continues for batch in one_pass(batches))
 
 
 def test_the_seed_decides() -> None:

@@ -227,3 +227,46 @@ def test_the_last_hidden_vectors_are_those_of_all(
     torch.testing.assert_close(last, hidden[:, -count:], atol=1e-5, rtol=0)
     for one, other in zip(after_last, after, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "gelu", "num_key_value_heads": 1},
+        {"activation": "squared_relu", "query_key_norm": True, "value_embeddings": True, "embedding_skip": True},
+    ],
+    ids=["default", "shared heads", "all options"],
+)
+def test_windows_train_in_bfloat16_as_precisely_as_under_autocast(
+    options: dict[str, Any], build_model: ModelBuilder
+) -> None:
+    model = build_model("transformer", V, embedding_dim=64, num_heads=4, context_length=24, **options).train()
+    generator = torch.Generator().manual_seed(2)
+    tokens, targets = torch.randint(V, (2, 6, 24), generator=generator)
+
+    def gradients(nll: Callable[[], Tensor], enabled: bool) -> dict[str, Tensor]:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = nll().mean()
+        loss.backward()
+        return {"loss": loss.detach()} | {name: weight.grad for name, weight in model.named_parameters()}
+
+    def errors(found: dict[str, Tensor]) -> Tensor:
+        return torch.stack([(found[name] - exact[name]).norm() / exact[name].norm() for name in exact])
+
+    def whole() -> Tensor:
+        return model.nll(tokens, targets, model.initial_state(6))[0]
+
+    exact = gradients(whole, enabled=False)
+    window = gradients(lambda: model.window_nll(tokens, targets), enabled=True)
+    assert window["loss"] == pytest.approx(exact["loss"], rel=2e-3)
+    assert errors(window).mean() < 1.2 * errors(gradients(whole, enabled=True)).mean() < 0.03
+
+
+def test_windows_longer_than_the_context_train_like_any_text(build_model: ModelBuilder) -> None:
+    model = build_model("transformer", V, context_length=4).train()
+    tokens = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model.nll(tokens[:, :-1], tokens[:, 1:], model.initial_state(2))[0]
+        assert torch.equal(model.window_nll(tokens[:, :-1], tokens[:, 1:]), expected)

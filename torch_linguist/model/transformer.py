@@ -160,7 +160,10 @@ class Transformer(NeuralLanguageModel):
 
     def window_nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
         time = tokens.shape[1]
-        if time > min(self.context_length, LONGEST_WINDOW) or not trains_in_bfloat16(self.embedding.weight):
+        # A subclass that changes a step of `nll` must train by that step.
+        inherited = all(getattr(type(self), name) is getattr(Transformer, name) for name in ("nll", "hidden", "encode"))
+        fits = time <= min(self.context_length, LONGEST_WINDOW)
+        if not (inherited and fits and trains_in_bfloat16(self.embedding.weight)):
             return super().window_nll(tokens, targets)
         features = self.dropout(self.embedding(tokens))
         start = unit_mean_square(features, self.norm_epsilon) if self.reads_embedding else features

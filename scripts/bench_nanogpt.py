@@ -90,9 +90,15 @@ def train_ours(data: str, options: dict[str, Any]) -> None:
         def noted(self, message: str) -> None:
             print(message, file=sys.stderr)
 
-    sizes = {"batch_size": ROWS, "sequence_length": LENGTH, "device": "cpu", "eval_every": 10**9, "max_steps": 10**6}
-    rates = {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
-    train(model, corpus, make_optimizer=LazyAdamW, callbacks=[Turns()], **rates, **sizes, **options)
+    sizes: dict[str, Any] = {
+        "batch_size": ROWS,
+        "sequence_length": LENGTH,
+        "device": "cpu",
+        "eval_every": 10**9,
+        "max_steps": 10**6,
+    }
+    options = sizes | {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY} | options
+    train(model, corpus, make_optimizer=LazyAdamW, callbacks=[Turns()], **options)
 
 
 def bench(arguments: argparse.Namespace) -> None:

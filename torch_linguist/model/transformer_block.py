@@ -221,7 +221,8 @@ class Block(nn.Module):
         )
         weight = self.feed_forward_out.weight
         added = gated_linear(inner, weight) if self.gated else rounded_linear(self._activated(inner), weight)
-        return features + self.dropout(added)
+        stream: Tensor = features + self.dropout(added)
+        return stream
 
     def attention_weights(self, features: Tensor, frequencies: Tensor) -> Tensor:
         """Return the attention weights, which the fused kernel does not keep.
@@ -266,7 +267,7 @@ class Block(nn.Module):
             return value
         added = self.value_projection(start)
         added = added.view(added.shape[0], added.shape[1], self.num_key_value_heads, self.head_size)
-        mixed = self.value_factors[0] * value + self.value_factors[1] * added.transpose(1, 2)
+        mixed: Tensor = self.value_factors[0] * value + self.value_factors[1] * added.transpose(1, 2)
         return mixed.to(value.dtype)
 
     def _activated(self, inner: Tensor) -> Tensor:

@@ -22,7 +22,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch_linguist.trainer.loop import Loop
 
 WARM_UP = 5
 
@@ -75,6 +78,38 @@ def launched(arguments: argparse.Namespace, family: str, count: int) -> dict[str
 
 def measure(arguments: argparse.Namespace) -> None:
     """Run the work of one process: a few updates, timed from the warm-up of all processes to the end of all."""
+    import torch
+
+    from torch_linguist.distributed import processes
+    from torch_linguist.trainer.device import denormals_flushed
+
+    with processes.process_group(), denormals_flushed():
+        torch.set_num_threads(1)
+        torch.manual_seed(1)
+        loop = made_loop(arguments)
+        for _ in range(WARM_UP):
+            loop.update()
+        processes.barrier()
+        begin, tokens, sent, busy = time.perf_counter(), loop.state.tokens, bytes_sent(), busy_seconds()
+        for _ in range(arguments.steps):
+            loop.update()
+        busy, sent = busy_seconds() - busy, bytes_sent() - sent
+        waiting = 1 - busy / (time.perf_counter() - begin)
+        processes.barrier()
+        seconds = time.perf_counter() - begin
+        if processes.is_main_process():
+            found = {
+                "parameters": loop.model.num_parameters(),
+                "tokens_per_second": (loop.state.tokens - tokens) / seconds,
+                "milliseconds_an_update": 1000 * seconds / arguments.steps,
+                "megabytes_sent": sent / arguments.steps / 1e6,
+                "share_waiting": waiting,
+            }
+            arguments.worker.write_text(json.dumps(found), encoding="utf-8")
+
+
+def made_loop(arguments: argparse.Namespace) -> "Loop":
+    """Return the loop that is measured, over one batch of tokens of a Zipf distribution."""
     import numpy as np
     import torch
 
@@ -82,7 +117,6 @@ def measure(arguments: argparse.Namespace) -> None:
     from torch_linguist.distributed import data_parallel, processes
     from torch_linguist.model import GRU, LSTM, RNN, LanguageModel, Transformer
     from torch_linguist.optim import LazyAdamW
-    from torch_linguist.trainer.device import denormals_flushed
     from torch_linguist.trainer.loop import Loop
 
     class MadeBatches:
@@ -105,39 +139,17 @@ def measure(arguments: argparse.Namespace) -> None:
         def load_state_dict(self, state: Any) -> None:
             """There is no position."""
 
-    with processes.process_group(), denormals_flushed():
-        torch.set_num_threads(1)
-        torch.manual_seed(1)
-        family = arguments.families[0]
-        kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
-        sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
-        model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
-        data_parallel.broadcast_weights(model)
-        model.use_sparse_gradients(lambda weight: processes.world_size() == 1 or not arguments.dense)
-        rows = arguments.batch_size * processes.world_size()
-        options: dict[str, Any] = {}
-        if arguments.compression:
-            options["step"] = data_parallel.DataParallel(model, compression=arguments.compression)
-        loop = Loop(model, LazyAdamW(model.parameters(), lr=1e-3), MadeBatches(rows), **options)
-        for _ in range(WARM_UP):
-            loop.update()
-        processes.barrier()
-        begin, tokens, sent, busy = time.perf_counter(), loop.state.tokens, bytes_sent(), busy_seconds()
-        for _ in range(arguments.steps):
-            loop.update()
-        busy, sent = busy_seconds() - busy, bytes_sent() - sent
-        waiting = 1 - busy / (time.perf_counter() - begin)
-        processes.barrier()
-        seconds = time.perf_counter() - begin
-        if processes.is_main_process():
-            found = {
-                "parameters": model.num_parameters(),
-                "tokens_per_second": (loop.state.tokens - tokens) / seconds,
-                "milliseconds_an_update": 1000 * seconds / arguments.steps,
-                "megabytes_sent": sent / arguments.steps / 1e6,
-                "share_waiting": waiting,
-            }
-            arguments.worker.write_text(json.dumps(found), encoding="utf-8")
+    family = arguments.families[0]
+    kinds: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "transformer": Transformer}
+    sizes = {"hidden_size": arguments.hidden} if family != "transformer" else {"num_heads": 4}
+    model = kinds[family](arguments.vocabulary, embedding_dim=arguments.hidden, **sizes)
+    data_parallel.broadcast_weights(model)
+    model.use_sparse_gradients(lambda weight: processes.world_size() == 1 or not arguments.dense)
+    options: dict[str, Any] = {}
+    if arguments.compression:
+        options["step"] = data_parallel.DataParallel(model, compression=arguments.compression)
+    rows = arguments.batch_size * processes.world_size()
+    return Loop(model, LazyAdamW(model.parameters(), lr=1e-3), MadeBatches(rows), **options)
 
 
 def bytes_sent() -> int:

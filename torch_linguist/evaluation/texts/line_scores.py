@@ -180,17 +180,11 @@ def score_blocks(
         precision: see `score_lines`.
         chunk_lines: largest number of lines of a block; None chooses it for the model.
     """
-    _check_running(closed=closed, running=running)
     reader = RowReader(model, tokenizer.eos_id, running=running, precision=precision)
-    for chunk in chunked(lines, chunk_lines or default_chunk_lines(model)):
-        texts = encode_texts(tokenizer, chunk, closed)
+    size = chunk_lines or default_chunk_lines(model)
+    for texts in encoded_chunks(tokenizer, lines, size, closed=closed, running=running):
         nll = reader.read_nll(texts.ids, texts.lengths)
         yield LineBlock(texts, nll, texts.sums(texts.ids == tokenizer.unk_id).astype(np.int64))
-
-
-def _check_running(*, closed: bool, running: bool) -> None:
-    if running and not closed:
-        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
 
 
 def default_chunk_lines(model: LanguageModel) -> int:
@@ -222,11 +216,30 @@ def measure_chunks(
     Yields:
         Lines and their tokens, and the tensors [A, ...] of all their tokens; no tensors if there are no tokens.
     """
-    _check_running(closed=closed, running=running)
     reader = RowReader(model, tokenizer.eos_id, running=running, batch_tokens=batch_tokens)
-    for chunk in chunked(lines, default_chunk_lines(model)):
-        texts = encode_texts(tokenizer, chunk, closed)
+    for texts in encoded_chunks(tokenizer, lines, default_chunk_lines(model), closed=closed, running=running):
         yield texts, reader.read(texts.ids, texts.lengths, measure)
+
+
+def encoded_chunks(
+    tokenizer: Tokenizer, lines: Iterable[str], size: int, *, closed: bool, running: bool
+) -> Iterator[EncodedTexts]:
+    """Yield lines with their tokens, at most `size` lines at a time.
+
+    Args:
+        tokenizer: tokenizer of the model.
+        lines: texts without newlines.
+        size: largest number of lines of a chunk.
+        closed: see `score_lines`.
+        running: see `score_lines`.
+
+    Raises:
+        LinguistError: a line holds a newline, or a running text is not closed.
+    """
+    if running and not closed:
+        raise LinguistError("a running text: its lines must be closed by <eos>; leave --no-eos out")
+    for chunk in chunked(lines, size):
+        yield encode_texts(tokenizer, chunk, closed)
 
 
 def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.model import LanguageModel, State, device_of
 
-Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
-"""Maps tokens [B, T], targets [B, T] and a state to the nll [B, T] and the new state."""
+Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
+"""Maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
 
 SEGMENTS = 16
 """Segments read side by side."""
@@ -57,35 +56,43 @@ def segment_count(length: int) -> int:
 
 # As a decorator, inference mode ends at each `yield`, so that it does not affect the caller.
 @torch.inference_mode()
-def parallel_stream_nll(
-    model: LanguageModel, stream: TokenStream, nll: Nll, length: int, chunk_length: int, rough: bool = False
-) -> Iterator[NDArray[np.float64]]:
-    """Score the first tokens of a stream, in order.
+def parallel_measures(
+    model: LanguageModel,
+    stream: TokenStream,
+    measure: Measure,
+    length: int,
+    chunk_length: int,
+    rough: bool = False,
+    longest: int | None = None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Measure the first tokens of a stream, in order.
 
     Args:
         model: a model without a bounded context, in eval mode.
         stream: one split.
-        nll: scoring function of the model.
-        length: number of tokens to score.
+        measure: maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state.
+        length: number of tokens to read.
         chunk_length: tokens per call, those of all segments together.
-        rough: whether `nll` computes in bfloat16.
+        rough: whether `measure` computes in bfloat16.
+        longest: maximum length of a segment, whose measures are held at once; None for `LONGEST`.
 
     Yields:
-        nll in nats, float64, of consecutive spans.
+        Tensors [T, ...] of consecutive spans, on the CPU.
     """
     state = model.initial_state(1)
     count = segment_count(length)
-    for begin in range(0, length, count * LONGEST):
-        span = _Span(model, stream, nll, begin, min(begin + count * LONGEST, length), chunk_length, rough)
+    longest = longest or LONGEST
+    for begin in range(0, length, count * longest):
+        span = _Span(model, stream, measure, begin, min(begin + count * longest, length), chunk_length, rough)
         state = span.read(state)
-        yield span.nll.reshape(-1)[: span.length]
+        yield tuple(tensor.flatten(0, 1)[: span.length] for tensor in span.found)
 
 
 class _Span:
     """A span of the stream as S segments of equal length; the last one is padded with `<eos>` if necessary.
 
     Attributes:
-        nll: nats of each token [S, T].
+        found: measures of each token, [S, T, ...] each.
         length: tokens of the span.
     """
 
@@ -93,13 +100,13 @@ class _Span:
         self,
         model: LanguageModel,
         stream: TokenStream,
-        nll: Nll,
+        measure: Measure,
         begin: int,
         end: int,
         chunk_length: int,
         rough: bool,
     ) -> None:
-        self.model, self.stream, self._nll = model, stream, nll
+        self.model, self.stream, self._measure = model, stream, measure
         self.begin, self.end, self.length = begin, end, end - begin
         self.device = device_of(model)
         self.rough = rough
@@ -107,7 +114,7 @@ class _Span:
         self.size = -(-self.length // count)
         self.starts = list(range(begin, end, self.size))
         self.step = max(1, chunk_length // len(self.starts))
-        self.nll: NDArray[np.float64] = np.zeros((len(self.starts), self.size))
+        self.found: list[Tensor] = []
         self.passed: list[State] = []
         """States [L, S, H] of the latest reading, after each chunk of the segments."""
 
@@ -167,8 +174,12 @@ class _Span:
         """Read positions start..end of segments from their state, and return the state after."""
         pairs = [self._padded(self.starts[segment] + start, self.starts[segment] + end) for segment in segments]
         tokens, targets = (torch.stack(side).to(self.device) for side in zip(*pairs, strict=True))
-        nll, state = self._nll(tokens, targets, state)
-        self.nll[segments, start:end] = nll.double().cpu().numpy()
+        measures, state = self._measure(tokens, targets, state)
+        if not self.found:
+            whole = len(self.starts), self.size
+            self.found = [one.new_zeros(*whole, *one.shape[2:], device="cpu") for one in measures]
+        for kept, one in zip(self.found, measures, strict=True):
+            kept[segments, start:end] = one.cpu()
         return state
 
     def _padded(self, start: int, end: int) -> tuple[Tensor, Tensor]:

@@ -202,7 +202,12 @@ class _Evaluator:
         if settings.cache_size is None and not settings.dynamic:
             return
         how = AdaptationSettings(
-            settings.cache_size, settings.dynamic, settings.segment, settings.tune_tokens, settings.stride
+            settings.cache_size,
+            settings.dynamic,
+            settings.segment,
+            settings.tune_tokens,
+            settings.stride,
+            settings.precision,
         )
         adapted = [self._adapted_run(run, how) for run in runs]
         weights = self._adapted_weights(runs, adapted) if settings.mix else {}

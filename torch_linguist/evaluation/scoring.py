@@ -13,12 +13,9 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.parallel_reading import parallel_stream_nll, segment_count, shifted
+from torch_linguist.evaluation.parallel_reading import Measure, parallel_measures, segment_count, shifted
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
 from torch_linguist.model.module_modes import PRECISIONS, autocast
-
-Measure = Callable[[Tensor, Tensor, State], tuple[tuple[Tensor, ...], State]]
-"""Maps tokens [B, T], targets [B, T] and a state to tensors [B, T, ...] and the new state."""
 
 COUNTED_CHUNK = 1 << 16
 """Tokens per call for counted models, which need little memory per token."""
@@ -185,7 +182,7 @@ def stream_nll(
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
         # Overlapping windows start from the initial state; only tokens outside the previous window are scored.
-        if model.has_hidden and len(tokens) > 1:
+        if model.context_length and model.has_hidden and len(tokens) > 1:
             with autocast(tokens.device, precision):
                 parts = torch.split(tokens, max(1, LAYER_TOKENS // tokens.shape[1]))
                 hidden = [model.last_hidden(part, model.initial_state(len(part)), scored)[0] for part in parts]
@@ -193,12 +190,10 @@ def stream_nll(
         measured, new_state = nll(tokens, targets, state)
         return (measured,), new_state
 
-    length = _checked_length(stream, max_tokens, chunk_length)
-    if not model.context_length and not model.is_counted and segment_count(length) > 1:
-        with evaluating(model):
-            yield from parallel_stream_nll(model, stream, nll, length, chunk_length, rough=precision == "bf16")
-        return
-    for (part,) in stream_measures(model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride):
+    rough = precision == "bf16"
+    for (part,) in stream_measures(
+        model, stream, measure, max_tokens, chunk_length=chunk_length, stride=stride, rough=rough
+    ):
         yield part.double().cpu().numpy()
 
 
@@ -227,6 +222,8 @@ def stream_measures(
     *,
     chunk_length: int = 4096,
     stride: int | None = None,
+    rough: bool = False,
+    longest: int | None = None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Measure every token of a stream, once each and in order, reading as `stream_nll` does.
 
@@ -238,6 +235,8 @@ def stream_measures(
         max_tokens: see `stream_nll`.
         chunk_length: see `stream_nll`.
         stride: see `stream_nll`.
+        rough: whether `measure` computes in bfloat16.
+        longest: see `parallel_measures`.
 
     Yields:
         Tensors [T, ...] of consecutive parts of the stream.
@@ -249,6 +248,8 @@ def stream_measures(
     with evaluating(model):
         if model.context_length:
             yield from _windows(model, stream, measure, length, stride)
+        elif not model.is_counted and segment_count(length) > 1:
+            yield from parallel_measures(model, stream, measure, length, chunk_length, rough, longest)
         else:
             yield from _carried(model, stream, measure, length, chunk_length)
 

@@ -16,7 +16,7 @@ from lm_eval.api.registry import register_model
 from torch import Tensor
 
 from torch_linguist.checkpoint import load_run
-from torch_linguist.evaluation.scoring import Measure
+from torch_linguist.evaluation.parallel_reading import Measure
 from torch_linguist.evaluation.texts.batched_reading import BATCH_TOKENS, Ids, RowReader
 from torch_linguist.generation.continuing import continue_prompt
 from torch_linguist.generation.sampling import Sampling

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torch_linguist.data import TokenStream
 from torch_linguist.evaluation import mean_nll, parallel_reading, score, stream_nll
+from torch_linguist.evaluation.adaptation.continuous_cache import hidden_parts
 from torch_linguist.model import LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -115,6 +116,18 @@ def test_the_families_score_as_without_segments(
     monkeypatch.setattr(parallel_reading, "SHORTEST", 1000)
     once_through = nll_of(model, stream)
     np.testing.assert_allclose(side_by_side, once_through, atol=1e-10)
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_hidden_vectors_come_in_the_order_of_the_stream(
+    build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, stream = build_model("lstm", V).double(), random_stream(530)
+    side_by_side = [torch.cat(field) for field in zip(*hidden_parts(model, stream), strict=True)]
+    monkeypatch.setattr(parallel_reading, "SHORTEST", 1000)
+    once_through = [torch.cat(field) for field in zip(*hidden_parts(model, stream), strict=True)]
+    for one, other in zip(side_by_side, once_through, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 @pytest.mark.usefixtures("short_segments")

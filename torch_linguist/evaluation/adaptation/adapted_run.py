@@ -40,6 +40,7 @@ class AdaptationSettings:
         segment: tokens per step of dynamic evaluation.
         tune_tokens: tokens of valid to tune on.
         stride: see `score`.
+        precision: see `score`.
     """
 
     cache_size: int | None
@@ -47,6 +48,7 @@ class AdaptationSettings:
     segment: int
     tune_tokens: int
     stride: int | None
+    precision: str = "fp32"
 
 
 class AdaptedRun:
@@ -77,6 +79,7 @@ class AdaptedRun:
         self._scale: list[Tensor] = []
         self._dynamic: DynamicSettings | None = None
         self._caches: dict[str, CacheSettings] = {}
+        self._tuned_on: dict[str, list[HiddenPart]] = {}
         if settings.dynamic and can_learn(model):
             self._tune_dynamic(train)
         if settings.cache_size is not None and model.has_hidden:
@@ -107,11 +110,22 @@ class AdaptedRun:
         components = cache_components(self._parts(kind, stream, max_tokens), cache.size, [cache.theta])
         return components.nll.numpy(), components.mixed(cache.share).numpy()
 
-    def _parts(self, kind: str, stream: TokenStream, max_tokens: int | None) -> Iterator[HiddenPart]:
+    def _parts(self, kind: str, stream: TokenStream, max_tokens: int | None) -> Iterable[HiddenPart]:
+        if stream is not self._valid or max_tokens != self._settings.tune_tokens:
+            return self._read(kind, stream, max_tokens)
+        # The tokens of the tuning are read once for the cache and the weights of a mixture.
+        if kind not in self._tuned_on:
+            self._tuned_on[kind] = list(self._read(kind, stream, max_tokens))
+        return self._tuned_on[kind]
+
+    def _read(self, kind: str, stream: TokenStream, max_tokens: int | None) -> Iterator[HiddenPart]:
+        precision = self._settings.precision
         if kind == "cache" or self._dynamic is None:
-            parts = hidden_parts(self._model, stream, max_tokens, stride=self._settings.stride)
+            parts = hidden_parts(self._model, stream, max_tokens, stride=self._settings.stride, precision=precision)
         else:
-            parts = dynamic_parts(self._model, stream, self._dynamic, self._scale, max_tokens=max_tokens)
+            parts = dynamic_parts(
+                self._model, stream, self._dynamic, self._scale, max_tokens=max_tokens, precision=precision
+            )
         total = len(stream) if max_tokens is None else min(max_tokens, len(stream))
         return self._watched(parts, f"{self._label} + {kind} on {stream.split}", total)
 
@@ -124,14 +138,19 @@ class AdaptedRun:
 
     def _tune_dynamic(self, train: TokenStream) -> None:
         settings = self._settings
-        self._progress(f"{self._label} + dynamic: gradients of the training split", 0.0)
-        self._scale = gradient_scale(self._model, train, segment=settings.segment)
+        self._scale = gradient_scale(
+            self._model,
+            train,
+            segment=settings.segment,
+            progress=lambda done: self._progress(f"{self._label} + dynamic: gradients of the training split", done),
+        )
         best, tried = tune_dynamic(
             self._model,
             self._valid,
             self._scale,
             segment=settings.segment,
             max_tokens=settings.tune_tokens,
+            precision=settings.precision,
             progress=lambda fraction: self._progress(f"{self._label} + dynamic: tuning on valid", fraction),
         )
         self._dynamic = best

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from torch_linguist.data import TokenStream
 from torch_linguist.errors import LinguistError
+from torch_linguist.evaluation.parallel_reading import SHORTEST
 from torch_linguist.evaluation.scoring import stream_measures
 from torch_linguist.model import LanguageModel, State
+from torch_linguist.model.module_modes import autocast
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -140,7 +142,12 @@ def tune_cache(
 
 
 def hidden_parts(
-    model: LanguageModel, stream: TokenStream, max_tokens: int | None = None, *, stride: int | None = None
+    model: LanguageModel,
+    stream: TokenStream,
+    max_tokens: int | None = None,
+    *,
+    stride: int | None = None,
+    precision: str = "fp32",
 ) -> Iterator[HiddenPart]:
     """Read a stream as `score` does and yield each part with its hidden vectors.
 
@@ -149,6 +156,7 @@ def hidden_parts(
         stream: one split.
         max_tokens: number of tokens to read from the start; None for all.
         stride: see `score`.
+        precision: see `score`.
 
     Raises:
         LinguistError: the model has no hidden vectors; or see `score`.
@@ -164,10 +172,14 @@ def hidden_parts(
         )
 
     def measure(tokens: Tensor, targets: Tensor, state: State) -> tuple[tuple[Tensor, ...], State]:
-        hidden, new_state = model.hidden(tokens, state)
-        return (model.hidden_nll(hidden, targets), hidden, targets), new_state
+        with autocast(tokens.device, precision):
+            hidden, new_state = model.hidden(tokens, state)
+            nll = model.hidden_nll(hidden, targets)
+        return (nll, hidden, targets), [new.to(old.dtype) for new, old in zip(new_state, state, strict=True)]
 
-    for nll, hidden, targets in stream_measures(model, stream, measure, max_tokens, stride=stride):
+    rough = precision == "bf16"
+    parts = stream_measures(model, stream, measure, max_tokens, stride=stride, rough=rough, longest=SHORTEST)
+    for nll, hidden, targets in parts:
         yield HiddenPart(nll, hidden, targets)
 
 

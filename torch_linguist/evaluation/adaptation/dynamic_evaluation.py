@@ -10,7 +10,10 @@ of their mean m. Both terms use the weight before the step, as in the authors' c
 the mean of m in each tensor instead of a small constant, which keeps words absent from the sample of the training text
 from taking huge steps; and m is measured on single segments read in order instead of batches of 100.
 
-Shape legend: T time, N tokens of the stream.
+With a sampled softmax, the scores are exact, but the gradients are the sampled ones of training. A step then changes
+the rows of its sample only, which make up for the pulls they missed; the others cost nothing.
+
+Shape legend: T time, V vocabulary, N tokens of the stream.
 """
 
 import copy
@@ -27,6 +30,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.adaptation.continuous_cache import HiddenPart
 from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
+from torch_linguist.model.module_modes import autocast
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 DECAYS = (0.001, 0.01)
@@ -42,6 +46,7 @@ class DynamicSettings:
         decay: share of the distance to its trained value that a typical weight moves back at each step.
         segment: tokens scored before each step. Models with a bounded context use at most half of it, so that every
             token sees at least half a context.
+        exact: whether a sampled softmax has its exact gradient too, at several times the cost.
 
     Example:
         >>> DynamicSettings(learning_rate=1e-4, decay=0.001).segment
@@ -51,10 +56,17 @@ class DynamicSettings:
     learning_rate: float
     decay: float
     segment: int = SEGMENT
+    exact: bool = False
 
 
 def gradient_scale(
-    model: LanguageModel, train: TokenStream, *, segment: int = SEGMENT, max_tokens: int = 20_000
+    model: LanguageModel,
+    train: TokenStream,
+    *,
+    segment: int = SEGMENT,
+    max_tokens: int = 20_000,
+    exact: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> list[Tensor]:
     """Return the root mean square of the gradients over segments of the training split, one tensor per parameter.
 
@@ -63,6 +75,8 @@ def gradient_scale(
         train: the training split.
         segment: tokens per gradient.
         max_tokens: number of tokens to use from the start of the split.
+        exact: see `DynamicSettings`.
+        progress: called with the fraction of the tokens that is done.
 
     Raises:
         LinguistError: the model has no trainable weights.
@@ -73,12 +87,18 @@ def gradient_scale(
         >>> [part.shape for part in scale] == [weight.shape for weight in network.parameters()]
         True
     """
-    learner = _Learner(model, segment)
+    learner = _Learner(model, segment, exact)
     squares = [torch.zeros_like(parameter) for parameter in learner.parameters]
-    count = 0
-    for _, gradients in learner.read(train, max_tokens):
-        torch._foreach_addcmul_(squares, list(gradients), list(gradients))
+    count, total = 0, min(max_tokens, len(train))
+    for _, gradients in learner.read(train, max_tokens, scored=False):
+        for square, gradient in zip(squares, gradients, strict=True):
+            if gradient.is_sparse:
+                rows, values = _rows(gradient)
+                square.index_add_(0, rows, values.square())
+            else:
+                square.addcmul_(gradient, gradient)
         count += 1
+        progress(min(1.0, count * learner.segment / total))
     return [(square / count).sqrt() for square in squares]
 
 
@@ -89,6 +109,7 @@ def dynamic_nll(
     scale: Sequence[Tensor],
     *,
     max_tokens: int | None = None,
+    precision: str = "fp32",
 ) -> NDArray[np.float64]:
     """Return the nll [N] of every token of a stream under a model that keeps learning; see `dynamic_parts`.
 
@@ -98,7 +119,9 @@ def dynamic_nll(
         >>> dynamic_nll(network, corpus.test, DynamicSettings(1e-3, decay=0.01), scale).shape == (len(corpus.test),)
         True
     """
-    parts = [part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens)]
+    parts = [
+        part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens, precision=precision)
+    ]
     return torch.cat(parts).double().cpu().numpy()
 
 
@@ -109,6 +132,7 @@ def dynamic_parts(
     scale: Sequence[Tensor],
     *,
     max_tokens: int | None = None,
+    precision: str = "fp32",
 ) -> Iterator[HiddenPart]:
     """Read a stream with a model that keeps learning, and yield each segment as it was scored.
 
@@ -118,6 +142,7 @@ def dynamic_parts(
         settings: learning rate, decay and segment length.
         scale: result of `gradient_scale`.
         max_tokens: number of tokens to score from the start; None for all.
+        precision: see `score`. The gradients are in the type of the weights.
 
     Raises:
         LinguistError: the model has no trainable weights, the stream is empty, or a setting is out of range.
@@ -130,17 +155,12 @@ def dynamic_parts(
     """
     if settings.learning_rate < 0 or settings.decay < 0:
         raise LinguistError(f"{settings}: neither the learning rate nor the decay may be negative")
-    learner = _Learner(model, settings.segment)
-    with torch.no_grad():
-        trained = [parameter.clone() for parameter in learner.parameters]
-        typical = sum(float(rms.mean()) for rms in scale) / len(scale)
-        steps = [-settings.learning_rate / (rms + rms.mean()).clamp(min=1e-12) for rms in scale]
-        # At most 1: never past the trained value.
-        pulls = [(settings.decay * rms / max(typical, 1e-12)).clamp(max=1.0) for rms in scale]
+    learner = _Learner(model, settings.segment, settings.exact, precision)
+    typical = sum(float(rms.mean()) for rms in scale) / len(scale)
+    movers = [_Mover(weight, rms, typical, settings) for weight, rms in zip(learner.parameters, scale, strict=True)]
     for part, gradients in learner.read(stream, max_tokens):
-        with torch.no_grad():
-            torch._foreach_lerp_(learner.parameters, trained, pulls)
-            torch._foreach_addcmul_(learner.parameters, list(gradients), steps)
+        for mover, gradient in zip(movers, gradients, strict=True):
+            mover.move(gradient)
         yield part
 
 
@@ -151,6 +171,7 @@ def tune_dynamic(
     *,
     segment: int = SEGMENT,
     max_tokens: int | None = None,
+    precision: str = "fp32",
     learning_rates: Sequence[float] = LEARNING_RATES,
     decays: Sequence[float] = DECAYS,
     progress: Callable[[float], None] = lambda fraction: None,
@@ -163,6 +184,7 @@ def tune_dynamic(
         scale: result of `gradient_scale`.
         segment: tokens per step.
         max_tokens: number of tokens to use from the start of the split; None for all.
+        precision: see `dynamic_parts`.
         learning_rates: learning rates to try.
         decays: decays to try.
         progress: called with the fraction of the trials that is done.
@@ -180,7 +202,8 @@ def tune_dynamic(
 
     def measure(rate: float, decay: float) -> None:
         settings = DynamicSettings(rate, decay, segment)
-        tried[settings] = float(dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens).mean())
+        nll = dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens, precision=precision)
+        tried[settings] = float(nll.mean())
         progress(len(tried) / (len(learning_rates) + len(decays) - 1))
 
     for rate in learning_rates:
@@ -194,28 +217,43 @@ def tune_dynamic(
 class _Learner:
     """A copy of a model that reads a stream segment by segment and returns the gradient of each segment."""
 
-    def __init__(self, model: LanguageModel, segment: int) -> None:
+    def __init__(self, model: LanguageModel, segment: int, exact: bool, precision: str = "fp32") -> None:
         if segment < 1:
             raise LinguistError(f"--segment={segment}: must be at least 1")
         self.model = copy.deepcopy(model).eval()
+        self.model.disable_dropout()
         self.parameters: list[Tensor] = [weight for weight in self.model.parameters() if weight.requires_grad]
         if not self.parameters:
             raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights to train")
         self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
+        self.exact, self.precision = exact or not model.has_hidden, precision
+        self.generator = torch.Generator(device_of(model)).manual_seed(0)
+        if model.samples_vocabulary and not self.exact:
+            # Without gradients a sampled softmax is exact in this mode too.
+            self.model.train()
+            self.model.use_sparse_gradients(lambda weight: True)
 
-    def read(self, stream: TokenStream, max_tokens: int | None) -> Iterator[tuple[HiddenPart, Sequence[Tensor]]]:
-        """Yield each segment of a stream with its gradients; the caller may change the weights in between."""
+    def read(
+        self, stream: TokenStream, max_tokens: int | None, scored: bool = True
+    ) -> Iterator[tuple[HiddenPart, Sequence[Tensor]]]:
+        """Yield each segment of a stream with its gradients; the caller may change the weights in between.
+
+        Args:
+            stream: one split.
+            max_tokens: number of tokens to read from the start; None for all.
+            scored: whether the nll of the parts is needed; if not, it may be that of the gradients.
+        """
         if len(stream) == 0:
             raise LinguistError(f"{stream.split}: the split is empty; there is nothing to score")
         length = len(stream) if max_tokens is None else min(max_tokens, len(stream))
         state = self.model.initial_state(1)
         for start in range(0, length, self.segment):
-            part, gradients, state = self._segment(stream, start, min(start + self.segment, length), state)
+            part, gradients, state = self._segment(stream, start, min(start + self.segment, length), state, scored)
             yield part, gradients
 
     @torch.enable_grad()
     def _segment(
-        self, stream: TokenStream, start: int, end: int, state: State
+        self, stream: TokenStream, start: int, end: int, state: State, scored: bool
     ) -> tuple[HiddenPart, Sequence[Tensor], State]:
         """Return the tokens start..end, their gradients, and the new state.
 
@@ -227,13 +265,56 @@ class _Learner:
         if window:
             state = self.model.initial_state(1)
         with torch.backends.cudnn.flags(enabled=False):
-            if self.model.has_hidden:
-                hidden, new_state = self.model.hidden(tokens, state)
-                nll = self.model.hidden_nll(hidden, targets)
-            else:
+            if not self.model.has_hidden:
                 nll, new_state = self.model.nll(tokens, targets, state)
-                hidden = nll.new_empty(*nll.shape, 0)
-            nll = nll[0, start - begin :]
-            gradients = torch.autograd.grad(nll.mean(), self.parameters, allow_unused=True, materialize_grads=True)
-        part = HiddenPart(nll.detach(), hidden[0, start - begin :].detach(), targets[0, start - begin :])
+                nll, targets = nll[:, start - begin :], targets[:, start - begin :]
+                hidden, loss = nll.new_empty(*nll.shape, 0), nll.mean()
+            else:
+                hidden, new_state = self.model.hidden(tokens, state)
+                hidden, targets = hidden[:, start - begin :], targets[:, start - begin :]
+                nll, loss = self._losses(hidden, targets, scored)
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        part = HiddenPart(nll[0].detach(), hidden[0].detach(), targets[0])
         return part, gradients, state if window else detach_state(new_state)
+
+    def _losses(self, hidden: Tensor, targets: Tensor, scored: bool) -> tuple[Tensor, Tensor]:
+        """Return the nll [1, T] and the loss to learn from."""
+        self.model.draw_sample(targets, self.generator)
+        nll = self.model.hidden_nll(hidden, targets)
+        loss = nll.mean()
+        if scored and self.model.training:
+            with torch.no_grad(), autocast(hidden.device, self.precision):
+                nll = self.model.hidden_nll(hidden, targets)
+        return nll, loss
+
+
+class _Mover:
+    """Moves one weight by the rule above, or some rows of it if its gradient is sparse."""
+
+    def __init__(self, weight: Tensor, rms: Tensor, typical: float, settings: DynamicSettings) -> None:
+        self._weight, self._trained = weight, weight.detach().clone()
+        self._steps = -settings.learning_rate / (rms + rms.mean()).clamp(min=1e-12)
+        # At most 1: never past the trained value.
+        self._pulls = (settings.decay * rms / max(typical, 1e-12)).clamp(max=1.0)
+        self._moves = 0
+        self._moved = torch.zeros(len(weight), dtype=rms.dtype, device=weight.device)
+
+    @torch.no_grad()
+    def move(self, gradient: Tensor) -> None:
+        """Move the weight by a gradient, dense or of some rows."""
+        self._moves += 1
+        if not gradient.is_sparse:
+            self._weight.lerp_(self._trained, self._pulls).addcmul_(gradient, self._steps)
+            return
+        rows, values = _rows(gradient)
+        missed = self._moves - self._moved[rows]
+        pulls = (self._pulls[rows] * missed[:, None]).clamp(max=1.0)
+        moved = self._weight[rows].lerp_(self._trained[rows], pulls).addcmul_(values, self._steps[rows])
+        self._weight[rows] = moved
+        self._moved[rows] = self._moves
+
+
+def _rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of a sparse gradient and their values, each row once."""
+    gradient = gradient.coalesce()
+    return gradient.indices()[0], gradient.values()

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torch_linguist.evaluation.scoring import Measure, default_stride, nll_in
+from torch_linguist.evaluation.parallel_reading import Measure
+from torch_linguist.evaluation.scoring import default_stride, nll_in
 from torch_linguist.model import LanguageModel, State, device_of, evaluating
 from torch_linguist.model.module_modes import autocast
 

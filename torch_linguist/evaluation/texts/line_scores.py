@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_linguist.data import Tokenizer
 from torch_linguist.data.corpora.corpus import LONGEST_PIECE, cut_line
 from torch_linguist.errors import LinguistError
-from torch_linguist.evaluation.scoring import Measure
+from torch_linguist.evaluation.parallel_reading import Measure
 from torch_linguist.evaluation.texts.batched_reading import Ids, RowReader
 from torch_linguist.model import LanguageModel
 

@@ -112,6 +112,44 @@ def test_two_steps_by_hand(build_model: ModelBuilder) -> None:
                 weight.add_(share * (trained - weight) - 0.03 * gradient / (rms + rms.mean()))
 
 
+@pytest.mark.parametrize("softmaxes", [1, 2])
+def test_a_sampled_softmax_learns_from_its_sample_and_scores_exactly(build_model: ModelBuilder, softmaxes: int) -> None:
+    options = {"tied": True, "dropout": 0.5, "num_softmaxes": softmaxes}
+    model = build_model("lstm", V, output="sampled", cutoffs=[4], **options).double()
+    stream = random_stream(24)
+    scale = gradient_scale(model, random_stream(64, seed=1), segment=8)
+    before = copy.deepcopy(model.state_dict())
+    found = dynamic_nll(model, stream, DynamicSettings(0.05, 0.1, segment=8), scale)
+    typical = torch.stack([rms.mean() for rms in scale]).mean()
+    scorer, learner = copy.deepcopy(model), copy.deepcopy(model)
+    learner.disable_dropout()
+    learner.train()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.tensor([[0, *stream.ids.tolist()]])
+    state = learner.initial_state(1)
+    last = torch.zeros(V, 1)
+    for step, start in enumerate((0, 8, 16), 1):
+        tokens, targets = ids[:, start : start + 8], ids[:, start + 1 : start + 9]
+        scorer.load_state_dict(learner.state_dict())
+        np.testing.assert_allclose(
+            found[start : start + 8], scorer.nll(tokens, targets, state)[0][0].detach(), atol=1e-9
+        )
+        learner.draw_sample(targets, generator)
+        nll, state = learner.nll(tokens, targets, [tensor.detach() for tensor in state])
+        gradients = torch.autograd.grad(nll.mean(), list(learner.parameters()))
+        with torch.no_grad():
+            every = zip(learner.parameters(), model.parameters(), gradients, scale, strict=True)
+            for weight, trained, gradient, rms in every:
+                pull = 0.1 * rms / typical
+                if weight is learner.get_parameter("embedding.weight"):
+                    # A row outside the sample stays, and is pulled once for each step that it missed.
+                    sampled = (gradient != 0).any(1, keepdim=True)
+                    pull = torch.where(sampled, pull * (step - last), 0.0)
+                    last = torch.where(sampled, float(step), last)
+                weight.add_(pull.clamp(max=1) * (trained - weight) - 0.05 * gradient / (rms + rms.mean()))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_a_transformer_reads_overlapping_segments(build_model: ModelBuilder) -> None:
     model, stream = build_model("transformer", V, context_length=16), random_stream(70)
     scale = gradient_scale(model, random_stream(64, seed=1), segment=64)

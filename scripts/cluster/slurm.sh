@@ -4,7 +4,7 @@
 #   sudo scripts/cluster/slurm.sh [FOLDER [PART...]]     # parts: sweep array limit cancel node; all by default
 #
 # Starts a cluster of its own (see slurm_cluster.sh for the Debian packages). Takes about fifteen minutes.
-# LIMITED_STEPS is the number of updates that shall not fit into the time limit of one minute.
+# LIMITED_STEPS is the number of updates that shall not fit into the time limit of LIMIT_MINUTES (1).
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
 source "$(dirname "$0")/slurm_cluster.sh"
@@ -51,7 +51,7 @@ check_limit() {
     local steps=${LIMITED_STEPS:-6000} job
     cat >limited.sh <<END
 #!/bin/bash
-#SBATCH --time=1 --signal=B:USR1@20 --requeue --output=limited.txt --open-mode=append
+#SBATCH --time=${LIMIT_MINUTES:-1} --signal=B:USR1@20 --requeue --output=limited.txt --open-mode=append
 ${train[@]@Q} trainer.max_steps=$steps name=limited resume=auto &
 trap 'kill -USR1 \$!; wait \$!; scontrol requeue \$SLURM_JOB_ID' USR1
 wait \$!
@@ -70,7 +70,7 @@ cancel() {
     local name=$1 job
     shift
     job=$(sbatch --parsable --output="$name.txt" --wrap "exec ${train[*]@Q} trainer.max_steps=100000 name=$name")
-    check "training begins" wait_for 120 rows_in "outputs/$name" 10
+    check "training begins" wait_for 300 rows_in "outputs/$name" 10
     scancel "$@" "$job"
     check "it saves, scores and ends" wait_for 60 status_of "outputs/$name" interrupted
     wait_for 60 is_gone "$job" || scancel "$job"
@@ -88,7 +88,7 @@ check_node() {
     local job begin
     job=$(sbatch --parsable --requeue --nodelist=n2 --output=failed.txt --open-mode=append \
         --wrap "exec ${train[*]@Q} trainer.max_steps=1000 name=failed resume=auto")
-    check "training begins" wait_for 120 rows_in outputs/failed 10
+    check "training begins" wait_for 300 rows_in outputs/failed 10
     fail_node n2
     begin=$SECONDS
     check "SLURM notices and queues the job again" wait_for 180 state_is "$job" PENDING

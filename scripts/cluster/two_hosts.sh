@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Training on two hosts by torchrun: equal to one host; a slow cable; a cable cut for 20 seconds; a host without power.
 #
-#   sudo scripts/cluster/two_hosts.sh [FOLDER]
+#   sudo scripts/cluster/two_hosts.sh [FOLDER [PART...]]     # parts: two slow cut down; all by default
 #
 # The hosts are network namespaces of this machine (iproute2; Linux) with a folder in common. Takes about five minutes.
 set -euo pipefail
@@ -9,6 +9,9 @@ source "$(dirname "$0")/hosts.sh"
 source "$(dirname "$0")/checks.sh"
 
 folder=${1:-$(mktemp -d)}
+parts=("${@:2}")
+if ((${#parts[@]} == 0)); then parts=(two slow cut down); fi
+mkdir -p "$folder"
 cd "$folder"
 write_text text.txt
 trap remove_hosts EXIT
@@ -36,44 +39,58 @@ on_both() {
     torchrun_on a "$@" & a=$!
 }
 
+check_two() {
+    echo "== two hosts"
+    on_both 600 two
+    check "torchrun ends with 0 on both hosts" both_end
+    check "the losses are those of one host" same_losses outputs/one outputs/two
+}
+
+check_slow() {
+    echo "== a slow cable: $(slow_cable)"
+    local begin=$SECONDS
+    on_both 600 slow
+    both_end || true
+    usual_cable
+    echo "600 updates in $((SECONDS - begin)) s, the start included"
+    check "the losses are those of one host" same_losses outputs/one outputs/slow
+}
+
+check_cut() {
+    echo "== the cable is cut for 20 s"
+    local before begin
+    on_both 600 cut
+    check "training begins" wait_for 120 rows_in outputs/cut 20
+    cut_cable
+    sleep 20
+    before=$(wc -l <outputs/cut/metrics.csv)
+    mend_cable
+    begin=$SECONDS
+    check "it goes on by itself" wait_for 120 rows_in outputs/cut "$before"
+    echo "first row $((SECONDS - begin)) s after the cable is whole"
+    both_end || true
+    check "the losses are those of one host" same_losses outputs/one outputs/cut
+}
+
+check_down() {
+    echo "== host tl-b loses its power, and comes back"
+    local begin
+    on_both 600 down
+    check "training begins" wait_for 120 rows_in outputs/down 20
+    power_off b
+    begin=$SECONDS
+    check "the other host notices" wait_for 180 grep -q "cannot be reached\|another process" down-a.txt
+    echo "noticed after $((SECONDS - begin)) s: $(grep -m 1 "another process" down-a.txt)"
+    mend_cable
+    torchrun_on b 600 down & b=$!
+    check "both hosts end with 0" both_end
+    grep -m 1 "^resuming" down-a.txt || true
+    check "the losses are those of one host" same_losses outputs/one outputs/down
+}
+
+both_end() { wait "$a" && wait "$b"; }
+
 echo "== one host"
 nice python "${train[@]}" trainer.max_steps=600 name=one >one.txt 2>&1
-
-echo "== two hosts"
-on_both 600 two
-check "torchrun ends with 0 on both hosts" wait "$a" && wait "$b"
-check "the losses are those of one host" same_losses outputs/one outputs/two
-
-echo "== a slow cable: $(slow_cable)"
-begin=$SECONDS
-on_both 600 slow
-wait "$a" && wait "$b" || true
-usual_cable
-echo "600 updates in $((SECONDS - begin)) s, the start included"
-check "the losses are those of one host" same_losses outputs/one outputs/slow
-
-echo "== the cable is cut for 20 s"
-on_both 600 cut
-check "training begins" wait_for 120 rows_in outputs/cut 20
-cut_cable
-sleep 20
-before=$(wc -l <outputs/cut/metrics.csv)
-mend_cable
-begin=$SECONDS
-check "it goes on by itself" wait_for 120 rows_in outputs/cut "$before"
-echo "first row $((SECONDS - begin)) s after the cable is whole"
-wait "$a" && wait "$b" || true
-check "the losses are those of one host" same_losses outputs/one outputs/cut
-
-echo "== host tl-b loses its power, and comes back"
-on_both 600 down
-check "training begins" wait_for 120 rows_in outputs/down 20
-power_off b
-begin=$SECONDS
-check "the other host notices" wait_for 180 grep -q "cannot be reached\|another process" down-a.txt
-echo "noticed after $((SECONDS - begin)) s: $(grep -m 1 "another process" down-a.txt)"
-mend_cable
-torchrun_on b 600 down & b=$!
-check "both hosts end with 0" wait "$a" && wait "$b"
-check "the losses are those of one host" same_losses outputs/one outputs/down
+for part in "${parts[@]}"; do "check_$part"; done
 exit "$CHECKS_FAILED"

@@ -70,7 +70,8 @@ def test_a_graph_takes_every_batch_and_length(
 
 
 @pytest.mark.parametrize(
-    ("family", "options"), [("lstm", ADAPTIVE), ("gru", {"projection_size": 12}), ("transformer", {})]
+    ("family", "options"),
+    [("lstm", ADAPTIVE), ("gru", {"projection_size": 12}), ("rnn", {"nonlinearity": "relu"}), ("transformer", {})],
 )
 def test_onnxruntime_gives_the_same(
     family: str, options: dict[str, Any], build_model: ModelBuilder, tiny_corpus: TokenizedCorpus, tmp_path: Path

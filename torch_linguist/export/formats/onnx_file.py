@@ -1,6 +1,5 @@
 """ONNX: a graph for onnxruntime and other runtimes."""
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,39 +77,21 @@ def _graph(model: "LanguageModel") -> bytes:
     import torch
 
     from torch_linguist.export import graph_tracing
+    from torch_linguist.export.onnx_layers import with_onnx_layers
 
-    specification = model.export_specification()
     tokens, state = graph_tracing.example_inputs(model)
-    network = graph_tracing.TracedModel(model).eval()
     names, outputs = _names(model)
-    if specification.cache_axis is not None:
-        dynamic = torch.export.Dim.DYNAMIC
-        state_axes = [graph_tracing.dynamic_state_axes(specification, dynamic) for _ in state]
-        program = torch.onnx.export(
-            network,
-            (tokens, state),
-            dynamo=True,
-            verbose=False,
-            input_names=names,
-            output_names=outputs,
-            dynamic_shapes={"tokens": {0: dynamic, 1: dynamic}, "state": state_axes},
-        )
-        assert program is not None
-        content: bytes = program.model_proto.SerializeToString()
-        return content
-    # The newer exporter (tried with torch 2.13, 2.15) fixes the time axis of recurrent layers; the older one writes
-    # LSTM, GRU and RNN of ONNX itself.
-    axes = {name: {1: "batch"} for name in (*names[1:], *outputs[1:])}
-    axes |= {"tokens": {0: "batch", 1: "time"}, "logits": {0: "batch", 1: "time"}}
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
+    dynamic = torch.export.Dim.DYNAMIC
+    state_axes = graph_tracing.dynamic_state_axes(model.export_specification(), dynamic)
+    program = torch.onnx.export(
+        graph_tracing.TracedModel(with_onnx_layers(model)).eval(),
         (tokens, state),
-        cast("Any", buffer),
-        dynamo=False,
+        dynamo=True,
+        verbose=False,
         input_names=names,
         output_names=outputs,
-        dynamic_axes=axes,
-        opset_version=17,
+        dynamic_shapes={"tokens": {0: dynamic, 1: dynamic}, "state": [state_axes for _ in state]},
     )
-    return buffer.getvalue()
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content

@@ -95,7 +95,7 @@ check_node() {
     echo "noticed after $((SECONDS - begin)) s"
     scontrol update JobId="$job" ReqNodeList=n1 || true
     check "it resumes on the other node and finishes" wait_for 600 status_of outputs/failed finished
-    grep "^resuming" failed.txt || true
+    check "it was resumed" grep -q "^resuming" failed.txt
 }
 
 for part in "${parts[@]}"; do "check_$part"; done

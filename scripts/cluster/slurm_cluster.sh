@@ -85,15 +85,16 @@ both_nodes_idle() { [ "$(sinfo -h -N -o %T | grep -c idle)" = 2 ]; }
 start_node() { slurmd -N "$1"; }
 
 fail_node() {
-    # Its daemon first, so that nobody learns how its jobs ended.
+    # Its daemon first, then those of the job steps, so that nobody learns how its jobs ended.
     kill -KILL "$(cat "$cluster/$1.pid")"
-    pgrep -f "slurmstepd: .*" | while read -r step; do
-        # A step daemon of this node has its spool folder in its environment or its open files.
-        if ls -l "/proc/$step/fd" "/proc/$step/cwd" 2>/dev/null | grep -q "$cluster/$1"; then
-            pkill -KILL -P "$step" || true
-            kill -KILL "$step"
-        fi
+    local jobs job steps=""
+    jobs=$(grep -lsxz "SLURMD_NODENAME=$1" /proc/[0-9]*/environ | cut -d / -f 3)
+    for job in $jobs; do steps+=" $(ps -o ppid= -p "$job")"; done
+    for job in $steps; do
+        if [ "$(cat "/proc/$job/comm" 2>/dev/null)" = slurmstepd ]; then kill -KILL "$job"; fi
     done
+    # shellcheck disable=SC2086
+    kill -KILL $jobs 2>/dev/null || true
 }
 
 stop_cluster() {

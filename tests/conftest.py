@@ -58,6 +58,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def kept_bytecode() -> None:
+    """Commands that tests start as processes need not compile the package each time."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tiny products lose by threads, above all beside other test processes."""
     torch.set_num_threads(1)

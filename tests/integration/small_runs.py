@@ -1,6 +1,11 @@
 """A small text and small runs on it, which several tests use."""
 
+import importlib
+import io
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 from torch_linguist.cli import train
 
@@ -10,6 +15,24 @@ def write_tale(folder: Path, lines: int = 400) -> Path:
     text = [f"line {number} tells that {number % 7} and {number % 5} meet again ." for number in range(lines)]
     (folder / "tale.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
     return folder
+
+
+def call(command: str, *arguments: str, folder: Path, given: str = "") -> tuple[int, str, str]:
+    """Run a command in this process, which has imported torch already.
+
+    Returns:
+        Exit code, standard output and standard error.
+    """
+    main = importlib.import_module(f"torch_linguist.cli.{command}").main
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        chdir(folder),
+        redirect_stdout(output),
+        redirect_stderr(errors),
+        patch.object(sys, "stdin", io.StringIO(given)),
+    ):
+        code = main(list(arguments))
+    return code, output.getvalue(), errors.getvalue()
 
 
 def make_counted_and_trained(folder: Path) -> None:

@@ -5,13 +5,12 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from small_runs import call
 
 from torch_linguist.checkpoint.loaded_run import load_run
 from torch_linguist.cli import eval as eval_command
@@ -19,7 +18,6 @@ from torch_linguist.cli import export, generate, train
 from torch_linguist.data import TextCorpus, prepare
 from torch_linguist.evaluation import score
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["model.embedding_dim=16", "model.output=full", "optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]"]
 PEOPLE, VERBS = ("the king", "a queen", "my sister", "the judge"), ("sees", "finds", "forgets", "paints")
 
@@ -28,16 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-
-
-def run(command: str, *arguments: str, folder: Path, given: str = "") -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a process."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"torch_linguist.cli.{command}", *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, input=given,
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +66,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_runs_side_by_side(workplace: Path) -> None:
     line = ["outputs/lstm", "outputs/ngram", "--mix", "--split", "valid", "test", "--to", "scores"]
-    code, output, errors = run("eval", *line, folder=workplace)
+    code, output, errors = call("eval", *line, folder=workplace)
     assert (code, errors) == (0, "")
     rows = {(row["model"], row["split"]): row for row in rows_of(workplace / "scores" / "scores.csv")}
     assert set(rows) == {(model, split) for model in ("lstm", "ngram", "mixture") for split in ("valid", "test")}
@@ -188,11 +176,11 @@ def test_a_run_and_its_file_say_the_same(here: Path, capsys: pytest.CaptureFixtu
 def test_prompts_from_standard_input_and_a_file(workplace: Path) -> None:
     (workplace / "prompts.txt").write_text("a queen\nthe zzz\n", encoding="utf-8")
     line = ["outputs/lstm", "--prompts", "-", "--max-tokens", "4", "--seed", "1", "-n", "2"]
-    code, output, errors = run("generate", *line, folder=workplace, given="the king\nmy sister\n")
+    code, output, errors = call("generate", *line, folder=workplace, given="the king\nmy sister\n")
     assert (code, errors) == (0, "")
     assert [part.count("[1]\n") + part.count("[2]\n") for part in output.split("\n\n")[:2]] == [2, 2]
     assert output.count("the king") >= 2
-    code, output, errors = run(
+    code, output, errors = call(
         "generate", "--prompts", "prompts.txt", "--greedy", "--max-tokens", "3", folder=workplace
     )
     assert code == 0
@@ -213,7 +201,7 @@ def test_probabilities_and_beams_are_shown(here: Path, capsys: pytest.CaptureFix
 
 
 def test_suggestions_without_a_terminal(workplace: Path) -> None:
-    code, output, errors = run("generate", "-i", "outputs/ngram", folder=workplace, given="the ki\n\nthe judge \n")
+    code, output, errors = call("generate", "-i", "outputs/ngram", folder=workplace, given="the ki\n\nthe judge \n")
     assert (code, errors) == (0, "")
     lines = output.splitlines()
     assert lines[1].startswith("  next: king ")

@@ -1,10 +1,7 @@
 """`tl-analyze` as a person runs it: the folder, the numbers against the score, the page in a browser, bad input."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +9,16 @@ import pandas as pd
 import pytest
 from browser import show
 from conftest import made_text
+from small_runs import call
 
 from torch_linguist.analysis import PARTS
 from torch_linguist.cli import analyze
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--probes", "8", "--passages", "1", "--examples", "1", "--predictions", "300"]
 FIT = ["optim.lr=0.01", "optim.weight_decay=0", "stages=[fit]", "trainer.max_steps=15", "trainer.device=cpu"]
 TINY = ["model.embedding_dim=16", "trainer.batch_size=4", "trainer.sequence_length=16", "trainer.precision=fp32"]
 
 pytestmark = pytest.mark.xdist_group("analyze")
-
-
-def run(command: str, *arguments: str, folder: Path) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    line = [sys.executable, "-m", f"torch_linguist.cli.{command}", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +36,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["model=gru", "model.hidden_size=16", "tokenizer=bpe", "tokenizer.vocab_size=300", *TINY, *FIT, "name=gru"],
         ["model=ngram", "model.order=3", "name=ngram"],
     ):
-        code, output, errors = run("train", *corpus, *arguments, folder=folder)
+        code, output, errors = call("train", *corpus, *arguments, folder=folder)
         assert code == 0, output + errors
     return folder
 
@@ -57,7 +46,7 @@ def analyzed(workplace: Path) -> Path:
     """Two runs side by side, with a text of one's own that the vocabulary does not hold."""
     text = "the zyx king sees " * 30
     arguments = ["outputs/transformer", "outputs/ngram", "--text", text, "--name", "both", *SMALL]
-    code, output, errors = run("analyze", *arguments, folder=workplace)
+    code, output, errors = call("analyze", *arguments, folder=workplace)
     assert code == 0, output + errors
     assert "page: outputs/both/index.html" in output
     assert "\n  tl-eval outputs/transformer outputs/ngram --split test\n" in output, "the next commands can be copied"
@@ -117,7 +106,7 @@ def test_a_browser_shows_the_page(analyzed: Path, tmp_path: Path, width: int) ->
 
 def test_runs_of_two_tokenizers_are_compared_line_by_line(workplace: Path) -> None:
     arguments = ["outputs/gru", "outputs/ngram", "--parts", "comparison", "embeddings", "--name", "lines"]
-    code, output, errors = run("analyze", *arguments, folder=workplace)
+    code, output, errors = call("analyze", *arguments, folder=workplace)
     assert code == 0, output + errors
     folder = workplace / "outputs" / "lines"
     assert "different tokenizers" in (folder / "index.html").read_text(encoding="utf-8")

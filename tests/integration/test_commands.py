@@ -1,4 +1,4 @@
-"""The commands as a person runs them: as processes, from an empty folder."""
+"""The commands as a person runs them, from an empty folder; as processes where the process matters."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import write_tale
+from small_runs import call, write_tale
 
 from torch_linguist.cli import grid, train
 
@@ -52,7 +52,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(workplace: Path) -> Path:
     """A run of all six stages."""
     line = ["experiment=debug", "data=text", "data.path=tale.txt", *SMALL, "name=first", "trainer.max_steps=20"]
-    code, output, errors = run("train", *line, folder=workplace)
+    code, output, errors = call("train", *line, folder=workplace)
     assert code == 0, errors
     assert "Traceback" not in output + errors
     return workplace / "outputs" / "first"
@@ -102,7 +102,7 @@ def test_no_first_update_waits_for_what_draws(workplace: Path) -> None:
 def test_help_lists_groups_choices_and_values(tmp_path: Path) -> None:
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mine.yaml").write_text("# Something of my own\n_target_: torch_linguist.model.GRU\n")
-    code, output, _ = run("train", "--help", "--config-dir", "own", "trainer.batch_size=77", folder=tmp_path)
+    code, output, _ = call("train", "--help", "--config-dir", "own", "trainer.batch_size=77", folder=tmp_path)
     assert code == 0
     for word in ("wikitext2", "transformer", "onecycle", "trainer.batch_size=77", "mine", "Something of my own"):
         assert word in output
@@ -110,10 +110,10 @@ def test_help_lists_groups_choices_and_values(tmp_path: Path) -> None:
 
 
 def test_cfg_prints_what_would_run(tmp_path: Path) -> None:
-    code, output, _ = run("train", "--cfg", "model=gru", "data=text", folder=tmp_path)
+    code, output, _ = call("train", "--cfg", "model=gru", "data=text", folder=tmp_path)
     assert code == 0
     assert "_target_: torch_linguist.model.GRU" in output
-    code, output, _ = run("grid", "--cfg", "model=gru,lstm", "seed=1", folder=tmp_path)
+    code, output, _ = call("grid", "--cfg", "model=gru,lstm", "seed=1", folder=tmp_path)
     assert (code, output) == (0, "tl-train model=gru seed=1\ntl-train model=lstm seed=1\n")
     assert not list(tmp_path.iterdir())
 
@@ -201,20 +201,20 @@ def test_six_stages_leave_their_artifacts(trained: Path) -> None:
 
 def test_export_takes_the_newest_run(trained: Path, workplace: Path) -> None:
     (trained / "model.jit").unlink()
-    code, output, errors = run("export", "--jit", folder=workplace)
+    code, output, errors = call("export", "--jit", folder=workplace)
     assert (code, errors) == (0, "")
     assert "run: outputs/first (the newest)" in output
     module = torch.jit.load(str(trained / "model.jit"))  # type: ignore[no-untyped-call]
     logits, _ = module(torch.zeros(2, 3, dtype=torch.int64), module.initial_state(2))
     assert logits.shape[:2] == (2, 3)
-    code, output, errors = run("export", folder=workplace)
+    code, output, errors = call("export", folder=workplace)
     ways = "--arpa, --gguf, --hf, --jit, --onnx, --pt2, --safetensors or --quantize int8"
     assert (code, output, errors) == (2, "", f"error: choose a format: {ways}; see tl-export --help\n")
-    assert run("export", "nowhere", "--jit", folder=workplace)[0] == 1
+    assert call("export", "nowhere", "--jit", folder=workplace)[0] == 1
 
 
 def test_a_run_goes_on(trained: Path, workplace: Path) -> None:
-    code, output, errors = run("train", "resume=outputs/first", "trainer.max_steps=30", folder=workplace)
+    code, output, errors = call("train", "resume=outputs/first", "trainer.max_steps=30", folder=workplace)
     assert code == 0, errors
     assert output.startswith("resuming outputs/first\n")
     summary = json.loads((trained / "summary.json").read_text())
@@ -246,7 +246,7 @@ def test_a_grid_makes_a_row_a_run(workplace: Path) -> None:
         "trainer.max_steps=5",
     ]
     swept = ["model=gru,lsmt", "data.encoding=utf-8,utf-16"]
-    code, output, errors = run("grid", *line, *swept, "jobs=2", "output_dir=grids", "name=g", folder=workplace)
+    code, output, errors = call("grid", *line, *swept, "jobs=2", "output_dir=grids", "name=g", folder=workplace)
     assert code == 0, errors
     with (workplace / "grids" / "g" / "grid.csv").open(newline="") as file:
         rows = {(row["model"], row["data.encoding"]): row for row in csv.DictReader(file)}

@@ -11,6 +11,9 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.ipy
 SIZES = {"MAX_STEPS": 3, "MAX_DOCUMENTS": 12}
 """What a test puts in place of the sizes at the top of a notebook."""
 
+WIDTH = 32
+"""What a test puts in place of the sizes of models."""
+
 pytestmark = pytest.mark.xdist_group("examples")
 
 
@@ -39,6 +42,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         for name, value in SIZES.items():
             cell.source, count = re.subn(rf"^{name} = \d+", f"{name} = {value}", cell.source, flags=re.M)
             found |= {name} if count else set()
+        cell.source = re.sub(r"\b(\w+_dim|hidden_size|projection_size)=\d+", rf"\1={WIDTH}", cell.source)
     assert "MAX_STEPS" in found
     NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

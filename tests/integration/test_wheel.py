@@ -93,7 +93,8 @@ def test_the_installed_command_runs_from_an_empty_folder(installed: Path, tmp_pa
         env=environment,
     )
     assert all(str(installed) in path for path in where.stdout.split())
-    call(installed / "bin" / "tl-train", "experiment=debug", "name=one", cwd=tmp_path, env=environment)
+    small = ["data.max_documents=16", "tokenizer.max_size=300", "model.embedding_dim=32", "model.hidden_size=32"]
+    call(installed / "bin" / "tl-train", "experiment=debug", "name=one", *small, cwd=tmp_path, env=environment)
     run = tmp_path / "outputs" / "one"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "finished"

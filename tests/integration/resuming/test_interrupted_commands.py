@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import write_tale
+from small_runs import call, write_tale
 from test_commands import GIVEN, SMALL, environment, run
 
 from torch_linguist.checkpoint import read_checkpoint
@@ -20,8 +20,8 @@ from torch_linguist.checkpoint import read_checkpoint
 pytestmark = pytest.mark.xdist_group("commands")
 
 LINE = [
-    "experiment=debug", "data=text", "data.path=tale.txt", *SMALL, "model.dropout=0.2", "trainer.max_steps=120",
-    "trainer.eval_every=20", "trainer.eval_tokens=300", "checkpoint.every_steps=7", "stages=[check,overfit,grid,fit]",
+    "experiment=debug", "data=text", "data.path=tale.txt", *SMALL, "model.dropout=0.2", "trainer.max_steps=60",
+    "trainer.eval_every=20", "overfit.max_steps=30", "trainer.eval_tokens=300", "checkpoint.every_steps=7", "stages=[check,overfit,grid,fit]",
     "optim.lr=0.01", "score.baseline_order=0", "sample.tokens=3",
 ]  # fmt: skip
 
@@ -63,7 +63,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_interrupted_twice_and_without_its_cache_a_run_ends_as_if_nothing_had_been(folder: Path) -> None:
-    code, _, errors = run("train", *LINE, "name=straight", folder=folder)
+    code, _, errors = call("train", *LINE, "name=straight", folder=folder)
     assert code == 0, errors
     cache = folder / "cache"
     own = {"TORCH_LINGUIST_CACHE": str(cache)}
@@ -77,7 +77,7 @@ def test_interrupted_twice_and_without_its_cache_a_run_ends_as_if_nothing_had_be
     process = begin(folder, "name=cut", "resume=auto", **own)
     code, errors = signal_at(process, "  step ", signal.SIGTERM)
     assert (code, summary(cut)["status"]) == (143, "interrupted"), errors
-    assert summary(cut)["train"]["steps"] < 120
+    assert summary(cut)["train"]["steps"] < 60
     assert summary(cut)["valid"]["tokens"] > 0
     shutil.rmtree(cache)
 
@@ -111,7 +111,7 @@ def test_a_run_that_is_going_on_is_not_taken_up_twice(folder: Path) -> None:
     assert process.stdout is not None
     while "  step " not in process.stdout.readline():
         assert process.poll() is None
-    code, _, errors = run("train", "resume=outputs/owned", folder=folder)
+    code, _, errors = call("train", "resume=outputs/owned", folder=folder)
     assert (code, errors.count("\n")) == (1, 1), errors
     assert str(process.pid) in errors
     assert platform.node() in errors
@@ -124,7 +124,7 @@ def test_a_run_that_is_going_on_is_not_taken_up_twice(folder: Path) -> None:
 def test_a_place_where_nothing_can_be_written_is_named(folder: Path, place: str) -> None:
     if place.startswith("/proc") and not Path("/proc/self").exists():
         pytest.skip("needs a file system that takes no folders: /proc")
-    code, _, errors = run("train", *LINE, f"output_dir={place}", folder=folder)
+    code, _, errors = call("train", *LINE, f"output_dir={place}", folder=folder)
     assert (code, errors.count("\n")) == (1, 1), errors
     assert place in errors
 

@@ -6,6 +6,7 @@ All families are trained by one launch of `processes_driver.py`; the command is 
 import csv
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -249,21 +250,35 @@ def test_a_dead_process_is_reported_in_one_line(workplace: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("shard", ["false", "true"])
-def test_torchrun_restarts_a_run_and_nothing_is_lost(
-    shard: str, workplace: Path, launch: Callable[..., "subprocess.Popen[str]"]
+def test_killed_processes_go_on_and_nothing_is_lost(
+    shard: str, workplace: Path, launch: Callable[..., "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each process is killed once; without `resume`, the run goes on bit for bit like one that was left alone."""
+    """Torchrun restarts a run that loses a process; one that loses all of them is launched again, with shards here.
+
+    Either way it goes on bit for bit like one that was left alone. One process continues a run of two with shards.
+    """
     steps = ["trainer.max_steps=400", "trainer.eval_every=100", "checkpoint.every_steps=20", "trainer.log_every=20"]
+    steps += ["logger=csv", "score.baseline_order=0", "trainer.sample_every=0"]
     command = ["--no-python", sys.executable, "-m", "torch_linguist.cli.train", *PLAIN, *GIVEN, *steps]
     command += [f"trainer.shard={shard}", f"output_dir=restarts-{shard}"]
     process = launch("--max-restarts=2", *command, "name=killed")
     folder = workplace / f"restarts-{shard}" / "killed"
     last = folder / "checkpoints" / "last.pt"
+    output = ""
     for rank in ("1", "0"):
         begun = time.time()
         wait_for(lambda begun=begun: last.is_file() and last.stat().st_mtime > begun, process)  # type: ignore[misc]
-        os.kill(workers(process)[rank], signal.SIGKILL)
-    output, errors = process.communicate(timeout=200)
+        time.sleep(0.2 * random.random())
+        at_work = workers(process)
+        if shard == "true" and rank == "0":
+            for number in (process.pid, *at_work.values()):
+                os.kill(number, signal.SIGKILL)
+            output, _ = process.communicate(timeout=60)
+            process = launch(*command, "name=killed", "resume=auto")
+        else:
+            os.kill(at_work[rank], signal.SIGKILL)
+    ending, errors = process.communicate(timeout=200)
+    output += ending
     assert process.returncode == 0, errors[-3000:]
     # Whether a process meets the broken connection or torchrun's signal first is a matter of chance: see above.
     told = [row for row in errors.splitlines() if row.startswith("error: ")]
@@ -282,6 +297,11 @@ def test_torchrun_restarts_a_run_and_nothing_is_lost(
     assert_close_weights(folder, straight, 0.0)
     for split in ("valid", "test"):
         assert summary[split] == summary_of(straight)[split]
+    if shard == "true":
+        monkeypatch.chdir(workplace)
+        assert train.main([f"resume={folder}", "trainer.max_steps=420"]) == 0
+        alone = summary_of(folder)
+        assert (alone["status"], alone["processes"], alone["train"]["steps"]) == ("finished", 1, 420)
 
 
 def test_all_stages_and_a_signal(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("commands")
 
 LINE = [
     "experiment=debug", "data=text", "data.path=tale.txt", *SMALL, "model.dropout=0.2", "trainer.max_steps=60",
-    "trainer.eval_every=20", "overfit.max_steps=30", "trainer.eval_tokens=300", "checkpoint.every_steps=7", "stages=[check,overfit,grid,fit]",
+    "trainer.eval_every=20", "trainer.eval_tokens=300", "checkpoint.every_steps=7", "stages=[check,overfit,grid,fit]",
     "optim.lr=0.01", "score.baseline_order=0", "sample.tokens=3",
 ]  # fmt: skip
 

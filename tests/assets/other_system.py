@@ -28,8 +28,11 @@ for module, names in (
 
 def is_in_use(path: Path) -> bool:
     """Return whether this process has a file, or a file below a folder, open or mapped."""
-    process = psutil.Process()
-    used = {Path(found.path) for found in (*process.memory_maps(), *process.open_files()) if found.path.startswith("/")}
+    # Not `memory_maps`, for which the kernel adds up the pages of each map.
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    mapped = {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) == 6}
+    opened = {found.path for found in psutil.Process().open_files()}
+    used = [Path(found) for found in mapped | opened if found.startswith("/")]
     return any(one == path or path in one.parents for one in used)
 
 

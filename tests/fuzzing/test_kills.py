@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-POINTS = 20
+POINTS = 14
 
 
 @pytest.mark.slow

@@ -122,9 +122,10 @@ def _check_seal(path: Path) -> None:
             return
         comment = tail[begin + ARCHIVE_END_LENGTH :]
         file.seek(0)
-        while left and (block := file.read(min(left, 1 << 20))):
-            content.update(block)
-            left -= len(block)
+        block = memoryview(bytearray(1 << 18))
+        while left and (size := file.readinto(block[:left])):
+            content.update(block[:size])
+            left -= size
     if len(comment) != length or (comment.startswith(SEAL) and comment[len(SEAL) :] != content.hexdigest().encode()):
         raise TrainingError(f"{path}: not a readable checkpoint (damaged: its checksum is not that of its content)")
 

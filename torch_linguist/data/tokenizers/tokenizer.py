@@ -1,7 +1,6 @@
 """Text to token ids and back, on top of the `tokenizers` library."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -145,8 +144,8 @@ class Tokenizer:
         text = f" {_END} ".join([*pieces, ""]) if self._is_dictionary else ""
         if not self.splits_at_blanks(text) or text.count(_END) != len(pieces):
             return None
-        # Bytes are joined faster than Python's integers are collected.
-        ids = np.frombuffer(bytearray().join(map(self._ids_by_word.__getitem__, text.split())), np.uint32)
+        words = text.split()
+        ids = np.fromiter(map(self._ids_by_word.__getitem__, words), np.uint32, len(words))
         ends = np.flatnonzero(ids == self.vocab_size + 1)
         lengths = np.diff(ends, prepend=-1)
         ids[ends] = self.eos_id
@@ -164,8 +163,8 @@ class Tokenizer:
 
     @cached_property
     def _ids_by_word(self) -> "_WordIds":
-        known = _WordIds((token, _id_bytes(place)) for place, token in enumerate(self.tokens))
-        known[_END], known.missing = _id_bytes(self.vocab_size + 1), _id_bytes(self.vocab_size)
+        known = _WordIds(zip(self.tokens, range(self.vocab_size), strict=True))
+        known.missing, known[_END] = self.vocab_size, self.vocab_size + 1
         return known
 
     def offsets(self, line: str) -> list[tuple[int, int]]:
@@ -293,17 +292,13 @@ class Tokenizer:
         return self._marking
 
 
-class _WordIds(dict[str, bytes]):
-    """Ids of words, as the bytes of a uint32; `missing` for any other word."""
+class _WordIds(dict[str, int]):
+    """Ids of words; `missing` for any other word."""
 
-    missing: bytes
+    missing: int
 
-    def __missing__(self, word: str) -> bytes:
+    def __missing__(self, word: str) -> int:
         return self.missing
-
-
-def _id_bytes(token_id: int) -> bytes:
-    return token_id.to_bytes(4, sys.byteorder)
 
 
 def _kind(backend: tokenizers.Tokenizer, vocab_size: int) -> str:

@@ -30,7 +30,7 @@ OUTPUT_TOKENS = 16384
 LONGEST_STEP = 1024
 """Tokens of a row per call, for a model without a bounded context, whose state is carried on."""
 
-GAP_STEP = 1 << 18
+GAP_STEP = 1 << 19
 """Tokens per call for a model that takes gaps, which reads all rows as one."""
 
 Stretch = tuple[int, int, int]

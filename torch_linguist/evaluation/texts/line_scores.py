@@ -93,10 +93,17 @@ class EncodedTexts:
     @cached_property
     def bytes(self) -> NDArray[np.int64]:
         """Number of UTF-8 bytes of each line, one more for a closed line's newline [L]."""
-        sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in self.texts]
-        return np.array(sizes, np.int64) + self.closed
+        sizes = np.fromiter(map(len, self.texts), np.int64, len(self.texts))
+        for place in np.flatnonzero(~np.fromiter(map(str.isascii, self.texts), bool, len(self.texts))).tolist():
+            sizes[place] = len(self.texts[place].encode("utf-8", "surrogatepass"))
+        return sizes + self.closed
 
-    def sums(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
+    def counts(self, marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the number of marked tokens [A] of each line [L]."""
+        lines = np.searchsorted(np.cumsum(self.lengths), np.flatnonzero(marked), side="right")
+        return np.bincount(lines, minlength=len(self.lengths))
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum of a value of each token [A] over each line [L]."""
         lines = np.repeat(np.arange(len(self.lengths)), self.lengths)
         return np.asarray(np.bincount(lines, values, minlength=len(self.lengths)), np.float64)
@@ -184,7 +191,7 @@ def score_blocks(
     size = chunk_lines or default_chunk_lines(model)
     for texts in encoded_chunks(tokenizer, lines, size, closed=closed, running=running):
         nll = reader.read_nll(texts.ids, texts.lengths)
-        yield LineBlock(texts, nll, texts.sums(texts.ids == tokenizer.unk_id).astype(np.int64))
+        yield LineBlock(texts, nll, texts.counts(texts.ids == tokenizer.unk_id))
 
 
 def default_chunk_lines(model: LanguageModel) -> int:

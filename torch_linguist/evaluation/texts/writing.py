@@ -205,7 +205,9 @@ def _as_rows(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def _printable(values: Sequence[Any]) -> Sequence[Any]:
     """Return the cells of a column, texts without tabs and newlines."""
-    return [text.replace("\t", " ").replace("\n", " ") for text in values] if isinstance(values[0], str) else values
+    if not isinstance(values[0], str) or ("\t" not in (joined := "".join(values)) and "\n" not in joined):
+        return values
+    return [text.replace("\t", " ").replace("\n", " ") for text in values]
 
 
 def _conversion(values: Sequence[Any]) -> str:

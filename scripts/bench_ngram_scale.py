@@ -38,6 +38,8 @@ ORDER = 5
 HELD_OUT = 200_000
 SPEED_ROUNDS = 5
 KINDS = {"exact": None, "8-bit": 8}
+PROGRAMS = (*KINDS, "lmplz", "lmplz with ARPA", "lmplz to a pipe")
+BINARIES = {"trie": ("-q", "8", "-b", "8"), "packed": ("-q", "8", "-b", "8", "-a", "64"), "probing": ()}
 
 
 def main() -> None:
@@ -47,6 +49,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="times that each program builds its model")
     parser.add_argument("--kenlm", type=Path, metavar="DIR", help="folder with lmplz and build_binary")
     parser.add_argument("--parts", nargs="+", default=["build", "load", "arpa"], choices=["build", "load", "arpa"])
+    parser.add_argument("--programs", nargs="+", default=PROGRAMS[:4], choices=PROGRAMS, help="builders to measure")
+    parser.add_argument(
+        "--binaries", nargs="+", default=BINARIES, choices=BINARIES, help="KenLM's binary files to build"
+    )
     parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -66,6 +72,7 @@ def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
     programs = {name: ours_builder(name, vocab_size, arguments.memory, folder) for name in KINDS}
     if arguments.kenlm:
         programs |= kenlm_builders(arguments, folder)
+    programs = {name: build for name, build in programs.items() if name in arguments.programs}
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for place in range(arguments.rounds):
         for name, build in programs.items():
@@ -75,14 +82,17 @@ def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
             taken[name].append(processor)
             print(f"  {name}: {seconds:.1f} s, {processor:.1f} s of processor time; {text}", flush=True)
     for name, own in taken.items():
-        ratios = [one / other for one, other in zip(own, taken.get("lmplz", own), strict=False)]
+        theirs = next((times for other, times in taken.items() if other.startswith("lmplz")), own)
+        ratios = [one / other for one, other in zip(own, theirs, strict=False)]
         print(
             f"  {name}: processor time {', '.join(f'{value:.1f}' for value in own)} s; "
             f"{np.median(ratios):.2f} times lmplz ({', '.join(f'{ratio:.2f}' for ratio in ratios)})",
             flush=True,
         )
-    if arguments.kenlm:
-        binaries(arguments.kenlm, folder)
+    if (folder / "kenlm.arpa").exists():
+        binaries(arguments, folder)
+        if "arpa" not in arguments.parts:
+            (folder / "kenlm.arpa").unlink()
     for part in arguments.parts:
         if part != "build":
             for line in child(part, folder, folder=str(folder))["lines"]:
@@ -147,20 +157,26 @@ def kenlm_builders(arguments: argparse.Namespace, folder: Path) -> dict[str, Bui
         return build
 
     intermediate, text = str(folder / "kenlm"), str(folder / "kenlm.arpa")
-    return {"lmplz": builder("--intermediate", intermediate), "lmplz with ARPA": builder("--arpa", text)}
+    return {
+        "lmplz": builder("--intermediate", intermediate),
+        "lmplz with ARPA": builder("--arpa", text),
+        "lmplz to a pipe": builder(),  # as text that nobody keeps
+    }
 
 
-def binaries(programs: Path, folder: Path) -> None:
+def binaries(arguments: argparse.Namespace, folder: Path) -> None:
     """Build KenLM's binary files; print their sizes."""
     with (folder / "kenlm.arpa").open() as file:
         entries = sum(int(line.split("=")[1]) for line in (next(file) for _ in range(ORDER + 1)) if "=" in line)
-    quantized = ["-q", "8", "-b", "8"]
-    for name, options in (("trie", quantized), ("packed", [*quantized, "-a", "64"]), ("probing", [])):
+    for name in arguments.binaries:
         binary, kind = folder / f"kenlm-{name}.bin", "probing" if name == "probing" else "trie"
-        files = [str(folder / "kenlm.arpa"), str(binary)]
-        seconds, *_ = timed([str(programs / "build_binary"), *options, "-T", f"{folder / 'temporary'}/", kind, *files])
+        options = [*BINARIES[name], "-T", f"{folder / 'temporary'}/", kind, str(folder / "kenlm.arpa"), str(binary)]
+        seconds, *_ = timed([str(arguments.kenlm / "build_binary"), *options])
         size = binary.stat().st_size / entries
-        print(f"  build_binary {' '.join([*options, kind])}: {seconds:.1f} s, {size:.2f} bytes an n-gram", flush=True)
+        print(
+            f"  build_binary {' '.join([*BINARIES[name], kind])}: {seconds:.1f} s, {size:.2f} bytes an n-gram",
+            flush=True,
+        )
 
 
 def child(step: str, directory: Path, **options: Any) -> dict[str, Any]:
@@ -248,6 +264,10 @@ def load(folder: str) -> dict[str, Any]:
         actions[name] = partial(nll, model, held_out, 0)
         perplexity = math.exp(float(nll(model, held_out, 0).double().mean()))
         lines.append(f"{name}: loaded in {wall:.2f} s ({used:.2f} s of processor time); perplexity {perplexity:.4f}")
+        probing = Path(folder) / "kenlm-probing.bin"
+        if name == "exact" and probing.exists():
+            apart = np.abs(token_scores(probing, held_out) + nll(model, held_out, 0).double().numpy())
+            lines.append(f"exact and kenlm probing: {apart.mean():.1e} nats apart, {(apart > 1e-4).sum()} by over 1e-4")
     for name in ("trie", "packed", "probing"):
         path = Path(folder) / f"kenlm-{name}.bin"
         if path.exists():

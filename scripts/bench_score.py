@@ -2,8 +2,8 @@
 
 Every row is a process of its own that reads a file of lines and writes their log-probabilities. It runs on one line,
 which shows what the start costs, and on all lines; the rows take turns for several rounds, and the medians are shown.
-CPU seconds are compared, which other work on the machine disturbs less than wall-clock time. The n-gram rows read the
-same model, as a run folder and as an ARPA file.
+Other work on the machine disturbs CPU seconds less than seconds. The n-gram rows read the same model, as a run folder
+and as an ARPA file.
 
     tl-export outputs/ngram --arpa model.arpa && tl-export outputs/gpt --hf my-model
     python scripts/bench_score.py lines.txt --ngram outputs/ngram --arpa model.arpa --query kenlm/build/bin/query
@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -57,10 +58,11 @@ with open(sys.argv[2], encoding="utf-8") as lines, open(sys.argv[3], "w") as out
 
 
 class Cost(NamedTuple):
-    """CPU seconds of a process on one line and on all lines."""
+    """CPU seconds of a process on one line and on all lines, and seconds on all lines."""
 
     start: float
     whole: float
+    seconds: float
 
 
 def main() -> int:
@@ -82,13 +84,14 @@ def main() -> int:
             texts = [line for line in islice(source, arguments.count) if line.strip()]
         for file, count in zip(files, (1, len(texts)), strict=True):
             file.write_text("".join(texts[:count]), encoding="utf-8")
-        print(f"{len(texts):,} lines, {sum(len(text.split()) for text in texts):,} words, CPU seconds\n", flush=True)
+        print(f"{len(texts):,} lines, {sum(len(text.split()) for text in texts):,} words\n", flush=True)
         rows = commands(arguments)
         costs: dict[str, list[Cost]] = {name: [] for name in rows}
         for _ in range(arguments.rounds):
             for name, command in rows.items():
                 costs[name].append(measured(command, files, Path(folder, "out")))
-    print("| from file to file | start | in all | lines/s | lines/s after the start |\n|---|---|---|---|---|")
+    print("| from file to file | seconds | lines/s | CPU seconds | of these, start | lines per CPU second after it |")
+    print("|---|---|---|---|---|---|")
     for name, found in costs.items():
         report(name, Cost(*map(median, zip(*found, strict=True))), texts)
     return 0
@@ -123,25 +126,32 @@ def python(code: str, model: str) -> list[str]:
 
 def measured(command: Sequence[str], files: Sequence[Path], output: Path) -> Cost:
     """Measure a command; FILE and OUT in it stand for paths. A command without them reads and writes its pipes."""
-    return Cost(*(cpu_seconds([{"FILE": str(file), "OUT": str(output)}.get(c, c) for c in command], file, output)
-                  for file in files))  # fmt: skip
+    (start, _), (whole, seconds) = (
+        spent([{"FILE": str(file), "OUT": str(output)}.get(part, part) for part in command], file, output)
+        for file in files
+    )
+    return Cost(start, whole, seconds)
 
 
-def cpu_seconds(command: Sequence[str], file: Path, output: Path) -> float:
-    """Run a command in one thread and return its CPU time, user and system."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def spent(command: Sequence[str], file: Path, output: Path) -> tuple[float, float]:
+    """Run a command with one thread for computations; return its CPU time, user and system, and the time it took."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Modules are compiled once, as pip does when it installs them.
     with file.open("rb") as source, Path(f"{output}.pipe").open("wb") as sink:
         subprocess.run(command, stdin=source, stdout=sink, stderr=subprocess.DEVNULL, env=environment, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return used, time.perf_counter() - begin
 
 
 def report(name: str, cost: Cost, texts: Sequence[str]) -> None:
     """Print a row of the table."""
-    rate, later = len(texts) / cost.whole, (len(texts) - 1) / max(cost.whole - cost.start, 1e-3)
-    print(f"| {name} | {cost.start:.2f} | {cost.whole:.2f} | {rate:,.0f} | {later:,.0f} |", flush=True)
+    rate, later = len(texts) / cost.seconds, (len(texts) - 1) / max(cost.whole - cost.start, 1e-3)
+    print(
+        f"| {name} | {cost.seconds:.2f} | {rate:,.0f} | {cost.whole:.2f} | {cost.start:.2f} | {later:,.0f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ class RowReader:
         if not len(lengths):
             return np.empty(0)
         with evaluating(self._model):
-            if self._model.accepts_gaps and not self._running:
-                return self._read_joined(ids, lengths)
+            if self._model.accepts_gaps:
+                return self._read_long(ids) if self._running else self._read_joined(ids, lengths)
             if self._model.has_hidden and not self._running:
                 return self._read_by_layers(ids, lengths)
             nll = nll_in(self._model, self._precision)
@@ -126,14 +126,26 @@ class RowReader:
         joined = np.full(len(ids) + 2 * len(lengths), -1)
         joined[places] = ids
         joined[places[np.cumsum(lengths) - lengths] - 1] = self._eos_id
-        row, device = torch.from_numpy(joined)[None], device_of(self._model)
-        state, parts = self._model.initial_state(1), []
-        for begin in range(0, len(joined) - 1, GAP_STEP):
+        self._state = None
+        found: NDArray[np.float64] = self._read_steps(joined)[places - 1]
+        return found
+
+    def _read_long(self, row: Ids) -> NDArray[np.float64]:
+        """Return the nll of the next stretch of the running text."""
+        known = np.concatenate([self._history, row])
+        self._history = known[-1:]
+        return self._read_steps(known)
+
+    def _read_steps(self, known: Ids) -> NDArray[np.float64]:
+        """Return the nll of all ids but the first, for a model that takes gaps; carry the state on."""
+        row, device, parts = torch.from_numpy(known)[None], device_of(self._model), []
+        state = self._model.initial_state(1) if self._state is None else self._state
+        for begin in range(0, len(known) - 1, GAP_STEP):
             step = row[:, begin : begin + GAP_STEP + 1].to(device)
             nll, state = self._model.nll(step[:, :-1], step[:, 1:], state)
             parts.append(nll[0].double().cpu().numpy())
-        found: NDArray[np.float64] = np.concatenate(parts)[places - 1]
-        return found
+        self._state = state
+        return np.concatenate(parts)
 
     def _read_by_layers(self, ids: Ids, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the nll of rows; the output layer takes only tokens whose row no other row equals up to them."""

@@ -6,14 +6,17 @@
     python scripts/check_record.py --write-docs             # rewrite docs/records.md from records/
     python scripts/check_record.py --check-docs             # fail if docs/records.md is out of date
 
-An entry is a file `records/NAME.yaml`. Its scores hold if each perplexity is at most (1 + tolerance) times the recorded
-one. The replay measures the machine's float32 GFLOP/s first, since entries limited by the clock depend on it;
-`--equal-tokens` trains on the recorded number of tokens instead, whatever time that takes.
+An entry is a file `records/NAME.yaml`. Its scores, perplexities or (`unit: nats`) losses in nats per token, hold if
+each is at most (1 + tolerance) times the recorded one. Entries limited by the clock depend on the machine, so the
+replay first measures its float32 GFLOP/s. It writes them, with all that it found, to `measured.yaml` in its folder, in
+the form of an entry. `--equal-tokens` trains on the recorded number of tokens instead, whatever time that takes.
 """
 
 import argparse
 import csv
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -26,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "records"
 DOCS = ROOT / "docs" / "records.md"
 REQUIRED = {"track", "kind", "version", "overrides", "machine", "gflops", "tokens_per_second", "scores", "tolerance"}
-OPTIONAL = {"evaluate", "scored_model", "notes", "failed", "tokens", "members"}
+OPTIONAL = {"evaluate", "scored_model", "notes", "failed", "tokens", "members", "unit"}
+COLUMNS = {"perplexity": "perplexity", "nats": "loss"}
+"""Name of a score in `summary.json` and `scores.csv`, by the unit of an entry."""
+
 HEADER = """\
 # Book of records
 
@@ -51,6 +57,9 @@ def read_record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     if wrong := (REQUIRED - record.keys()) | (record.keys() - REQUIRED - OPTIONAL):
         sys.exit(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}")
+    record.setdefault("unit", "perplexity")
+    if record["unit"] not in COLUMNS:
+        sys.exit(f"{path}: unit: {record['unit']}: must be one of {', '.join(COLUMNS)}")
     return record
 
 
@@ -65,11 +74,13 @@ def docs() -> str:
     columns = "| track | kind | entry | valid | test | training tokens | tokens/s | version |"
     lines = [HEADER, columns, "|---|---|---|---|---|---|---|---|"]
     for name, record in sorted(records.items(), key=lambda item: (item[1]["track"], item[1]["kind"] == "adaptive")):
-        scores, speed = record["scores"], record["tokens_per_second"]
+        unit = "" if record["unit"] == "perplexity" else f" {record['unit']}"
+        scores = {split: f"{score}{unit}" for split, score in record["scores"].items()}
+        speed = record["tokens_per_second"]
         counts = " | ".join(f"{count:,}" if count else "not quoted" for count in (record.get("tokens"), speed))
         lines.append(
-            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores['test']} | {counts} "
-            f"| {record['version']} |"
+            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores.get('test', '')} "
+            f"| {counts} | {record['version']} |"
         )
     for name, record in records.items():
         lines += ["", f"## {name}", "", "```", *commands(record, "outputs/run"), "```", ""]
@@ -109,8 +120,17 @@ def gflops(size: int = 1024, seconds: float = 2.0) -> float:
     return 2 * size**3 * count / (time.perf_counter() - begin) / 1e9
 
 
+def machine() -> str:
+    """Return the name of the processor and the number of cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{found[0] if found else platform.processor() or platform.machine()}, {cores} cores"
+
+
 def replay(record: dict[str, Any], folder: Path, further: list[str]) -> dict[str, float]:
-    """Train and score an entry; return the perplexity of each split.
+    """Train and score an entry; return the score of each split.
 
     Args:
         record: the entry.
@@ -122,7 +142,7 @@ def replay(record: dict[str, Any], folder: Path, further: list[str]) -> dict[str
     _train(folder, "run", [*record["overrides"], *further])
     if "evaluate" not in record:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        return {split: float(summary[split]["perplexity"]) for split in record["scores"]}
+        return {split: float(summary[split][COLUMNS[record["unit"]]]) for split in record["scores"]}
     corpus = [override for override in further if override.startswith("data.")]
     for name, overrides in record.get("members", {}).items():
         _train(folder, name, [*overrides, *corpus])
@@ -131,7 +151,7 @@ def replay(record: dict[str, Any], folder: Path, further: list[str]) -> dict[str
     subprocess.run([sys.executable, "-m", "torch_linguist.cli.eval", *runs, *options], check=True)
     with (folder / "scores" / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == record["scored_model"]]
-    return {row["split"]: float(row["perplexity"]) for row in rows}
+    return {row["split"]: float(row[COLUMNS[record["unit"]]]) for row in rows}
 
 
 def _train(folder: Path, name: str, overrides: list[str]) -> None:
@@ -147,7 +167,8 @@ def verdict(record: dict[str, Any], found: dict[str, float]) -> tuple[bool, list
         kept = found[split] <= limit
         holds = holds and kept
         sign = "holds" if kept else "does not hold"
-        lines.append(f"{split}: {found[split]:.2f}, recorded {recorded}, limit {limit:.2f}: {sign}")
+        digits = 2 if record["unit"] == "perplexity" else 3
+        lines.append(f"{split}: {found[split]:.{digits}f}, recorded {recorded}, limit {limit:.{digits}f}: {sign}")
     return holds, lines
 
 
@@ -174,14 +195,27 @@ def main() -> int:
         record = read_record(arguments.name)
         if arguments.folder.exists():
             sys.exit(f"{arguments.folder}: exists already; name another --folder")
-        print(f"{gflops():.0f} GFLOP/s in float32 (recorded: {record['gflops'] or 'not measured'})", flush=True)
+        speed = round(gflops())
+        print(f"{machine()}: {speed} GFLOP/s in float32 (recorded: {record['gflops'] or 'not measured'})", flush=True)
         further = [f"data.path={arguments.data_path}"] if arguments.data_path else []
         if arguments.equal_tokens:
             if not record.get("tokens"):
                 sys.exit(f"{arguments.name}: has no number of tokens to train on")
             further += ["trainer.max_minutes=null", f"trainer.max_tokens={record['tokens']}"]
-        holds, lines = verdict(record, replay(record, arguments.folder, further))
+        found = replay(record, arguments.folder, further)
+        holds, lines = verdict(record, found)
         print("\n".join(lines))
+        train = json.loads((arguments.folder / "run" / "summary.json").read_text(encoding="utf-8"))["train"]
+        measured = {
+            "machine": machine(),
+            "gflops": speed,
+            "tokens": train["tokens"],
+            "tokens_per_second": round(train["tokens_per_second"]),
+            "scores": {split: round(score, 4) for split, score in found.items()},
+        }
+        path = arguments.folder / "measured.yaml"
+        path.write_text(yaml.safe_dump(measured, sort_keys=False), encoding="utf-8")
+        print(f"written: {path}")
         return 0 if holds else 1
     return 0
 

@@ -88,8 +88,8 @@ fail_node() {
     # Its daemon first, then those of the job steps, so that nobody learns how its jobs ended.
     kill -KILL "$(cat "$cluster/$1.pid")"
     local jobs job steps=""
-    jobs=$(grep -lsxz "SLURMD_NODENAME=$1" /proc/[0-9]*/environ | cut -d / -f 3)
-    for job in $jobs; do steps+=" $(ps -o ppid= -p "$job")"; done
+    jobs=$({ grep -lsxz "SLURMD_NODENAME=$1" /proc/[0-9]*/environ || true; } | cut -d / -f 3)
+    for job in $jobs; do steps+=" $(ps -o ppid= -p "$job" || true)"; done
     for job in $steps; do
         if [ "$(cat "/proc/$job/comm" 2>/dev/null)" = slurmstepd ]; then kill -KILL "$job"; fi
     done

@@ -28,6 +28,9 @@ SEGMENTS = 16
 SHORTEST = 8192
 """Minimum length of a segment, in tokens: shorter ones would end before their states meet."""
 
+ROUGH_SHORTEST = 1024
+"""The same for products in bfloat16, whose states count as equal sooner."""
+
 LONGEST = 1 << 16
 """Maximum length of a segment, in tokens; it bounds the memory for a long stream."""
 
@@ -49,9 +52,9 @@ def shifted(stream: TokenStream, start: int, end: int) -> tuple[Tensor, Tensor]:
     return torch.cat([torch.tensor([first]), targets[:-1]]), targets
 
 
-def segment_count(length: int) -> int:
+def segment_count(length: int, rough: bool = False) -> int:
     """Return the number of segments for a stream of `length` tokens; 1 where it is too short for several."""
-    return max(1, min(SEGMENTS, length // SHORTEST))
+    return max(1, min(SEGMENTS, length // (ROUGH_SHORTEST if rough else SHORTEST)))
 
 
 # As a decorator, inference mode ends at each `yield`, so that it does not affect the caller.
@@ -80,7 +83,7 @@ def parallel_measures(
         Tensors [T, ...] of consecutive spans, on the CPU.
     """
     state = model.initial_state(1)
-    count = segment_count(length)
+    count = segment_count(length, rough)
     longest = longest or LONGEST
     for begin in range(0, length, count * longest):
         span = _Span(model, stream, measure, begin, min(begin + count * longest, length), chunk_length, rough)
@@ -110,7 +113,7 @@ class _Span:
         self.begin, self.end, self.length = begin, end, end - begin
         self.device = device_of(model)
         self.rough = rough
-        count = segment_count(self.length)
+        count = segment_count(self.length, rough)
         self.size = -(-self.length // count)
         self.starts = list(range(begin, end, self.size))
         self.step = max(1, chunk_length // len(self.starts))

@@ -248,7 +248,7 @@ def stream_measures(
     with evaluating(model):
         if model.context_length:
             yield from _windows(model, stream, measure, length, stride)
-        elif not model.is_counted and segment_count(length) > 1:
+        elif not model.is_counted and segment_count(length, rough) > 1:
             yield from parallel_measures(model, stream, measure, length, chunk_length, rough, longest)
         else:
             yield from _carried(model, stream, measure, length, chunk_length)

@@ -17,8 +17,9 @@ LARGEST_RESERVE = 0.1
 LARGEST_SPEED = 2.0
 """Largest speed of progress in a time-limited training, relative to its mean speed so far."""
 
-VALIDATION_SHARE = 0.15
-"""Largest time of validations without `eval_every` in a time-limited training, relative to the training time."""
+VALIDATION_SHARE = 0.05
+"""Share of a time-limited training without `eval_every` that validations, samples and checkpoints together may take.
+The validation at the end comes on top."""
 
 
 class Budget:
@@ -86,7 +87,7 @@ class Budget:
         remaining = limit - state.seconds
         share = state.training_seconds / state.seconds if state.training_seconds else 1.0
         if self._settings.eval_every is None:
-            share = max(share, 1 / (1 + VALIDATION_SHARE))
+            share = max(share, 1 - VALIDATION_SHARE)
         reserve = min(self.validation_seconds, LARGEST_RESERVE * limit)
         return max(0.0, min(remaining * share, remaining - reserve))
 

@@ -32,6 +32,25 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "ema": ("gru", {"tied": True, "dropout": 0.2, "embedding_dim": 16}, {"average": "ema", "gradient_clip": None}),
     "asgd": ("rnn", {"dropout": 0.2}, {"average": "asgd", "eval_every": 1, "log_every": 4}),
     "lstm": ("lstm", {"dropout": 0.3}, {"schedule": Cosine()}),
+    "gates, penalties and dropout of weights and words": (
+        "lstm",
+        {
+            "mogrifier_rounds": 2,
+            "mogrifier_rank": 3,
+            "capped_input_gate": True,
+            "weight_dropout": 0.3,
+            "embedding_dropout": 0.1,
+            "activation_penalty": 1.0,
+            "temporal_penalty": 1.0,
+            "num_softmaxes": 2,
+        },
+        {"variable_length": True},
+    ),
+    "a Transformer with every option": (
+        "transformer",
+        {"query_key_norm": True, "value_embeddings": True, "embedding_skip": True, "activation": "squared_relu"},
+        {},
+    ),
     "sgd on a plateau": (
         "gru",
         {"tied": True, "dropout": 0.2},

@@ -57,6 +57,7 @@ class Clock(Callback):
         self.now, self._update, self._validation = 1000.0, update, validation
         self.began = self.now
         self.progress: list[float] = []
+        self.validations = 0
 
     def before_update(self, training: Fit) -> None:
         self.progress.append(training.state.progress)
@@ -64,6 +65,7 @@ class Clock(Callback):
 
     def before_validation(self, training: Fit) -> None:
         self.now += self._validation
+        self.validations += 1
 
 
 def timed_fit(
@@ -103,6 +105,22 @@ def test_validations_do_not_move_a_timed_schedule(
     count = len(clock.progress)
     for tenth in range(1, 10):
         assert clock.progress[count * tenth // 10] == pytest.approx(tenth / 10, abs=0.07)
+
+
+@pytest.mark.parametrize(("validation", "count"), [(0.1, 10), (0.3, 5), (0.7, 3)])
+def test_validations_keep_to_their_share_of_a_timed_training(
+    validation: float,
+    count: int,
+    make_context: Callable[..., TrainingContext],
+    build_model: Callable[..., LanguageModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(lambda step: 0.1, validation)
+    context = make_context(max_steps=None, max_minutes=0.5, eval_tokens=20)
+    timed_fit(clock, context, build_model("rnn", 50), tmp_path, monkeypatch)
+    assert clock.validations == pytest.approx(count, abs=1)
+    assert (clock.validations - 1) * validation <= 0.05 * 30
 
 
 def test_a_validation_that_outlasts_the_limit_ends_the_training(

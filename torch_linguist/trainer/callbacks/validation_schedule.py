@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,7 @@ VALIDATIONS = 10
 """Validations of a training without `eval_every`, if they are cheap enough."""
 
 READ_SHARE = 0.05
-"""Largest cost of reading in validations without `eval_every`, relative to the cost of training, both by tokens. With a
-large vocabulary and a sampled output, the time is longer, since validations compute every logit: `VALIDATION_SHARE`."""
+"""Largest cost of reading in validations without `eval_every`, relative to the cost of training, both by tokens."""
 
 CHEAP = 10_000
 """Tokens that a validation reads without being held against `READ_SHARE`."""
@@ -35,16 +33,16 @@ class ValidationSchedule(Callback):
     Args:
         eval_every: updates between validations; None validates at each tenth of the progress, or less often if
             validations read so many tokens that they would cost more than `READ_SHARE` of the training.
-        timed: whether the training has a time limit. Validations at tenths are then also rarer if they are slow
-            (`VALIDATION_SHARE`); under other limits they follow the token counts alone, so that they stay at fixed
-            updates.
+        timed: whether the training has a time limit. Validations at tenths are then also rarer if they, with their
+            samples and checkpoints, are slow (`VALIDATION_SHARE`); under other limits they follow the token counts
+            alone, so that they stay at fixed updates.
         steps: updates after which a repeated training was validated; None follows the other arguments.
     """
 
     def __init__(self, eval_every: int | None, timed: bool, steps: Collection[int] | None = None) -> None:
         self._eval_every, self._timed, self._steps = eval_every, timed, steps
         self._next = 1 / VALIDATIONS
-        self._began, self._ended, self._seconds, self._tokens = 0.0, 0.0, 0.0, 0
+        self._overhead, self._tokens = 0.0, 0
 
     def after_update(self, training: "Fit") -> None:
         if self._is_due(training):
@@ -61,15 +59,15 @@ class ValidationSchedule(Callback):
         cost = tokens_read(training)
         if cost > CHEAP and (state.tokens - self._tokens) * PASSES * READ_SHARE < cost:
             return False
-        affordable = time.perf_counter() - self._ended >= self._seconds / VALIDATION_SHARE
+        # One more will cost what the last one did, with all that followed it.
+        spent = 2 * state.overhead_seconds - self._overhead
+        affordable = spent <= VALIDATION_SHARE * state.seconds
         return not self._timed or bool(processes.broadcast_number(affordable))
 
     def before_validation(self, training: "Fit") -> None:
-        self._began = time.perf_counter()
+        self._overhead = training.state.overhead_seconds
 
     def validated(self, training: "Fit", loss: float) -> None:
-        self._ended = time.perf_counter()
-        self._seconds = self._ended - self._began
         self._tokens = training.state.tokens
         self._next = (math.floor(training.state.progress * VALIDATIONS) + 1) / VALIDATIONS
 
@@ -78,10 +76,11 @@ class ValidationSchedule(Callback):
             training.validate()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"next": self._next, "tokens": self._tokens}
+        return {"next": self._next, "tokens": self._tokens, "overhead_seconds": self._overhead}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._next, self._tokens = float(state["next"]), int(state.get("tokens", 0))
+        self._overhead = float(state.get("overhead_seconds", 0.0))
 
 
 def tokens_read(training: "Fit") -> int:

@@ -6,7 +6,6 @@ Shape legend: L lines, A tokens of all lines.
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -190,34 +189,9 @@ def score_blocks(
     """
     reader = RowReader(model, tokenizer.eos_id, running=running, precision=precision)
     size = chunk_lines or default_chunk_lines(model)
-    chunks = encoded_chunks(tokenizer, lines, size, closed=closed, running=running)
-    measured = (
-        _read_ahead(reader, chunks)
-        if model.is_counted
-        else ((texts, reader.read_nll(texts.ids, texts.lengths)) for texts in chunks)
-    )
-    for texts, nll in measured:
+    for texts in encoded_chunks(tokenizer, lines, size, closed=closed, running=running):
+        nll = reader.read_nll(texts.ids, texts.lengths)
         yield LineBlock(texts, nll, texts.counts(texts.ids == tokenizer.unk_id))
-
-
-def _read_ahead(
-    reader: RowReader, chunks: Iterable[EncodedTexts]
-) -> Iterator[tuple[EncodedTexts, NDArray[np.float64]]]:
-    """Read chunks in a second thread while this one tokenizes the next chunk and writes the one before."""
-    with ThreadPoolExecutor(1, "reading") as pool:
-        before: tuple[EncodedTexts, Future[NDArray[np.float64]]] | None = None
-        try:
-            for texts in chunks:
-                pending = texts, pool.submit(reader.read_nll, texts.ids, texts.lengths)
-                if before is not None:
-                    yield before[0], before[1].result()
-                before = pending
-        except LinguistError:  # A line that cannot be read takes no earlier line with it.
-            if before is not None:
-                yield before[0], before[1].result()
-            raise
-        if before is not None:
-            yield before[0], before[1].result()
 
 
 def default_chunk_lines(model: LanguageModel) -> int:

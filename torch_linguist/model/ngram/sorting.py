@@ -12,28 +12,6 @@ SORTED_FROM = 1 << 13
 """Minimum number of queries for which sorting them saves time."""
 
 
-STRETCH = 2048
-"""Number of queries that are searched in one part of the keys."""
-
-
-def search_nearby(keys: IntArray, queries: IntArray) -> IntArray:
-    """Return `np.searchsorted(keys, queries)`, faster if neighboring queries have neighboring places.
-
-    Each stretch of queries is searched between the places of its smallest and its largest query, which the processor's
-    cache holds.
-    """
-    if len(queries) <= STRETCH:
-        return np.searchsorted(keys, queries)
-    begins = np.arange(0, len(queries), STRETCH)
-    first = np.searchsorted(keys, np.minimum.reduceat(queries, begins))
-    last = np.searchsorted(keys, np.maximum.reduceat(queries, begins))
-    places = np.empty(len(queries), np.int64)
-    for begin, low, high in zip(begins.tolist(), first.tolist(), last.tolist(), strict=True):
-        part = slice(begin, begin + STRETCH)
-        np.add(np.searchsorted(keys[low:high], queries[part]), low, out=places[part])
-    return places
-
-
 def sorted_with_slots(keys: IntArray) -> tuple[IntArray, IntArray]:
     """Return keys in ascending order and the index that each had before; equal keys keep their order."""
     shift, base = len(keys).bit_length(), keys.min() if len(keys) else 0

@@ -16,7 +16,7 @@ from torch_linguist.model.ngram.columns import extended, ordered_map, slices
 from torch_linguist.model.ngram.counts import IntArray
 from torch_linguist.model.ngram.estimation import BackoffLevel
 from torch_linguist.model.ngram.smoothing import FloatArray
-from torch_linguist.model.ngram.sorting import SORTED_FROM, search_nearby, sorted_with_slots
+from torch_linguist.model.ngram.sorting import SORTED_FROM
 
 CHECKED_ROWS = 1 << 20
 """Number of n-grams checked at a time."""
@@ -149,7 +149,7 @@ class ExactLevel(Level):
     def search_array(self, context: IntArray, word: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         keys: IntArray = self.keys.numpy()
         query = (context << self.word_bits) | word
-        place = search_nearby(keys, query)
+        place = np.searchsorted(keys, query)
         return place, keys.take(place) == query
 
     def ranges(self, context: Tensor) -> Tensor:
@@ -292,10 +292,10 @@ def _sorted_places(flat: IntArray, word_bits: int, order: int) -> IntArray:
         return np.flatnonzero(flat >= 0)
     known = np.maximum(flat, 0)
     key = known.copy()
-    for shift in range(1, min(order, (63 - len(flat).bit_length()) // word_bits)):
+    for shift in range(1, min(order, 63 // word_bits)):
         key <<= word_bits
         key[:-shift] |= known[shift:]
-    _, places = sorted_with_slots(key)
+    places = np.argsort(key)
     return places[flat.take(places) >= 0]
 
 

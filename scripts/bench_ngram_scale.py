@@ -2,12 +2,10 @@
 
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin                # 10 M tokens of made text
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin --millions 50 --memory 2048
-    python scripts/bench_ngram_scale.py                # without KenLM
 
-Order 5, 50,000 types. Both programs start from a file, work with the same memory limit and run in turns, each command
-in a process of its own. Ratios are those of processor time, which other work on the machine changes less than seconds.
-Peak memory includes the interpreter and libraries. KenLM's programs are built from source (`cmake .. && make lmplz
-build_binary`); its Python module is `pip install kenlm`.
+Order 5, 50,000 types; without --kenlm, ours alone. Both programs start from a file, work with the same memory limit and run
+in turns, each command in a process of its own. Ratios are those of processor time. Peak memory includes interpreter and
+libraries. KenLM's programs are built from source (`make lmplz build_binary`); its Python module is `pip install kenlm`.
 """
 
 import argparse
@@ -50,9 +48,7 @@ def main() -> None:
     parser.add_argument("--kenlm", type=Path, metavar="DIR", help="folder with lmplz and build_binary")
     parser.add_argument("--parts", nargs="+", default=["build", "load", "arpa"], choices=["build", "load", "arpa"])
     parser.add_argument("--programs", nargs="+", default=PROGRAMS[:4], choices=PROGRAMS, help="builders to measure")
-    parser.add_argument(
-        "--binaries", nargs="+", default=BINARIES, choices=BINARIES, help="KenLM's binary files to build"
-    )
+    parser.add_argument("--binaries", nargs="+", default=BINARIES, choices=BINARIES, help="KenLM's binary files")
     parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -70,8 +66,7 @@ def measure(millions: int, arguments: argparse.Namespace, folder: Path) -> None:
     print(f"\n{millions} M tokens, {vocab_size - 2:,} types, load {os.getloadavg()[0]:.1f}", flush=True)
     (folder / "temporary").mkdir()
     programs = {name: ours_builder(name, vocab_size, arguments.memory, folder) for name in KINDS}
-    if arguments.kenlm:
-        programs |= kenlm_builders(arguments, folder)
+    programs |= kenlm_builders(arguments, folder) if arguments.kenlm else {}
     programs = {name: build for name, build in programs.items() if name in arguments.programs}
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for place in range(arguments.rounds):

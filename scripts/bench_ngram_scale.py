@@ -3,9 +3,9 @@
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin                # 10 M tokens of made text
     python scripts/bench_ngram_scale.py --kenlm ~/kenlm/build/bin --millions 50 --memory 2048
 
-Order 5, 50,000 types; without --kenlm, ours alone. Both programs start from a file, work with the same memory limit and run
+Order 5, 50,000 types; without --kenlm, ours alone. Both programs start from a file, have the same memory limit and run
 in turns, each command in a process of its own. Ratios are those of processor time. Peak memory includes interpreter and
-libraries. KenLM's programs are built from source (`make lmplz build_binary`); its Python module is `pip install kenlm`.
+libraries. KenLM's programs are built from source (`make lmplz build_binary`), its Python module by pip (`kenlm`).
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,11 @@ FAMILIES: dict[str, type[LanguageModel]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU
 
 ModelBuilder = Callable[..., LanguageModel]
 ContextBuilder = Callable[..., TrainingContext]
+
+
+# A background job of a shell ignores Ctrl+C and hands that on: the commands that tests start and interrupt would go on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

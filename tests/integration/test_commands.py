@@ -230,7 +230,10 @@ def test_ctrl_c_saves_and_is_reported(workplace: Path) -> None:
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=120)
+    try:
+        output, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, output + errors
     assert json.loads((checkpoint.parents[1] / "summary.json").read_text())["status"] == "interrupted"
 

@@ -92,9 +92,7 @@ class Transformer(NeuralLanguageModel):
     ) -> None:
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
         _check_sizes(embedding_dim, num_layers, num_heads, shared_heads, context_length, feed_forward_size)
-        for name, number in {"rotary_base": rotary_base, "norm_epsilon": norm_epsilon}.items():
-            if not 0 < number < math.inf:
-                raise LinguistError(f"model.{name}={number}: must be a number greater than 0")
+        _check_positive(rotary_base=rotary_base, norm_epsilon=norm_epsilon)
         super().__init__(
             vocab_size,
             embedding_dim,
@@ -111,15 +109,11 @@ class Transformer(NeuralLanguageModel):
         self.num_heads: int = num_heads
         self.num_key_value_heads: int = shared_heads
         self.head_size: int = embedding_dim // num_heads
-        if feed_forward_size is None:
-            # Matrix units work best with multiples of 32.
-            wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
-            feed_forward_size = max(32, wide // 32 * 32)
         self.blocks = nn.ModuleList(
             Block(
                 embedding_dim,
                 num_heads,
-                feed_forward_size,
+                feed_forward_size or _default_feed_forward_size(embedding_dim, activation),
                 activation,
                 dropout,
                 num_layers,
@@ -250,6 +244,18 @@ class Transformer(NeuralLanguageModel):
         query = torch.arange(total - count, total, device=device)[:, None]
         key = torch.arange(total, device=device)[None, :]
         return (key <= query) & (key > query - self.context_length)
+
+
+def _default_feed_forward_size(embedding_dim: int, activation: str) -> int:
+    # Matrix units work best with multiples of 32.
+    wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
+    return max(32, wide // 32 * 32)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise LinguistError(f"model.{name}={number}: must be a number greater than 0")
 
 
 def _check_sizes(

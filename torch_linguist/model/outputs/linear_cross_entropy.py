@@ -172,7 +172,7 @@ class _FusedPass:
         self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
         self.low_precision = dtype.itemsize < self.precise.itemsize
         biases = scale * (bias if corrections is None else bias + corrections)
-        # oneDNN adds the bias by itself. Gradients and smoothing need it as a column.
+        # oneDNN adds the bias by itself. Gradients (`scale` is 1 only for them) and smoothing need it as a column.
         plain = scale != 1 and not label_smoothing and dtype == weight.dtype == torch.float32
         adds_bias = plain and hidden.device.type == "cpu" and _ONEDNN
         self.added_bias = biases if adds_bias else None

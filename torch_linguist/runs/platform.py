@@ -1,4 +1,4 @@
-"""What differs between Linux, macOS and Windows: signals, processes, locks, and files that are in use.
+"""What differs between Linux, macOS and Windows: signals, processes, locks, ports, and files that are in use.
 
 Other modules call these functions and never ask which system it is. Each function tests for what it needs, not for
 the name of the system.
@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +140,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def reuse_address(listener: socket.socket) -> None:
+    """Let a server listen on a port at once that another one has just left."""
+    # On Windows, which has an option against it, this one would let two servers share a port.
+    if not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def belongs_to_user(path: Path) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -14,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.runs.platform import reuse_address
 from torch_linguist.serve.app import Application
 from torch_linguist.serve.batch_engine import Engine
 from torch_linguist.serve.limits import Limits, RequestError
@@ -96,8 +96,7 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # On Windows, this option would let two servers share a port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reuse_address(listener)
         listener.bind(address)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error

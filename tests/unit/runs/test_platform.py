@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -104,6 +105,17 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
 def test_without_such_locks_it_is_always_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert [platform.try_lock(tmp_path / "a.lock") for _ in range(2)] == [(True, None)] * 2
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_port_is_reused_where_no_other_server_can_take_it(windows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if windows:
+        monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", -5, raising=False)
+    elif hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        pytest.skip("the other case")
+    with socket.socket() as listener:
+        platform.reuse_address(listener)
+        assert bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)) is not windows
 
 
 def test_peak_memory_with_and_without_the_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:

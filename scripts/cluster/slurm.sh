@@ -96,6 +96,8 @@ check_node() {
     scontrol update JobId="$job" ReqNodeList=n1 || true
     check "it resumes on the other node and finishes" wait_for 600 status_of outputs/failed finished
     check "it was resumed" grep -q "^resuming" failed.txt
+    nice "${train[@]}" trainer.max_steps=1000 name=unfailed >unfailed.txt 2>&1
+    check "its losses are those of a run that did not fail" same_losses outputs/unfailed outputs/failed
 }
 
 for part in "${parts[@]}"; do "check_$part"; done

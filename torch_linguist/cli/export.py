@@ -22,8 +22,9 @@ examples:
   tl-export lstm ngram --html both.html      a page in which both work side by side, without a network
 
 A .jit file maps text to text with torch alone: torch.jit.load(FILE).generate("The", 50). It holds tokenizer.json,
-vocabulary.json and settings.json. Each file is compared with the model on several shapes before it is kept, then on a
-text: the perplexity must be equal to five digits. MODEL_CARD.md is written beside the file."""
+vocabulary.json and settings.json. PyTorch deprecates TorchScript; its successors are --pt2 and --onnx. Each file is
+compared with the model on several shapes before it is kept, then on a text: the perplexity must be equal to five
+digits. MODEL_CARD.md is written beside the file."""
 
 
 OPTIONS: Mapping[str, Option] = {

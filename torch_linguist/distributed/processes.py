@@ -6,6 +6,8 @@ With one process every function here does nothing. What depends on a clock is de
 
 import os
 import re
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +25,9 @@ from torch_linguist.errors import TrainingError
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for another process, for example while the main process scores alone. A process that dies is noticed
 at once."""
+
+JOIN_PAUSE = 0.05
+"""Seconds between two looks for processes that join."""
 
 FOLDER_KEY = "torch-linguist/run-folder"
 
@@ -71,14 +76,48 @@ def process_group() -> Iterator[None]:
         store, number, size = next(rendezvous("env://", timeout=TIMEOUT))
         _launch["store"] = store
         # After a restart the store still holds the addresses of the previous attempt.
-        attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        dist.init_process_group(backend, store=attempt, rank=number, world_size=size, timeout=TIMEOUT)
+        own = PrefixStore(agreed_attempt(store, number, size, TIMEOUT), store)
+        dist.init_process_group(backend, store=own, rank=number, world_size=size, timeout=TIMEOUT)
     try:
         yield
     finally:
         _launch.clear()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def agreed_attempt(store: Store, number: int, size: int, timeout: timedelta) -> str:
+    """Return a name that all processes of one attempt agree on, and that no earlier attempt had.
+
+    Torchrun's count of restarts will not do: each host has its own, and one that joins later begins with 0.
+
+    Args:
+        store: store of all attempts, which may hold what processes of an earlier one wrote.
+        number: rank of this process.
+        size: number of processes.
+        timeout: longest wait for the other processes.
+
+    Raises:
+        DistStoreError: a process did not come in time.
+    """
+    name = uuid.uuid4().hex
+    if number:
+        store.set(f"joins/{number}", name)
+        store.wait([f"answer/{name}"], timeout)
+        attempt = store.get(f"answer/{name}").decode()
+        store.set(f"{attempt}/{number}", "agreed")
+        return attempt
+    deadline = time.monotonic() + timeout.total_seconds()
+    missing = list(range(1, size))
+    while missing := [other for other in missing if not store.check([f"{name}/{other}"])]:
+        if time.monotonic() > deadline:
+            raise dist.DistStoreError(f"process {missing[0]} did not join")
+        for other in missing:
+            # The name of a process that is gone is answered in vain, until its successor writes another one.
+            if store.check([f"joins/{other}"]):
+                store.set(f"answer/{store.get(f'joins/{other}').decode()}", name)
+        time.sleep(JOIN_PAUSE)
+    return name
 
 
 def remember_folder(folder: Path) -> None:

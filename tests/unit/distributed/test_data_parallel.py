@@ -1,6 +1,9 @@
 """Rows, gradients and agreement with one process; tests/integration/resuming/test_processes.py runs several."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
@@ -55,3 +58,24 @@ def test_the_rank_counts_only_under_torchrun(monkeypatch: pytest.MonkeyPatch) ->
     assert (is_launched(), launched_rank(), processes.is_main_process()) == (False, 0, True)
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert (is_launched(), launched_rank(), processes.is_main_process()) == (True, 3, False)
+
+
+def test_processes_agree_on_an_attempt_though_the_store_remembers_earlier_ones() -> None:
+    """Also if the first process comes first, or one that joined earlier has given up."""
+    store, wait = torch.distributed.HashStore(), timedelta(seconds=20)
+    with pytest.raises(torch.distributed.DistStoreError):
+        processes.agreed_attempt(store, 2, 3, timedelta(seconds=0.1))
+    attempts = set()
+    with ThreadPoolExecutor(3) as pool:
+        for order in ([1, 2, 0], [0, 1, 2], [2, 0, 1]):
+            joining = []
+            for number in order:
+                joining.append(pool.submit(processes.agreed_attempt, store, number, 3, wait))
+                time.sleep(0.1)
+            names = {one.result(30) for one in joining}
+            assert len(names) == 1
+            attempts |= names
+    assert len(attempts) == 3
+    assert processes.agreed_attempt(store, 0, 1, wait) not in attempts
+    with pytest.raises(torch.distributed.DistStoreError, match="process 1 did not join"):
+        processes.agreed_attempt(torch.distributed.HashStore(), 0, 2, timedelta(seconds=0.2))

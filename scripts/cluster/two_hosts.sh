@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Training on two hosts by torchrun: equal to one host; a slow cable; a cable cut for 20 seconds; a host without power.
+# Training on two hosts by torchrun: equal to one host; a slow cable; a cable cut for 20 seconds; a process that dies on one
+# host; a host without power.
 #
-#   sudo scripts/cluster/two_hosts.sh [FOLDER [PART...]]     # parts: two slow cut down; all by default
+#   sudo scripts/cluster/two_hosts.sh [FOLDER [PART...]]     # parts: two slow cut killed down; all by default
 #
 # The hosts are network namespaces of this machine (iproute2; Linux) with a folder in common. Takes about five minutes.
 set -euo pipefail
@@ -10,7 +11,7 @@ source "$(dirname "$0")/checks.sh"
 
 folder=${1:-$(mktemp -d)}
 parts=("${@:2}")
-if ((${#parts[@]} == 0)); then parts=(two slow cut down); fi
+if ((${#parts[@]} == 0)); then parts=(two slow cut killed down); fi
 mkdir -p "$folder"
 cd "$folder"
 write_text text.txt
@@ -70,6 +71,16 @@ check_cut() {
     echo "first row $((SECONDS - begin)) s after the cable is whole"
     both_end || true
     check "the losses are those of one host" same_losses outputs/one outputs/cut
+}
+
+check_killed() {
+    echo "== the training process on host tl-b is killed"
+    on_both 600 killed
+    check "training begins" wait_for 120 rows_in outputs/killed 20
+    ip netns pids tl-b | xargs ps -o pid=,args= -p | awk '/cli.train/ && !/torchrun/ { print $1 }' | xargs kill -KILL
+    check "both hosts end with 0" both_end
+    check "torchrun started it again" grep -q "^resuming" killed-a.txt
+    check "the losses are those of one host" same_losses outputs/one outputs/killed
 }
 
 check_down() {

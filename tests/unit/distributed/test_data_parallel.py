@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 import torch
+from torch._C._distributed_c10d import HashStore
+from torch.distributed import DistStoreError
 
 from torch_linguist.distributed import data_parallel, processes
 from torch_linguist.distributed.torchrun import is_launched, launched_rank
@@ -62,8 +64,8 @@ def test_the_rank_counts_only_under_torchrun(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_processes_agree_on_an_attempt_though_the_store_remembers_earlier_ones() -> None:
     """Also if the first process comes first, or one that joined earlier has given up."""
-    store, wait = torch.distributed.HashStore(), timedelta(seconds=20)
-    with pytest.raises(torch.distributed.DistStoreError):
+    store, wait = HashStore(), timedelta(seconds=20)
+    with pytest.raises(DistStoreError):
         processes.agreed_attempt(store, 2, 3, timedelta(seconds=0.1))
     attempts = set()
     with ThreadPoolExecutor(3) as pool:
@@ -77,5 +79,5 @@ def test_processes_agree_on_an_attempt_though_the_store_remembers_earlier_ones()
             attempts |= names
     assert len(attempts) == 3
     assert processes.agreed_attempt(store, 0, 1, wait) not in attempts
-    with pytest.raises(torch.distributed.DistStoreError, match="process 1 did not join"):
-        processes.agreed_attempt(torch.distributed.HashStore(), 0, 2, timedelta(seconds=0.2))
+    with pytest.raises(DistStoreError, match="process 1 did not join"):
+        processes.agreed_attempt(HashStore(), 0, 2, timedelta(seconds=0.2))

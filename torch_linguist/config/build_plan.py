@@ -73,6 +73,7 @@ def make_plan(config: DictConfig, choices: Mapping[str, str], begun: Path | None
         weight_decay=weight_decay,
         decay_all=bool(optim.get("decay_all", False)),
         layer_decay=float(optim.get("layer_decay", 1.0)),
+        decay_embeddings=bool(optim.get("decay_embeddings", False)),
         word_vectors=_word_vectors(config.model),
         seed=config.seed,
         names=chosen,

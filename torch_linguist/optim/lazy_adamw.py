@@ -18,8 +18,8 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
     When a row is used again, its moments are decayed by the updates it missed, and the step that its momentum would
     have caused in them is made up for: the sum of the geometric series of the moments without gradients. A table
     therefore learns as with the dense optimizer, with a delay. `torch.optim.SparseAdam`, in contrast, does not decay
-    the moments and moves rare rows ten times less. Dense gradients are handled as by AdamW, bit for bit. Weight decay
-    does not apply to rows.
+    the moments and moves rare rows ten times less. Weight decay, too, is made up for when a row is used again, with the
+    learning rate of that time. Dense gradients are handled as by AdamW, bit for bit.
 
     Args:
         params, lr, betas, eps, weight_decay, amsgrad: see `torch.optim.AdamW`, whose fused kernels are used where
@@ -44,7 +44,7 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
 
     @staticmethod
     def takes_sparse_gradients(decays: bool, arguments: dict[str, Any]) -> bool:
-        """Return whether a table may have sparse gradients: always, but its rows then do not decay.
+        """Return whether a table may have sparse gradients: always.
 
         Args:
             decays: whether weight decay applies to the table.
@@ -76,7 +76,7 @@ class LazyAdamW(RowOptimizer, torch.optim.AdamW):
             lr=float(group["lr"]),
             beta1=float(group["betas"][0]),
             beta2=float(group["betas"][1]),
-            weight_decay=0.0,
+            weight_decay=float(group["weight_decay"]),
             eps=float(group["eps"]),
             amsgrad=False,
             maximize=bool(group["maximize"]),
@@ -98,6 +98,7 @@ def _spend(weight: Tensor, mean: Tensor, square: Tensor, used: Tensor, step: int
     # Momentum acts mostly in the first updates after the last gradient, so their bias correction is used.
     begin = (used + 1).to(mean.dtype)
     scale = float(group["lr"]) * (1 - second**begin).sqrt() / (1 - first**begin)
+    weight.mul_((1 - float(group["lr"]) * float(group["weight_decay"])) ** missed)
     weight.sub_((mean / (square.sqrt() + group["eps"])).mul_(series * scale))
     mean.mul_(first**missed)
     square.mul_(second**missed)

@@ -21,6 +21,7 @@ def build_optimizer(
     weight_decay: float,
     decay_all: bool = False,
     layer_decay: float = 1.0,
+    decay_embeddings: bool = False,
 ) -> Optimizer:
     """Build an optimizer for all trainable weights of a model.
 
@@ -32,6 +33,7 @@ def build_optimizer(
         decay_all: whether weight decay applies to all weights.
         layer_decay: factor of the learning rate from each layer to the one below it (discriminative rates; Howard &
             Ruder 2018 use 1 / 2.6).
+        decay_embeddings: whether weight decay also applies to embeddings, and to outputs that share their weight.
 
     Raises:
         ConfigError: the learning rate is not above zero, or the weight decay is negative.
@@ -56,14 +58,18 @@ def build_optimizer(
         and not bound.get("foreach")
     ):
         extra["fused"] = all(parameter.device.type in FUSED_DEVICES for parameter in model.parameters())
-    groups = parameter_groups(model, weight_decay, decay_all, layer_decay)
+    groups = parameter_groups(model, weight_decay, decay_all, layer_decay, decay_embeddings)
     if needs_whole_matrices(factory):
         groups = with_hidden_matrices(model, groups)
     return factory(groups, lr=lr, weight_decay=weight_decay, **extra)
 
 
 def takes_sparse_gradients(
-    model: LanguageModel, factory: Callable[..., Optimizer], weight_decay: float, decay_all: bool = False
+    model: LanguageModel,
+    factory: Callable[..., Optimizer],
+    weight_decay: float,
+    decay_all: bool = False,
+    decay_embeddings: bool = False,
 ) -> Callable[[nn.Parameter], bool]:
     """Return a function that tells whether the optimizer takes the sparse gradient of a weight.
 
@@ -72,12 +78,13 @@ def takes_sparse_gradients(
         factory: see `build_optimizer`, as all other arguments.
         weight_decay: weight decay of the weight matrices.
         decay_all: whether weight decay applies to all weights.
+        decay_embeddings: whether it applies to embeddings.
     """
     takes = getattr(_class_of(factory), "takes_sparse_gradients", lambda decays, arguments: False)
-    spared = {id(parameter) for parameter in model.undecayed_parameters()}
+    spared = _spared(model, decay_all, decay_embeddings)
 
     def takes_gradient(weight: nn.Parameter) -> bool:
-        decays = weight_decay > 0 and (decay_all or id(weight) not in spared)
+        decays = weight_decay > 0 and id(weight) not in spared
         return bool(takes(decays, getattr(factory, "keywords", {})))
 
     return takes_gradient
@@ -116,24 +123,35 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
 
 
 def parameter_groups(
-    model: LanguageModel, weight_decay: float, decay_all: bool = False, layer_decay: float = 1.0
+    model: LanguageModel,
+    weight_decay: float,
+    decay_all: bool = False,
+    layer_decay: float = 1.0,
+    decay_embeddings: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the parameter groups: weights that decay, and the others (embeddings, norms, biases). None is empty.
 
     With a layer decay there are two such groups for each layer, those of the top layer first. Each has its factor of
     the learning rate in `lr_scale`.
     """
-    spared = {id(parameter) for parameter in model.undecayed_parameters()}
+    spared = _spared(model, decay_all, decay_embeddings)
     layers = [list(model.parameters())] if layer_decay == 1 else model.layer_groups()[::-1]
     groups: list[dict[str, Any]] = []
     for depth, layer in enumerate(layers):
         trained = [parameter for parameter in layer if parameter.requires_grad]
-        decaying = [parameter for parameter in trained if decay_all or id(parameter) not in spared]
-        others = [parameter for parameter in trained if not decay_all and id(parameter) in spared]
+        decaying = [parameter for parameter in trained if id(parameter) not in spared]
+        others = [parameter for parameter in trained if id(parameter) in spared]
         for members, decay in ((decaying, weight_decay), (others, 0.0)):
             scale = {} if layer_decay == 1 else {"lr_scale": layer_decay**depth}
             groups.append({"params": members, "weight_decay": decay, **scale})
     return [group for group in groups if group["params"]]
+
+
+def _spared(model: LanguageModel, decay_all: bool, decay_embeddings: bool) -> set[int]:
+    """Return the identities of the parameters that weight decay spares."""
+    if decay_all:
+        return set()
+    return {id(weight) for weight in model.undecayed_parameters() if not (decay_embeddings and weight.dim() == 2)}
 
 
 def with_hidden_matrices(model: LanguageModel, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

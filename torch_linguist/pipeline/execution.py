@@ -163,6 +163,7 @@ class Run:
             seed=plan.seed,
             decay_all=plan.decay_all,
             layer_decay=plan.layer_decay,
+            decay_embeddings=plan.decay_embeddings,
             checkpoint=plan.checkpoint,
             stop_request=stop,
         )

@@ -43,6 +43,7 @@ class Plan:
         fallback_weight_decay: weight decay if `weight_decay` is None and no stage chooses one.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
         layer_decay: factor of the learning rate from each layer to the one below it.
+        decay_embeddings: whether weight decay also applies to embeddings.
         word_vectors: file of word vectors that the embedding starts from; None for none.
         seed: random seed for initialization, data order and dropout.
         names: names of the choices (model, data, tokenizer), for the summary.
@@ -73,6 +74,7 @@ class Plan:
     fallback_weight_decay: float = 0.01
     decay_all: bool = False
     layer_decay: float = 1.0
+    decay_embeddings: bool = False
     word_vectors: WordVectors | None = None
     seed: int = 1
     names: Mapping[str, str] = field(default_factory=dict)

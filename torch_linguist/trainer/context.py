@@ -41,6 +41,7 @@ class TrainingContext:
         score: how validations score a stream.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
         layer_decay: factor of the learning rate from each layer to the one below it.
+        decay_embeddings: whether weight decay also applies to embeddings.
         checkpoint: number and interval of checkpoints of the long training.
         stop_request: request to stop, which the processes agree on about once a second; None for none.
     """
@@ -53,6 +54,7 @@ class TrainingContext:
     score: ScoreSettings = field(default_factory=ScoreSettings)
     decay_all: bool = False
     layer_decay: float = 1.0
+    decay_embeddings: bool = False
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     stop_request: StopRequest | None = None
 
@@ -89,7 +91,8 @@ class TrainingContext:
             raise ConfigError(
                 "trainer.shard=true: optim=muon needs whole matrices; set optim=lazy_adamw or trainer.shard=false"
             )
-        takes = takes_sparse_gradients(model, self.make_optimizer, weight_decay, self.decay_all)
+        decay = (weight_decay, self.decay_all)
+        takes = takes_sparse_gradients(model, self.make_optimizer, *decay, self.decay_embeddings)
         # torch.compile cannot trace a step with sparse gradients for several processes.
         dense = self.sharded or (nll is not None and world_size() > 1)
         model.use_sparse_gradients(lambda weight: not dense and takes(weight))
@@ -104,7 +107,7 @@ class TrainingContext:
         )
         return Loop(
             model,
-            build_optimizer(model, self.make_optimizer, lr, weight_decay, self.decay_all, self.layer_decay),
+            build_optimizer(model, self.make_optimizer, lr, *decay, self.layer_decay, self.decay_embeddings),
             batches or self.batches(model),
             step=step,
             gradient_clip=settings.gradient_clip,

@@ -30,7 +30,7 @@ def gradients(rows: list[int], seed: int) -> tuple[Tensor, Tensor]:
 
 def test_a_table_used_whole_learns_as_under_adamw() -> None:
     lazy, dense = tables()
-    ours, theirs = LazyAdamW([lazy], lr=0.1), torch.optim.AdamW([dense], lr=0.1, weight_decay=0.0)
+    ours, theirs = LazyAdamW([lazy], lr=0.1, weight_decay=0.0), torch.optim.AdamW([dense], lr=0.1, weight_decay=0.0)
     for step in range(6):
         dense.grad, lazy.grad = gradients([*range(ROWS), 3, 3], step)
         ours.step()
@@ -46,7 +46,7 @@ def test_a_row_used_again_catches_up_with_adamw() -> None:
     lazy, dense = tables()
     forgetful = nn.Parameter(lazy.detach().clone())
     plain = torch.optim.SparseAdam([forgetful], lr=0.01)
-    ours, theirs = LazyAdamW([lazy], lr=0.01), torch.optim.AdamW([dense], lr=0.01, weight_decay=0.0)
+    ours, theirs = LazyAdamW([lazy], lr=0.01, weight_decay=0.0), torch.optim.AdamW([dense], lr=0.01, weight_decay=0.0)
     before = lazy.detach().clone()
     for step in range(200):
         rows = [0, 1] if step % 40 == 0 else [2, 3]
@@ -67,6 +67,17 @@ def test_a_row_used_again_catches_up_with_adamw() -> None:
     assert error < 0.2 * plain_error
     torch.testing.assert_close(lazy[2:4], dense[2:4], atol=1e-3, rtol=0)
     assert torch.equal(lazy[4:], before[4:])
+
+
+def test_rows_decay_as_under_adamw_once_they_are_used_again() -> None:
+    lazy, dense = tables()
+    options: dict[str, Any] = {"lr": 0.01, "betas": (0.0, 0.99), "weight_decay": 0.5}  # Without momentum, exactly.
+    ours, theirs = LazyAdamW([lazy], **options), torch.optim.AdamW([dense], **options)
+    for step, rows in enumerate([[0, 1, 2], [2, 3], [3], [3], [0, 1, 2, 3]]):
+        dense.grad, lazy.grad = gradients(rows, step)
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(lazy[:4], dense[:4], atol=1e-12, rtol=0)
 
 
 def test_dense_gradients_are_adamws_bit_for_bit() -> None:

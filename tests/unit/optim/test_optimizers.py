@@ -42,6 +42,14 @@ def test_embeddings_norms_and_biases_do_not_decay(
     assert len(every) == len(set(every)) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_embeddings_decay_if_asked_and_biases_do_not(tied: bool, build_model: ModelBuilder) -> None:
+    model = build_model("lstm", embedding_dim=8, hidden_size=8, tied=tied)
+    decaying, others = parameter_groups(model, 0.1, decay_embeddings=True)
+    assert names_of(model, others) == {name for name, weight in model.named_parameters() if weight.dim() == 1}
+    assert "embedding.weight" in names_of(model, decaying)
+
+
 def test_decay_all_and_frozen_weights(build_model: ModelBuilder) -> None:
     model = build_model("lstm")
     model.embedding.requires_grad_(False)

@@ -23,7 +23,7 @@ INJECTED: Mapping[str, frozenset[str]] = {"model": frozenset({"vocab_size"}), "o
 """Arguments of a node's class that the program passes."""
 
 OWN: Mapping[str, Mapping[str, Any]] = {
-    "optim": {"decay_all": bool, "fallback_lr": float, "layer_decay": float},
+    "optim": {"decay_all": bool, "decay_embeddings": bool, "fallback_lr": float, "layer_decay": float},
     "model": {"embedding_from": str | None, "freeze_embedding": bool},
 }
 """Keys of a node that the program reads and the class never sees, with their types."""

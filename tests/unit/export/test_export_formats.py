@@ -38,8 +38,8 @@ ADAPTIVE: dict[str, Any] = {"output": "adaptive", "cutoffs": [10, 20]}
 # Other lengths than that of the tracing, one token among them, and an empty past.
 SHAPES = ((1, 1), (2, 9), (4, 1), (1, 20))
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("error::DeprecationWarning"),
+    pytest.mark.filterwarnings("error::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 

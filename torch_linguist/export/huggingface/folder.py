@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_linguist.data import Tokenizer
 from torch_linguist.data.tokenizers.huggingface import to_huggingface
 from torch_linguist.errors import LinguistError
-from torch_linguist.export.torchscript import scripted_bytes
+from torch_linguist.export.torchscript import quiet_torchscript, scripted_bytes
 from torch_linguist.model import LanguageModel
 
 CODE = "modeling_torch_linguist.py"
@@ -113,7 +113,8 @@ class FolderReader:
         logging.disable_progress_bar()
         try:
             # The code is the package's own, written a moment ago.
-            self.model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+            with quiet_torchscript():
+                self.model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
         finally:
             logging.set_verbosity(verbosity)
             logging.enable_progress_bar()

@@ -29,6 +29,9 @@ COUNTED_CHUNK_LINES = 16384
 CHUNK_CHARACTERS = 1 << 22
 """Characters held at a time, whatever the number of lines."""
 
+PART_LINES = 256
+"""Largest number of lines that are taken at once before their characters are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class LineScore:
@@ -251,11 +254,13 @@ def encoded_chunks(
 
 def chunked(lines: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield the lines in lists of at most `size` lines and a bounded number of characters."""
-    chunk: list[str] = []
-    characters = 0
-    for line in lines:
-        chunk.append(line)
-        characters += len(line)
+    remaining, chunk, characters, step = iter(lines), list[str](), 0, 1
+    while part := list(itertools.islice(remaining, min(step, size - len(chunk)))):
+        chunk += part
+        added = sum(map(len, part))
+        characters += added
+        # Many short lines are taken together, long ones one by one.
+        step = min(2 * step, PART_LINES) if added * PART_LINES < len(part) * CHUNK_CHARACTERS else 1
         if len(chunk) >= size or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0

@@ -6,9 +6,11 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple
@@ -61,47 +63,50 @@ class RecordReader:
             raise DataError(f"--errors={self.errors}: must be one of {', '.join(ERRORS)}")
 
     def __iter__(self) -> Iterator[Record]:
-        for name in self.files:
-            if not self.skip_empty:
-                yield from self._read(name)
-                continue
-            for record in self._read(name):
-                if record.text.strip():
-                    yield record
-                else:
-                    self.empty += 1
+        records = chain.from_iterable(map(self._read, self.files))
+        return self._with_text(records) if self.skip_empty else records
+
+    def _with_text(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if record.text.strip():
+                yield record
+            else:
+                self.empty += 1
 
     def _read(self, name: str) -> Iterator[Record]:
         suffix = "" if name == STANDARD_INPUT else Path(name.removesuffix(".gz")).suffix.lower()
         if suffix == ".parquet":
-            yield from self._parquet(name)
-        elif suffix == ".jsonl":
-            yield from self._json(name)
-        elif suffix in (".csv", ".tsv"):
-            yield from self._csv(name, "\t" if suffix == ".tsv" else ",")
-        else:
-            yield from map(Record, (line for _, line in self.lines(name)))
+            return self._parquet(name)
+        if suffix == ".jsonl":
+            return self._json(name)
+        if suffix in (".csv", ".tsv"):
+            return self._csv(name, "\t" if suffix == ".tsv" else ",")
+        return map(Record, map(itemgetter(1), self.lines(name)))
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         """Yield the lines of a file, whatever its suffix, with their numbers."""
+        return chain.from_iterable(self._blocks(name))
+
+    def _blocks(self, name: str) -> Iterator[Iterator[tuple[int, str]]]:
         with ExitStack() as stack:
             try:
                 raw: IO[bytes] = sys.stdin.buffer if name == STANDARD_INPUT else stack.enter_context(_opened(name))
                 number = 0
                 while block := raw.readlines(BLOCK_BYTES):
-                    yield from self._decoded_lines(name, number, block)
+                    yield self._decoded_block(name, number, block)
                     number += len(block)
             except (OSError, EOFError, zlib.error) as error:
                 raise DataError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
-    def _decoded_lines(self, name: str, number: int, block: list[bytes]) -> Iterator[tuple[int, str]]:
-        """Yield the lines of a block with their numbers; `number` lines were read before."""
+    def _decoded_block(self, name: str, number: int, block: list[bytes]) -> Iterator[tuple[int, str]]:
+        """Return the lines of a block with their numbers; `number` lines were read before."""
         data = b"".join(block)
         if number and not (b"\0" in data or b"\r" in data):
             with suppress(UnicodeDecodeError):
-                texts = data.decode().removesuffix("\n").split("\n")
-                yield from enumerate(texts, start=number + 1)
-                return
+                return enumerate(data.decode().removesuffix("\n").split("\n"), start=number + 1)
+        return self._line_by_line(name, number, block)
+
+    def _line_by_line(self, name: str, number: int, block: list[bytes]) -> Iterator[tuple[int, str]]:
         for place, line in enumerate(block, start=number + 1):
             text = self._decoded(name, place, line)
             if text is not None:

@@ -13,7 +13,7 @@ from torch_linguist.model.ngram.tables import Level, require
 MOST_CONTEXTS = 512
 """Number of contexts of each length above 1 that are drawn; a file may contain hundreds of millions."""
 
-MOST_CONTINUATIONS = (1 << 20, 50_000)
+MOST_CONTINUATIONS = (1 << 18, 50_000)
 """Largest number of continuations checked for contexts of one word, and for those of each other length."""
 
 TOLERANCE = 0.2

@@ -185,7 +185,9 @@ def test_damaged_texts_end_in_one_line(name: str, tmp_path: Path, rounds: Rounds
 
 
 def nbest(path: Path) -> object:
-    return tune(list(read_nbest(plain_lines(str(path)))), read_keyed(plain_lines(str(path.with_name("refs"))), "refs"))
+    return tune(
+        list(read_nbest(RecordReader([str(path)]))), read_keyed(plain_lines(str(path.with_name("refs"))), "refs")
+    )
 
 
 TASKS: dict[str, tuple[bytes, Callable[[Path], object]]] = {

@@ -58,7 +58,7 @@ def trained(workplace: Path) -> Path:
     return workplace / "outputs" / "first"
 
 
-@pytest.mark.parametrize("command", ["train", "grid", "explore", "export", "eval", "generate", "analyze"])
+@pytest.mark.parametrize("command", ["train", "grid", "explore", "export", "eval", "score", "generate", "analyze"])
 def test_help_needs_no_torch(command: str, tmp_path: Path) -> None:
     script = (
         "import sys\n"

@@ -71,6 +71,21 @@ def test_a_pipe_that_is_closed_ends_it_quietly(runs: Path, tmp_path: Path) -> No
     assert "error" not in complaints
 
 
+def test_counting_words_imports_nothing_that_draws_or_composes(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text(TEXT)
+    script = (
+        "import gc, sys\n"
+        "from torch_linguist.cli.score import main\n"
+        "code = main(sys.argv[1:])\n"
+        "heavy = {'hydra', 'omegaconf', 'pandas', 'pyarrow', 'matplotlib', 'rich', 'sympy', 'torch._dynamo'}\n"
+        "sys.exit(str(heavy & set(sys.modules) or '') or code or not gc.isenabled())\n"
+    )
+    command = [sys.executable, "-c", script, str(runs / "counted"), str(tmp_path / "lines.txt")]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) == 1 + len(TEXT.splitlines())
+
+
 def test_standard_input_and_a_column_give_the_same_rows(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,12 +146,16 @@ def test_kaldi_lists_have_their_new_scores_in_a_file(runs: Path, tmp_path: Path)
         (["--carry", "--no-eos", "{lines}"], 2, "--no-eos"),
         (["--keep-share", "2", "{lines}"], 2, "--keep-share: 2: must be"),
         (["--pairs", "{lines}"], 1, "holds no pairs"),
-        (["--nbest", "{lines}"], 1, "line 1: has no score"),
+        (["--nbest", "{lines}"], 1, "lines.txt, line 1: has no score"),
         (["--nbest", "{lines}", "--scores-to", "new"], 2, "--scores-to: goes with --nbest-scores"),
         (["--precision", "fp8", "{lines}"], 2, "--precision=fp8: must be fp32 or bf16"),
         (["--precision", "bf16", "--tokens", "{lines}"], 2, "goes with scores of lines and --pairs"),
         (["{bad}"], 1, "line 2 is not UTF-8"),
         (["--to", "/dev/full", "{lines}"], 1, "/dev/full"),
+        (["--to", "/dev/full", "--keep-share", "1", "{lines}"], 1, "/dev/full: cannot be written"),
+        (["--errors", "ignore", "{lines}"], 2, "--errors=ignore"),
+        (["--nbest", "{bad}", "{lines}"], 2, "lines.txt: --pairs and --nbest name the only files"),
+        (["--mix", "--words", "{lines}"], 2, "--mix and --weights: go with"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -5,8 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import Option, add_options, number, path, whole_number
@@ -15,7 +14,6 @@ from torch_linguist.errors import ConfigError
 from torch_linguist.runs.folders import find_run, split_runs
 
 if TYPE_CHECKING:
-    from torch_linguist.evaluation.texts.records import RecordReader
     from torch_linguist.evaluation.texts.rows import Scorer
 
 T = TypeVar("T")
@@ -110,6 +108,8 @@ def _score(argv: list[str]) -> int:
         from torch_linguist.evaluation.texts.rows import load_scorers
 
         scorers = load_scorers(folders, arguments.precision)
+    if files and (arguments.pairs or arguments.nbest):
+        parser.error(f"{files[0]}: --pairs and --nbest name the only files that are read")
     if arguments.pairs:
         _score_pairs(scorers, arguments)
     elif arguments.nbest:
@@ -149,13 +149,15 @@ def _check(arguments: Namespace, parser: ArgumentParser) -> None:
         parser.error(f"--precision={arguments.precision}: goes with scores of lines and --pairs")
     if arguments.tune and not arguments.nbest:
         parser.error("--tune: goes with --nbest")
+    if (arguments.mix or arguments.weights) and any(getattr(arguments, name) for name in tasks[:4]):
+        parser.error("--mix and --weights: go with scores of lines and filters")
 
 
 def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: Namespace) -> None:
     from torch_linguist.evaluation.texts.filtering import filter_texts
     from torch_linguist.evaluation.texts.records import RecordReader
     from torch_linguist.evaluation.texts.rows import Reading, line_rows, token_rows
-    from torch_linguist.evaluation.texts.writing import row_writer
+    from torch_linguist.evaluation.texts.writing import line_writer, row_writer
 
     reader = RecordReader(files, arguments.column, arguments.errors, arguments.skip_empty)
     reading = Reading(not arguments.no_eos, arguments.carry, arguments.document_column, arguments.log)
@@ -169,8 +171,8 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
             for record, value in zip(block.records, block.perplexities, strict=True)
         )
         shown = _shown(scored, "lines")
-        with _output(arguments.to) as output:
-            found = filter_texts(shown, output, below=arguments.keep_below, share=arguments.keep_share)
+        with line_writer(arguments.to, sys.stdout) as output:
+            found = filter_texts(shown, output.write_line, below=arguments.keep_below, share=arguments.keep_share)
         share = found.kept / found.total if found.total else 0.0
         limit = f"with a perplexity of at most {found.threshold:.6g}"
         _tell(f"kept {found.kept:,} of {found.total:,} texts ({share:.1%}) {limit}")
@@ -189,7 +191,9 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
                             writer.write({**row, arguments.column: text})
                     else:
                         writer.write_columns({**block.columns, arguments.column: texts})
-    _tell_counts(reader)
+    _tell_left_out(reader.skipped)
+    if reader.empty:
+        _tell(f"left out {reader.empty:,} {'line' if reader.empty == 1 else 'lines'} without text")
 
 
 def _score_pairs(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
@@ -198,7 +202,8 @@ def _score_pairs(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
     from torch_linguist.report.console import make_console
     from torch_linguist.report.text_tables import pair_table
 
-    report = evaluate_pairs(scorers, read_pairs(arguments.pairs, arguments.errors))
+    read = read_pairs(arguments.pairs, arguments.errors)
+    report = evaluate_pairs(scorers, read.pairs)
     if arguments.to is not None:
         with row_writer(arguments.format, arguments.to, sys.stdout) as writer:
             for label, accuracies in report.accuracies.items():
@@ -207,42 +212,39 @@ def _score_pairs(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
     make_console().print(pair_table(report))
     for (one, other), p_value in report.p_values.items():
         say(f"{one} and {other}: p = {p_value:.3g} that they differ by chance (exact sign test)")
+    _tell_left_out(read.skipped)
 
 
 def _rerank(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
     from torch_linguist.evaluation.texts import nbest
-    from torch_linguist.evaluation.texts.records import plain_lines
+    from torch_linguist.evaluation.texts.records import RecordReader, plain_lines
+    from torch_linguist.evaluation.texts.writing import line_writer
 
     if len(scorers) > 1:
         raise ConfigError("--nbest: takes one run; score with several by a mixture of tl-export")
     if arguments.scores_to is not None and arguments.nbest_scores is None:
         raise ConfigError("--scores-to: goes with --nbest-scores; other forms of n-best lists hold their scores")
     weight, penalty = arguments.weight, arguments.length_penalty
+    reader = RecordReader([arguments.nbest], errors=arguments.errors)
     hypotheses = nbest.read_and_score(
-        arguments.nbest, scorers[0].model, scorers[0].tokenizer, arguments.nbest_scores, closed=not arguments.no_eos
+        reader, scorers[0].model, scorers[0].tokenizer, arguments.nbest_scores, closed=not arguments.no_eos
     )
     if arguments.tune:
-        tuned = nbest.tune(hypotheses, nbest.read_keyed(plain_lines(arguments.tune), arguments.tune))
+        tuned = nbest.tune(hypotheses, nbest.read_keyed(plain_lines(arguments.tune, arguments.errors), arguments.tune))
         weight, penalty = tuned.weight, tuned.length_penalty
         _tell(
             f"--weight {weight:g} --length-penalty {penalty:g}: {tuned.word_error_rate:.2%} word errors "
             f"({tuned.errors:,} of {tuned.words:,} words)"
         )
     ranked = nbest.reranked(hypotheses, weight, penalty)
-    with _output(arguments.to) as output:
-        output.writelines(nbest.formatted(hypothesis) + "\n" for hypothesis in ranked)
+    with line_writer(arguments.to, sys.stdout) as output:
+        for hypothesis in ranked:
+            output.write_line(nbest.formatted(hypothesis))
     if arguments.scores_to is not None:
-        with _output(arguments.scores_to) as output:
-            output.writelines(f"{hypothesis.key} {hypothesis.score:.6f}\n" for hypothesis in ranked)
-
-
-@contextmanager
-def _output(path: Path | None) -> Iterator[IO[str]]:
-    if path is None:
-        yield sys.stdout
-        return
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        yield file
+        with line_writer(arguments.scores_to, sys.stdout) as output:
+            for hypothesis in ranked:
+                output.write_line(f"{hypothesis.key} {hypothesis.score:.6f}")
+    _tell_left_out(reader.skipped)
 
 
 def _shown(items: Iterable[T], unit: str, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
@@ -265,11 +267,9 @@ def _tell(message: str) -> None:
     say(message, to_stderr=True)
 
 
-def _tell_counts(reader: "RecordReader") -> None:
-    if reader.skipped:
-        _tell(f"left out {reader.skipped:,} rows that cannot be read")
-    if reader.empty:
-        _tell(f"left out {reader.empty:,} lines without text")
+def _tell_left_out(rows: int) -> None:
+    if rows:
+        _tell(f"left out {rows:,} {'row' if rows == 1 else 'rows'} that cannot be read")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ Wenzek et al. 2020, "CCNet: Extracting High Quality Monolingual Datasets from We
 
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 
-from torch_linguist.errors import ConfigError
+from torch_linguist.errors import ConfigError, LinguistError
 
 
 @dataclass(frozen=True)
@@ -44,38 +43,51 @@ def check_filter(below: float | None, share: float | None) -> None:
 
 
 def filter_texts(
-    scored: Iterable[tuple[str, float]], output: IO[str], *, below: float | None = None, share: float | None = None
+    scored: Iterable[tuple[str, float]],
+    write: Callable[[str], object],
+    *,
+    below: float | None = None,
+    share: float | None = None,
 ) -> Filtered:
-    """Write the texts with a low perplexity, one per line.
+    """Write the texts with a low perplexity.
 
     Args:
         scored: texts without newlines, each with its perplexity; NaN for a text without tokens, which is not kept.
-        output: file to write to.
+        write: called with each text that is kept.
         below: largest perplexity to keep.
         share: share of the texts to keep, those with the lowest perplexities. They wait in a temporary file until all
             are scored.
+
+    Raises:
+        LinguistError: the temporary file cannot be written.
     """
     check_filter(below, share)
     if share is None:
         threshold = np.inf if below is None else below
-        return _write_kept(scored, output, threshold)
+        return _write_kept(scored, write, threshold)
     perplexities = array("d")
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as waiting:
         for text, perplexity in scored:
-            waiting.write(text + "\n")
             perplexities.append(perplexity)
+            try:
+                waiting.write(text + "\n")
+            except OSError as error:
+                raise LinguistError(
+                    f"{tempfile.gettempdir()}: no room for the texts until all are scored ({error.strerror}); "
+                    "make room, or set TMPDIR to another folder"
+                ) from error
         waiting.seek(0)
         texts = (line.removesuffix("\n") for line in waiting)
-        return _write_kept(zip(texts, perplexities, strict=True), output, threshold_of_share(perplexities, share))
+        return _write_kept(zip(texts, perplexities, strict=True), write, threshold_of_share(perplexities, share))
 
 
-def _write_kept(scored: Iterable[tuple[str, float]], output: IO[str], threshold: float) -> Filtered:
+def _write_kept(scored: Iterable[tuple[str, float]], write: Callable[[str], object], threshold: float) -> Filtered:
     kept = total = 0
     for text, perplexity in scored:
         total += 1
         if perplexity <= threshold:
             kept += 1
-            output.write(text + "\n")
+            write(text)
     return Filtered(kept, total, threshold)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch_linguist.data import Tokenizer
 from torch_linguist.errors import ConfigError, DataError
 from torch_linguist.evaluation.texts.line_scores import score_lines
-from torch_linguist.evaluation.texts.records import plain_lines
+from torch_linguist.evaluation.texts.records import CONTINUE, RecordReader, plain_lines
 from torch_linguist.model import LanguageModel
 
 WEIGHTS = tuple(step * 0.05 for step in range(41))
@@ -67,27 +67,30 @@ class Tuned:
         return self.errors / self.words if self.words else 0.0
 
 
-def read_nbest(lines: Iterable[str], scores: Mapping[str, float] | None = None) -> Iterator[Hypothesis]:
+def read_nbest(reader: RecordReader, scores: Mapping[str, float] | None = None) -> Iterator[Hypothesis]:
     """Read hypotheses in one of three forms.
 
     Moses: `id ||| text ||| fields ||| score`. JSON lines: `{"id": …, "text": …, "score": …}`. Kaldi and ESPnet:
     `utterance-rank text`, with the scores in a file of their own.
 
     Args:
-        lines: lines of the file, without newlines.
+        reader: the files, and how to handle lines that cannot be read.
         scores: `utterance-rank` to score, for Kaldi's form.
 
     Raises:
         DataError: a line cannot be read, or a score is missing; the message names the line.
     """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _hypothesis(line, scores)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"n-best list, line {number}: {reason}") from error
+    for name in reader.files:
+        for number, line in reader.lines(name):
+            if not line.strip():
+                continue
+            try:
+                hypothesis = _hypothesis(line, scores)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+                reader.refuse(f"{name}, line {number}: {reason}; {CONTINUE}")
+            else:
+                yield hypothesis
 
 
 def read_scores(lines: Iterable[str], what: str) -> dict[str, float]:
@@ -111,19 +114,24 @@ def scored_hypotheses(
 
 
 def read_and_score(
-    path: str, model: LanguageModel, tokenizer: Tokenizer, scores_path: str | None = None, *, closed: bool = True
+    reader: RecordReader,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    scores_path: str | None = None,
+    *,
+    closed: bool = True,
 ) -> list[Hypothesis]:
-    """Read a file of n-best lists and score its hypotheses.
+    """Read files of n-best lists and score their hypotheses.
 
     Args:
-        path: the file, `-` for standard input; see `read_nbest`.
+        reader: see `read_nbest`.
         model: language model.
         tokenizer: tokenizer of the model.
         scores_path: file with the scores of Kaldi's hypotheses; None for the other forms.
         closed: whether `<eos>` ends each hypothesis.
     """
-    scores = read_scores(plain_lines(scores_path), scores_path) if scores_path else None
-    return scored_hypotheses(read_nbest(plain_lines(path), scores), model, tokenizer, closed=closed)
+    scores = read_scores(plain_lines(scores_path, reader.errors), scores_path) if scores_path else None
+    return scored_hypotheses(read_nbest(reader, scores), model, tokenizer, closed=closed)
 
 
 def _hypothesis(line: str, scores: Mapping[str, float] | None) -> Hypothesis:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch_linguist.errors import DataError, LinguistError
 from torch_linguist.evaluation.texts.line_scores import score_lines
@@ -15,7 +16,7 @@ from torch_linguist.evaluation.texts.minimal_pairs import (
     separated_words,
     sign_test,
 )
-from torch_linguist.evaluation.texts.records import RecordReader
+from torch_linguist.evaluation.texts.records import CONTINUE, RecordReader
 from torch_linguist.evaluation.texts.rows import Scorer
 
 GOOD_COLUMNS = ("sentence_good", "good")
@@ -36,7 +37,19 @@ class PairReport:
     p_values: Mapping[tuple[str, str], float]
 
 
-def read_pairs(files: Sequence[str], errors: str = "strict") -> list[MinimalPair]:
+class ReadPairs(NamedTuple):
+    """Minimal pairs of files.
+
+    Attributes:
+        pairs: the pairs.
+        skipped: number of rows left out because they cannot be read or have one side only.
+    """
+
+    pairs: list[MinimalPair]
+    skipped: int
+
+
+def read_pairs(files: Sequence[str], errors: str = "strict") -> ReadPairs:
     """Read the minimal pairs of files, or of all `.jsonl` files in folders.
 
     JSON lines with `sentence_good`, `sentence_bad` and `UID` (BLiMP's form) or `good`, `bad` and `group`; or two
@@ -50,11 +63,16 @@ def read_pairs(files: Sequence[str], errors: str = "strict") -> list[MinimalPair
         DataError: a file cannot be read, or a pair lacks a side.
     """
     pairs: list[MinimalPair] = []
+    skipped = 0
     for name in _expanded(files):
-        pairs += _pairs_of(name, errors)
+        columns = _columns_of(name, errors)
+        if columns is not None:
+            reader = RecordReader([name], columns[0], errors)
+            pairs += _pairs_of(reader, name, columns[1])
+            skipped += reader.skipped
     if not pairs:
         raise DataError(f"--pairs {' '.join(files)}: holds no pairs")
-    return pairs
+    return ReadPairs(pairs, skipped)
 
 
 def _expanded(files: Sequence[str]) -> Iterator[str]:
@@ -63,9 +81,8 @@ def _expanded(files: Sequence[str]) -> Iterator[str]:
         yield from map(str, sorted(path.glob("*.jsonl"))) if path.is_dir() else [str(path)]
 
 
-def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
-    good_column = bad_column = ""
-    # The first row names the columns.
+def _columns_of(name: str, errors: str) -> tuple[str, str] | None:
+    """Return the columns of both sides, which the first row names; None for a file without rows."""
     for candidate in GOOD_COLUMNS:
         try:
             first = next(iter(RecordReader([name], candidate, errors)), None)
@@ -74,18 +91,20 @@ def _pairs_of(name: str, errors: str) -> Iterator[MinimalPair]:
                 raise
             continue
         if first is None:
-            return
-        good_column = candidate
-        bad_column = next((other for other in BAD_COLUMNS if other in first.columns), "")
+            return None
+        bad_column = next((other for other in BAD_COLUMNS if other in first.columns), None)
+        if bad_column:
+            return candidate, bad_column
         break
-    if not (good_column and bad_column):
-        raise DataError(f"{name}: holds no pairs; its columns must be sentence_good and sentence_bad, or good and bad")
-    for number, record in enumerate(RecordReader([name], good_column, errors), start=1):
+    raise DataError(f"{name}: holds no pairs; its columns must be sentence_good and sentence_bad, or good and bad")
+
+
+def _pairs_of(reader: RecordReader, name: str, bad_column: str) -> Iterator[MinimalPair]:
+    for number, record in enumerate(reader, start=1):
         bad = record.columns.get(bad_column)
         if not (record.text.strip() and isinstance(bad, str) and bad.strip()):
-            if errors == "skip":
-                continue
-            raise DataError(f"{name}: pair {number} has one side only; --errors skip continues without it")
+            reader.refuse(f"{name}: pair {number} has one side only; {CONTINUE}")
+            continue
         group = next((str(record.columns[key]) for key in GROUP_COLUMNS if record.columns.get(key)), Path(name).stem)
         yield MinimalPair(record.text, bad, group)
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
-from torch_linguist.errors import DataError
+from torch_linguist.errors import ConfigError, DataError
 
 ERRORS = ("strict", "replace", "skip")
 """Handling of rows that cannot be read: raise an error, replace the wrong bytes, or leave the row out and count it."""
 
 STANDARD_INPUT = "-"
+
+CONTINUE = "--errors skip continues without it"
 
 BLOCK_BYTES = 1 << 18
 """Bytes of lines that are decoded together."""
@@ -60,7 +62,7 @@ class RecordReader:
 
     def __post_init__(self) -> None:
         if self.errors not in ERRORS:
-            raise DataError(f"--errors={self.errors}: must be one of {', '.join(ERRORS)}")
+            raise ConfigError(f"--errors={self.errors}: must be one of {', '.join(ERRORS)}")
 
     def __iter__(self) -> Iterator[Record]:
         records = chain.from_iterable(map(self._read, self.files))
@@ -117,35 +119,43 @@ class RecordReader:
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if b"\0" in line:
-            self._refuse(f"{name}: line {number} holds zero bytes, as UTF-16 and binary files do; convert it to UTF-8")
+            self.refuse(f"{name}: line {number} holds zero bytes, as UTF-16 and binary files do; convert it to UTF-8")
             return None
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError as error:
             if self.errors == "replace":
                 return line.decode("utf-8", "replace")
-            self._refuse(f"{name}: line {number} is not UTF-8 (byte {error.start}); --errors replace reads it anyway")
+            self.refuse(f"{name}: line {number} is not UTF-8 (byte {error.start}); --errors replace reads it anyway")
             return None
 
-    def _refuse(self, message: str) -> None:
+    def refuse(self, message: str) -> None:
         """Raise `DataError`, or count the row if rows are skipped."""
         if self.errors != "skip":
             raise DataError(message)
         self.skipped += 1
 
     def _json(self, name: str) -> Iterator[Record]:
+        found, lacking = False, ""
         for number, line in self.lines(name):
+            place = f"{name}: line {number}"
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                self._refuse(f"{name}: line {number} is not JSON ({error}); --errors skip continues without it")
+                self.refuse(f"{place} is not JSON ({error}); {CONTINUE}")
                 continue
-            if isinstance(row, dict):
-                yield from self._row(row, f"{name}: line {number}")
+            if not isinstance(row, dict):
+                self.refuse(f"{place} is not a JSON object; {CONTINUE}")
+            elif self.column in row:
+                found = True
+                yield from self._row(row, place)
             else:
-                self._refuse(f"{name}: line {number} is not a JSON object; --errors skip continues without it")
+                lacking = lacking or self._lacking(row, place)
+                self.refuse(f"{lacking}; {CONTINUE}" if found else lacking)
+        if lacking and not found:  # Probably another column is meant.
+            raise DataError(lacking)
 
     def _csv(self, name: str, delimiter: str) -> Iterator[Record]:
         csv.field_size_limit(2**31 - 1)
@@ -164,7 +174,7 @@ class RecordReader:
                 if len(row) == len(names):
                     yield from self._row(dict(zip(names, row, strict=True)), place)
                 elif row:
-                    self._refuse(f"{place} has {len(row)} fields, the first line names {len(names)}")
+                    self.refuse(f"{place} has {len(row)} fields, the first line names {len(names)}; {CONTINUE}")
         except csv.Error as error:
             raise DataError(f"{name}: line {rows.line_num} is no CSV ({error})") from error
 
@@ -184,14 +194,17 @@ class RecordReader:
 
     def _row(self, row: dict[str, Any], place: str) -> Iterator[Record]:
         if self.column not in row:
-            columns = ", ".join(map(str, row))
-            raise DataError(f"--column={self.column}: {place} has no such column; it has {columns or 'none'}")
+            raise DataError(self._lacking(row, place))
         text = row[self.column]
         if text is not None and not isinstance(text, str):
-            self._refuse(f"--column={self.column}: {place} holds {type(text).__name__}, not text")
+            self.refuse(f"--column={self.column}: {place} holds {type(text).__name__}, not text; {CONTINUE}")
             return
         others = {str(key): value for key, value in row.items() if key != self.column}
         yield Record(" ".join((text or "").splitlines()), others)
+
+    def _lacking(self, row: Mapping[str, Any], place: str) -> str:
+        columns = ", ".join(map(str, row))
+        return f"--column={self.column}: {place} has no such column; it has {columns or 'none'}"
 
 
 def _opened(name: str) -> IO[bytes]:
@@ -199,6 +212,6 @@ def _opened(name: str) -> IO[bytes]:
     return io.BufferedReader(gzip.open(path, "rb")) if name.endswith(".gz") else path.open("rb")
 
 
-def plain_lines(name: str) -> Iterator[str]:
-    """Yield the lines of a file as text, whatever its suffix."""
-    return (line for _, line in RecordReader([name]).lines(name))
+def plain_lines(name: str, errors: str = "strict") -> Iterator[str]:
+    """Yield the lines of a file as text, whatever its suffix; `errors` as in `RecordReader`."""
+    return (line for _, line in RecordReader([name], errors=errors).lines(name))

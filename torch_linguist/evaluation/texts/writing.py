@@ -5,10 +5,10 @@ import itertools
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TextIO
 
 from torch_linguist.errors import ConfigError, LinguistError
 from torch_linguist.runs.csv_table import defused
@@ -38,7 +38,7 @@ class TextRowWriter:
 
     Args:
         file: file to write to.
-        form: `tsv`, `csv` or `jsonl`.
+        form: `tsv`, `csv` or `jsonl`; `txt` for `write_line` only.
     """
 
     def __init__(self, file: IO[str], form: str) -> None:
@@ -46,6 +46,7 @@ class TextRowWriter:
         self._is_regular = self._descriptor is not None and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         self.rows = self.kept_rows = self._kept_bytes = 0
         self._keep()
+        self._names: list[str] = []
         self._csv = csv.writer(file, lineterminator="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -53,22 +54,42 @@ class TextRowWriter:
             self._file.write(json.dumps(finite(dict(row)), ensure_ascii=False, default=str) + "\n")
         else:
             if self.rows == 0:
-                self._line(list(row))
+                self._name(row)
+            elif list(row) != self._names:
+                row = self._aligned(row)
             self._line([_cell(value) for value in row.values()])
         self._count(1)
 
+    def write_line(self, text: str) -> None:
+        """Write a text without newlines as a row."""
+        self._file.write(text + "\n")
+        self._count(1)
+
     def write_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        if self._form != "tsv":
+        if self._form == "tsv" and self.rows == 0:
+            self._name(columns)
+        if self._form != "tsv" or list(columns) != self._names:
             for row in _as_rows(columns):
                 self.write(row)
             return
-        if self.rows == 0:
-            self._line(list(columns))
         rows = zip(*map(_printable, columns.values()), strict=True)
         template = "\t".join(_conversion(values) for values in columns.values()) + "\n"
         while part := list(itertools.islice(rows, FLUSHED_ROWS)):
             self._file.write("".join([template % row for row in part]))
             self._count(len(part))
+
+    def _name(self, columns: Iterable[str]) -> None:
+        self._names = list(columns)
+        self._line(self._names)
+
+    def _aligned(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the cells of a row in the order of the first row, empty ones where it has none."""
+        if unknown := [name for name in row if name not in self._names]:
+            raise ConfigError(
+                f"--format={self._form}: row {self.rows + 1} has the column {unknown[0]}, which the first row lacks; "
+                "choose --format jsonl"
+            )
+        return {name: row.get(name) for name in self._names}
 
     def _count(self, rows: int) -> None:
         before = self.rows
@@ -139,7 +160,7 @@ class ParquetRowWriter:
 
 
 @contextmanager
-def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator[RowWriter]:
+def row_writer(form: str, to: Path | None, standard_output: TextIO) -> Iterator[RowWriter]:
     """Open a writer of rows.
 
     Args:
@@ -163,9 +184,19 @@ def row_writer(form: str, to: Path | None, standard_output: IO[str]) -> Iterator
         except OSError as error:
             if error.filename not in (None, str(to)):
                 raise
-            raise _full(to, parquet.rows, error) from error
-    elif to is None:
-        with _whole_rows(standard_output, form, "standard output") as lines:
+            with suppress(OSError):  # Without its end, the file cannot be read.
+                to.unlink()
+            raise _full(to, 0, error) from error
+    else:
+        with line_writer(to, standard_output, form) as lines:
+            yield lines
+
+
+@contextmanager
+def line_writer(to: Path | None, standard_output: TextIO, form: str = "txt") -> Iterator[TextRowWriter]:
+    """Open a writer of lines; see `row_writer` for the arguments and `TextRowWriter` for the forms."""
+    if to is None:
+        with _buffered(standard_output) as file, _whole_rows(file, form, "standard output") as lines:
             yield lines
     else:
         with to.open("w", encoding="utf-8", newline="") as file, _whole_rows(file, form, str(to)) as lines:
@@ -184,6 +215,18 @@ def _whole_rows(file: IO[str], form: str, name: str) -> Iterator[TextRowWriter]:
             raise
         lines.cut()
         raise _full(name, lines.kept_rows, error) from error
+
+
+@contextmanager
+def _buffered(stream: TextIO) -> Iterator[IO[str]]:
+    """Open a buffered stream to the file of another one, which writes half rows if Python's output is unbuffered."""
+    descriptor = _descriptor(stream)
+    if descriptor is None:
+        yield stream
+        return
+    stream.flush()
+    with open(descriptor, "w", encoding=stream.encoding, errors=stream.errors, closefd=False) as file:
+        yield file
 
 
 def _descriptor(file: IO[str]) -> int | None:

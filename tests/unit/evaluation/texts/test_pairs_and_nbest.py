@@ -31,6 +31,7 @@ from torch_linguist.evaluation.texts.nbest import (
     word_errors,
 )
 from torch_linguist.evaluation.texts.pair_evaluation import evaluate_pairs, read_pairs
+from torch_linguist.evaluation.texts.records import RecordReader
 from torch_linguist.evaluation.texts.rows import Scorer
 from torch_linguist.model import LanguageModel
 
@@ -65,7 +66,7 @@ def test_pairs_are_read_scored_and_grouped(
         {"sentence_good": "a qx", "sentence_bad": "a qz", "UID": "unknown"},
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs = read_pairs([str(tmp_path)])
+    pairs = read_pairs([str(tmp_path)]).pairs
     assert [(pair.good, pair.bad, pair.group) for pair in pairs] == [tuple(row.values()) for row in rows]
     models = [build_model(family, tiny_corpus.tokenizer.vocab_size) for family in ("lstm", "gru")]
     scorers = [Scorer(str(number), model, tiny_corpus.tokenizer) for number, model in enumerate(models)]
@@ -88,7 +89,9 @@ def test_pairs_with_one_side_are_refused(tmp_path: Path, content: str) -> None:
 def test_pairs_with_one_side_are_left_out_on_request(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"good": "a", "bad": "b"}\n{"good": "a"}\n{broken\n{"good": "c", "bad": "d"}\n')
-    assert [pair.good for pair in read_pairs([str(path)], errors="skip")] == ["a", "c"]
+    read = read_pairs([str(path)], errors="skip")
+    assert [pair.good for pair in read.pairs] == ["a", "c"]
+    assert read.skipped == 2
     with pytest.raises(DataError, match="pair 2 has one side only"):
         read_pairs([str(path)])
 
@@ -120,15 +123,26 @@ def test_word_errors_are_the_edit_distance(first: list[str], second: list[str]) 
     assert word_errors(first, second) == distance(first, second)
 
 
-def test_the_three_forms_of_a_list_are_read_and_written() -> None:
-    moses = list(read_nbest(["0 ||| the king ||| F= 1 ||| -2.5"]))
+@pytest.fixture
+def reader(tmp_path: Path) -> Callable[..., RecordReader]:
+    """Write lines to a file and return its reader."""
+
+    def write(*lines: str, errors: str = "strict") -> RecordReader:
+        (tmp_path / "lists").write_text("".join(f"{line}\n" for line in lines))
+        return RecordReader([str(tmp_path / "lists")], errors=errors)
+
+    return write
+
+
+def test_the_three_forms_of_a_list_are_read_and_written(reader: Callable[..., RecordReader]) -> None:
+    moses = list(read_nbest(reader("0 ||| the king ||| F= 1 ||| -2.5")))
     assert (moses[0].text, moses[0].score, moses[0].fields) == ("the king", -2.5, "F= 1")
     assert formatted(moses[0]) == "0 ||| the king ||| F= 1 LM= 0.000000 ||| -2.500000"
-    (short,) = read_nbest(["0 ||| the king ||| -2.5"])
+    (short,) = read_nbest(reader("0 ||| the king ||| -2.5"))
     assert formatted(short) == "0 ||| the king ||| LM= 0.000000 ||| -2.500000"
-    (row,) = read_nbest(['{"id": 7, "text": "a b", "score": 1, "speaker": "x"}'])
+    (row,) = read_nbest(reader('{"id": 7, "text": "a b", "score": 1, "speaker": "x"}'))
     assert json.loads(formatted(row)) == {"id": 7, "text": "a b", "score": 1, "speaker": "x", "lm": 0}
-    (kaldi,) = read_nbest(["utt-1 a b"], {"utt-1": 3.0})
+    (kaldi,) = read_nbest(reader("utt-1 a b"), {"utt-1": 3.0})
     assert (kaldi.list_id, kaldi.text, kaldi.score, formatted(kaldi)) == ("utt", "a b", 3.0, "utt-1 a b")
 
 
@@ -136,9 +150,12 @@ def test_the_three_forms_of_a_list_are_read_and_written() -> None:
     ("line", "message"),
     [("utt-1 a", "no score"), ("0 ||| a", "no score"), ('{"id": 1, "text": "a"}', "score"), ("0 ||| a ||| x", "float")],
 )
-def test_a_hypothesis_without_a_score_is_named(line: str, message: str) -> None:
-    with pytest.raises(DataError, match=f"line 1: .*{message}"):
-        list(read_nbest([line]))
+def test_a_hypothesis_without_a_score_is_named(reader: Callable[..., RecordReader], line: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"lists, line 2: .*{message}.*; --errors skip"):
+        list(read_nbest(reader("0 ||| the king ||| -2.5", line)))
+    lenient = reader(line, "0 ||| the king ||| -2.5", errors="skip")
+    assert [hypothesis.text for hypothesis in read_nbest(lenient)] == ["the king"]
+    assert lenient.skipped == 1
 
 
 def test_tuning_finds_the_fewest_errors_of_all_combinations() -> None:

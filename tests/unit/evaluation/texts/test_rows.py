@@ -17,10 +17,10 @@ import pytest
 from torch_linguist.data import TokenizedCorpus
 from torch_linguist.errors import ConfigError, DataError, LinguistError
 from torch_linguist.evaluation.texts import score_lines
-from torch_linguist.evaluation.texts.filtering import check_filter, threshold_of_share
+from torch_linguist.evaluation.texts.filtering import check_filter, filter_texts, threshold_of_share
 from torch_linguist.evaluation.texts.records import Record, RecordReader
 from torch_linguist.evaluation.texts.rows import Reading, Scorer, line_rows, token_rows
-from torch_linguist.evaluation.texts.writing import row_writer
+from torch_linguist.evaluation.texts.writing import line_writer, row_writer
 from torch_linguist.model import LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -65,6 +65,11 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
     assert [text for text, _ in read(broken, errors="skip")] == ["a", "b"]
     with pytest.raises(DataError, match="no such column; it has text"):
         read(broken, column="body", errors="skip")
+    lacking = tmp_path / "b.jsonl"
+    lacking.write_text('{"body": "a"}\n{"text": "b"}\n{"text": 3}\n')
+    with pytest.raises(DataError, match="line 1 has no such column; it has body"):
+        read(lacking)
+    assert [text for text, _ in read(lacking, errors="skip")] == ["b"]
     open_quote = tmp_path / "a.csv"
     open_quote.write_text('text\n"a\nb\n')
     with pytest.raises(DataError, match="no CSV"):
@@ -163,13 +168,18 @@ def test_a_cell_with_tabs_or_newlines_stays_one_cell(tmp_path: Path) -> None:
     assert (tmp_path / "out.tsv").read_text() == "a b\te\nc d\t0.3\n%s\tnan\n"
 
 
+def unbuffered(path: Path) -> io.TextIOWrapper:
+    """Open a file as `python -u` opens the standard output."""
+    return io.TextIOWrapper(io.FileIO(path, "w"), encoding="utf-8", write_through=True)
+
+
 @pytest.mark.parametrize("redirected", [False, True])
 def test_a_full_disk_leaves_whole_lines(redirected: bool, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     path = tmp_path / "out.tsv"
 
     def fill() -> None:
-        output = stack.enter_context(path.open("w")) if redirected else io.StringIO()
+        output = stack.enter_context(unbuffered(path)) if redirected else io.StringIO()
         with row_writer("tsv", None if redirected else path, output) as writer:
             for number in range(100_000):
                 writer.write({"line": number, "text": "some words"})
@@ -188,6 +198,43 @@ def test_a_full_disk_leaves_whole_lines(redirected: bool, tmp_path: Path) -> Non
     assert lines == [f"{number}\tsome words\n" for number in range(len(lines))]
     assert len(lines) > 1000
     assert f"after {len(lines):,} rows" in str(caught.value)
+
+
+def test_a_full_disk_leaves_whole_lines_of_a_filter(tmp_path: Path) -> None:
+    texts = [(f"text {number}", 1.0) for number in range(100_000)]
+    with pytest.raises(LinguistError, match="after 0 rows"), line_writer(Path("/dev/full"), io.StringIO()) as output:
+        filter_texts(texts, output.write_line, below=2)
+    with line_writer(tmp_path / "kept.txt", io.StringIO()) as output:
+        assert filter_texts(texts, output.write_line, share=0.5).kept == len(texts)
+    assert (tmp_path / "kept.txt").read_text() == "".join(f"{text}\n" for text, _ in texts)
+
+
+def test_a_full_disk_leaves_no_half_parquet_file(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        path, full = tmp_path / "out.parquet", pytest.raises(LinguistError, match="after 0 rows")
+        with full, row_writer("parquet", path, io.StringIO()) as writer:
+            for number in range(20_000):
+                writer.write({"line": number, "loss": math.sin(number)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not path.exists()
+
+
+def test_cells_stay_below_the_names_of_the_first_row(tmp_path: Path) -> None:
+    for form, mark in (("tsv", "\t"), ("csv", ",")):
+        path = tmp_path / f"out.{form}"
+        with row_writer(form, path, io.StringIO()) as writer:
+            writer.write({"a": 1, "b": 2})
+            writer.write({"b": 3})
+            writer.write_columns({"b": [4], "a": [5]})
+            with pytest.raises(ConfigError, match="row 4 has the column c"):
+                writer.write({"a": 1, "c": 2})
+        assert path.read_text().splitlines() == [f"a{mark}b", f"1{mark}2", f"{mark}3", f"5{mark}4"]
 
 
 def test_rows_are_written_in_every_form(tmp_path: Path) -> None:

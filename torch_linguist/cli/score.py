@@ -5,6 +5,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
@@ -170,7 +171,7 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
             for block in blocks
             for record, value in zip(block.records, block.perplexities, strict=True)
         )
-        shown = _shown(scored, "lines")
+        shown = _shown(scored, "lines", arguments.to)
         with line_writer(arguments.to, sys.stdout) as output:
             found = filter_texts(shown, output.write_line, below=arguments.keep_below, share=arguments.keep_share)
         share = found.kept / found.total if found.total else 0.0
@@ -179,12 +180,12 @@ def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: N
     else:
         with row_writer(arguments.format, arguments.to, sys.stdout) as writer:
             if arguments.tokens or arguments.words:
-                for row in _shown(token_rows(scorers, reader, reading, arguments.top, arguments.words), "rows"):
+                rows = token_rows(scorers, reader, reading, arguments.top, arguments.words)
+                for row in _shown(rows, "rows", arguments.to):
                     writer.write(row)
             else:
-                for block in _shown(
-                    line_rows(scorers, reader, reading, weights), "lines", lambda block: len(block.records)
-                ):
+                blocks = line_rows(scorers, reader, reading, weights)
+                for block in _shown(blocks, "lines", arguments.to, lambda block: len(block.records)):
                     texts = [record.text for record in block.records]
                     if block.has_other_columns:
                         for row, text in zip(block.rows(), texts, strict=True):
@@ -247,9 +248,9 @@ def _rerank(scorers: "Sequence[Scorer]", arguments: Namespace) -> None:
     _tell_left_out(reader.skipped)
 
 
-def _shown(items: Iterable[T], unit: str, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
-    """Yield the items, with the sum of their counts on the standard error of a terminal."""
-    if not sys.stderr.isatty():
+def _shown(items: Iterable[T], unit: str, to: Path | None, count: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+    """Yield the items, with the sum of their counts on a terminal to which the output does not go."""
+    if not sys.stderr.isatty() or (to is None and sys.stdout.isatty()):
         yield from items
         return
     from rich.console import Console

@@ -1,13 +1,13 @@
 """Objects of a configuration's nodes."""
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from torch_linguist.config.checking.targets import locate, targets_of
 from torch_linguist.config.plain import one_line
 from torch_linguist.errors import ConfigError, LinguistError
 
@@ -16,18 +16,10 @@ def _allowed(node: DictConfig) -> dict[str, Any]:
     """Return the option by which Hydra 1.4 is given the classes that may be built: those of a checked node."""
     if not hasattr(hydra.utils, "execution_whitelist"):
         return {}
-    return {"_execution_whitelist_": sorted(set(_targets(OmegaConf.to_container(node))))}
-
-
-def _targets(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "_target_" in value:
-            yield str(value["_target_"])
-        for item in value.values():
-            yield from _targets(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _targets(item)
+    targets = [str(target) for _, target in targets_of(OmegaConf.to_container(node))]
+    # Hydra looks at what is built too, if that can be called, under the name of the module that defines its class.
+    modules = [name for target in targets for name in (target, locate("", target).__module__)]
+    return {"_execution_whitelist_": sorted({*targets, *(f"{name.partition('.')[0]}.*" for name in modules)})}
 
 
 def instantiate(node: DictConfig, key: str = "", **extra: Any) -> Any:

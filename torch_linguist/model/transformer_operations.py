@@ -32,7 +32,8 @@ def exporting() -> bool:
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         return False
     else:  # noqa: RET505  (TorchScript drops a branch only if both are written out)
-        return torch.compiler.is_exporting()
+        # While torch 2.11 compiles, it answers that it exports.
+        return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
 def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -40,7 +40,6 @@ class Plan:
         lr: peak learning rate; None lets `lr_find` choose.
         fallback_lr: peak learning rate if `lr` is None and no stage chooses one.
         weight_decay: weight decay of the weight matrices; None lets `grid` choose.
-        fallback_weight_decay: weight decay if `weight_decay` is None and no stage chooses one.
         decay_all: whether weight decay also applies to biases, norms and embeddings.
         layer_decay: factor of the learning rate from each layer to the one below it.
         decay_embeddings: whether weight decay also applies to embeddings.
@@ -71,7 +70,6 @@ class Plan:
     lr: float | None = None
     fallback_lr: float = 3e-3
     weight_decay: float | None = None
-    fallback_weight_decay: float = 0.01
     decay_all: bool = False
     layer_decay: float = 1.0
     decay_embeddings: bool = False

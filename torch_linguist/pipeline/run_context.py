@@ -10,6 +10,7 @@ from torch_linguist.checkpoint.storage import TRUSTED
 from torch_linguist.evaluation import Score
 from torch_linguist.model import LanguageModel
 from torch_linguist.trainer import CallbackList, TrainingContext
+from torch_linguist.trainer.context import MEMORY_PASSES
 from torch_linguist.trainer.interrupt import StopRequest
 
 if TYPE_CHECKING:
@@ -96,11 +97,13 @@ class RunContext:
         return self.results.learning_rate
 
     def weight_decay(self) -> float:
-        """Return the weight decay to train with; the plan's fallback, with a note, if no stage has chosen one."""
+        """Return the weight decay to train with; the usual one, with a note, if no stage has chosen one."""
         if self.results.weight_decay is None:
-            self.results.weight_decay = self.plan.fallback_weight_decay
+            usual = self.training.usual_weight_decay(self.learning_rate())
+            self.results.weight_decay = usual
             self.callbacks.noted(
-                f"optim.weight_decay=auto without the stage grid: taking {self.plan.fallback_weight_decay}"
+                f"optim.weight_decay=auto without the stage grid: taking {usual:g}, under which weights remember the "
+                f"last {MEMORY_PASSES} passes over the text"
             )
         return self.results.weight_decay
 

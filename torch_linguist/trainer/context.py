@@ -27,6 +27,12 @@ from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.loop import BatchSource, Loop
 from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
 
+MEMORY_PASSES = 3
+"""Passes over the training text within which the usual weight decay shrinks a weight to 1/e."""
+
+LARGEST_USUAL_DECAY = 1.0
+"""Largest usual weight decay, for the smallest corpora."""
+
 
 @dataclass(frozen=True)
 class TrainingContext:
@@ -62,6 +68,28 @@ class TrainingContext:
     def sharded(self) -> bool:
         """Whether several processes divide the weights among them."""
         return self.settings.shard and world_size() > 1
+
+    @property
+    def tokens_per_update(self) -> int:
+        """Training tokens of an update, at most."""
+        return self.settings.batch_size * self.settings.sequence_length * self.settings.accumulate
+
+    def usual_weight_decay(self, lr: float) -> float:
+        """Return the weight decay under which weights remember the last three passes over the training text.
+
+        A pass is long in a large corpus, so that this is little there, and much in a small text, which a training reads
+        many times. That the best memory, counted in passes, hardly depends on the size of the corpus is a finding of
+        Wang & Aitchison 2025, "How to set AdamW's weight decay as you scale model and dataset size". The three passes
+        were chosen on small texts; docs/log.md has the figures.
+
+        Args:
+            lr: peak learning rate.
+
+        Returns:
+            A number of two significant digits, at most 1.
+        """
+        passes_per_update = self.tokens_per_update / len(self.corpus.train)
+        return float(f"{min(passes_per_update / (MEMORY_PASSES * lr), LARGEST_USUAL_DECAY):.2g}")
 
     def prepare_training(
         self,

@@ -1,6 +1,7 @@
 """The range test sees what learning changes, not what batches differ by, and calls noise what is noise."""
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,19 +77,29 @@ def test_trials_within_noise_tie() -> None:
     assert tied_with_best(trials[3:]) == []
 
 
-def test_a_tie_in_the_grid_goes_to_the_default(
+def test_a_tie_in_the_grid_goes_to_the_usual_weight_decay(
     make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
 ) -> None:
     context = make_context()
     model = build_model("lstm", context.corpus.tokenizer.vocab_size)
-    grid = Grid(weight_decay=[0.0, 0.01, 0.1], steps=3, eval_tokens=60)
     # Nothing is learned at such rates: all points tie, and the first rate is the finder's best.
-    result = grid.search(model, context, [1e-8, 1e-9], tmp_path / "grid.csv")
+    result = Grid(steps=3, eval_tokens=60).search(model, context, [1e-8, 1e-9], tmp_path / "grid.csv")
     assert result.best is not None
-    assert (result.tied, result.best.lr, result.best.weight_decay) == (6, 1e-8, 0.01)
-    other = grid.search(model, context, [1e-8, 1e-9], tmp_path / "grid.csv", default_decay=0.09)
-    assert other.best is not None
-    assert other.best.weight_decay == 0.1
+    assert [point.weight_decay for point in result.points] == 2 * [0.0, 0.25, 1.0]
+    assert (result.tied, result.best.lr, result.best.weight_decay) == (6, 1e-8, 1.0)
+    given = Grid(weight_decay=[0.0, 0.01, 0.1], steps=3, eval_tokens=60)
+    result = given.search(model, context, [1e-8, 1e-9], tmp_path / "grid.csv")
+    assert result.best is not None
+    assert result.best.weight_decay == 0.1
+
+
+def test_the_usual_weight_decay_remembers_three_passes(make_context: ContextBuilder) -> None:
+    context = make_context()
+    passes = 3
+    updates = passes * len(context.corpus.train) / context.tokens_per_update
+    decay = context.usual_weight_decay(lr := 0.5)
+    assert (1 - lr * decay) ** updates == pytest.approx(math.exp(-1), rel=0.1)
+    assert context.usual_weight_decay(1e-9) == 1.0
 
 
 def test_a_tie_in_the_trials_goes_to_the_rate_nearest_to_the_default(

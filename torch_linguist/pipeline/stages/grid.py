@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,7 @@ from torch_linguist.pipeline.halving import Halving
 from torch_linguist.pipeline.short_training import NOISE, Trial, run_trial, tied_with_best
 from torch_linguist.pipeline.stages.stage import Stage, StageResult
 from torch_linguist.runs.csv_table import Table
-from torch_linguist.trainer.context import TrainingContext
+from torch_linguist.trainer.context import MEMORY_PASSES, TrainingContext
 
 if TYPE_CHECKING:
     from torch_linguist.pipeline.run_context import RunContext
@@ -46,7 +46,8 @@ class Grid(Stage):
     """Tries weight decay x the best learning rates, with a short training for each point.
 
     Attributes:
-        weight_decay: values to try.
+        weight_decay: values to try; None for 0, a quarter of the usual weight decay, and the usual one. See
+            `TrainingContext.usual_weight_decay`.
         learning_rates: how many of the best learning rates take part.
         steps: updates per point.
         epochs: passes over the training split per point, in place of `steps`; None for those. What regularization does
@@ -62,7 +63,7 @@ class Grid(Stage):
     artifacts: ClassVar = {"grid": "grid.csv", "grid_plot": "grid.png"}
     tables = ("grid.csv",)
 
-    weight_decay: Sequence[float] = field(default_factory=lambda: [0.0, 0.01, 0.1])
+    weight_decay: Sequence[float] | None = None
     learning_rates: int = 2
     steps: int = 60
     epochs: float | None = None
@@ -72,8 +73,11 @@ class Grid(Stage):
     def __post_init__(self) -> None:
         require(self.halving is None or self.halving > 1, f"grid.halving={self.halving}: must be null or at least 2")
         require_positive("grid", self, "learning_rates", "steps", "epochs", "eval_tokens")
-        require(len(self.weight_decay) > 0, "grid.weight_decay=[]: must hold at least one value")
-        for value in self.weight_decay:
+        require(
+            self.weight_decay is None or len(self.weight_decay) > 0,
+            "grid.weight_decay=[]: must hold a value, or be null",
+        )
+        for value in self.weight_decay or ():
             require(value >= 0, f"grid.weight_decay={value}: must be at least 0")
 
     def is_needed(self, context: "RunContext") -> bool:
@@ -83,16 +87,18 @@ class Grid(Stage):
         context.candidate_rates()
 
     def about(self, context: "RunContext") -> str:
-        return f"{len(self._pairs(context.candidate_rates()))} {self.title}"
+        return f"{len(self._pairs(context.training, context.candidate_rates()))} {self.title}"
 
-    def _pairs(self, rates: Sequence[float]) -> list[tuple[float, float]]:
-        return [(lr, decay) for lr in rates[: self.learning_rates] for decay in self.weight_decay]
+    def _pairs(self, training: TrainingContext, rates: Sequence[float]) -> list[tuple[float, float]]:
+        usual = training.usual_weight_decay(rates[0])
+        decays = self.weight_decay or [0.0, float(f"{usual / 4:.2g}"), usual]
+        return [(lr, decay) for lr in rates[: self.learning_rates] for decay in decays]
 
     def updates(self, training: TrainingContext) -> int:
         """Return the number of updates per point."""
         if self.epochs is None:
             return self.steps
-        return math.ceil(self.epochs * len(training.corpus.train) / tokens_per_update(training))
+        return math.ceil(self.epochs * len(training.corpus.train) / training.tokens_per_update)
 
     def search(
         self,
@@ -102,7 +108,6 @@ class Grid(Stage):
         table: Path,
         progressed: Callable[[float, float], None] = lambda fraction, loss: None,
         resume: bool = False,
-        default_decay: float = 0.01,
     ) -> GridResult:
         """Train a copy of the model at every point, from the same weights, seed and data order.
 
@@ -114,17 +119,20 @@ class Grid(Stage):
             progressed: called with the share of the stage done and the loss.
             resume: whether the points in the file count, so that only the missing ones are trained. Otherwise the
                 file is replaced.
-            default_decay: weight decay to prefer where points differ by noise.
 
         Returns:
             The points and the one to train with: that with the lowest validation loss, or, of those within noise of
-            it, that with the best-ranked learning rate and the weight decay nearest to the default. A point that
+            it, that with the best-ranked learning rate and the weight decay nearest to the usual one. A point that
             diverges is a row like any other.
 
         Raises:
             LinguistError: with `resume`, a row does not belong to this grid.
         """
-        pairs, steps = self._pairs(rates), self.updates(training)
+        pairs, steps, usual = (
+            self._pairs(training, rates),
+            self.updates(training),
+            training.usual_weight_decay(rates[0]),
+        )
         earlier = read_points(table, pairs, steps) if resume else {}
         halving = Halving(self.halving, steps) if self.halving else None
         rows = Table(table, COLUMNS, append=bool(earlier))
@@ -145,22 +153,12 @@ class Grid(Stage):
             rows.add(row_of(index, point, model.num_parameters()))
         tied = tied_with_best(points)
         preference = {lr: rank for rank, lr in reversed(list(enumerate(rates)))}
-        best = min(
-            tied, key=lambda point: (preference[point.lr], abs(point.weight_decay - default_decay)), default=None
-        )
+        best = min(tied, key=lambda point: (preference[point.lr], abs(point.weight_decay - usual)), default=None)
         return GridResult(best, points, len(tied), len(earlier))
 
     def run(self, context: "RunContext") -> StageResult:
         table, rates, plan = context.folder / "grid.csv", context.candidate_rates(), context.plan
-        result = self.search(
-            context.model,
-            context.training,
-            rates,
-            table,
-            context.report(self),
-            resume=plan.resume,
-            default_decay=plan.fallback_weight_decay,
-        )
+        result = self.search(context.model, context.training, rates, table, context.report(self), resume=plan.resume)
         best, count = result.best, len(result.points)
         if best is None:
             return StageResult(
@@ -173,9 +171,11 @@ class Grid(Stage):
         self.restore(context, facts)
         notes = self._notes_on_length(context.training)
         if result.tied > 1:
+            usual = context.training.usual_weight_decay(rates[0])
             notes.append(
                 f"grid: {result.tied} of {count} points differ by less than {NOISE} nats, which is noise; taking the "
-                f"best-ranked learning rate and the weight decay nearest to {plan.fallback_weight_decay:g}"
+                f"best-ranked learning rate and the weight decay nearest to {usual:g}, "
+                f"under which weights remember the last {MEMORY_PASSES} passes over the text"
             )
         if plan.config_text:
             line = shlex.join(["tl-train", "--config-dir", str(context.folder)])
@@ -186,12 +186,12 @@ class Grid(Stage):
 
     def _notes_on_length(self, training: TrainingContext) -> list[str]:
         """Return a note if the points are too short to show what weight decay does."""
-        passes = self.updates(training) * tokens_per_update(training) / len(training.corpus.train)
+        passes = self.updates(training) * training.tokens_per_update / len(training.corpus.train)
         if passes >= ENOUGH_PASSES:
             return []
         return [
             f"grid: a point reads the training split {passes:.2g} times, too short to show what weight decay does over "
-            f"many passes; grid.epochs={ENOUGH_PASSES} grid.weight_decay=[0,0.1,1] grid.halving=3 shows it"
+            f"many passes; grid.epochs={ENOUGH_PASSES} grid.halving=3 shows it"
         ]
 
     def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
@@ -205,9 +205,3 @@ class Grid(Stage):
         from torch_linguist.report.plots import plot_grid  # matplotlib: no update waits for it
 
         plot_grid(folder / "grid.csv", folder / "grid.png")
-
-
-def tokens_per_update(training: TrainingContext) -> int:
-    """Return the training tokens of an update, at most."""
-    settings = training.settings
-    return settings.batch_size * settings.sequence_length * settings.accumulate

@@ -1,6 +1,7 @@
 """Writing of rows one by one: TSV, CSV, JSON lines or Parquet."""
 
 import csv
+import io
 import itertools
 import json
 import os
@@ -184,8 +185,9 @@ def row_writer(form: str, to: Path | None, standard_output: TextIO) -> Iterator[
         except OSError as error:
             if error.filename not in (None, str(to)):
                 raise
-            with suppress(OSError):  # Without its end, the file cannot be read.
-                to.unlink()
+            if to.is_file() and not to.is_symlink():  # No device. Without its end, the file cannot be read.
+                with suppress(OSError):
+                    to.unlink()
             raise _full(to, 0, error) from error
     else:
         with line_writer(to, standard_output, form) as lines:
@@ -219,13 +221,11 @@ def _whole_rows(file: IO[str], form: str, name: str) -> Iterator[TextRowWriter]:
 
 @contextmanager
 def _buffered(stream: TextIO) -> Iterator[IO[str]]:
-    """Open a buffered stream to the file of another one, which writes half rows if Python's output is unbuffered."""
-    descriptor = _descriptor(stream)
-    if descriptor is None:
+    """Yield a stream, or a buffered one to its file if it is unbuffered (`python -u`) and so writes half rows."""
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
         yield stream
         return
-    stream.flush()
-    with open(descriptor, "w", encoding=stream.encoding, errors=stream.errors, closefd=False) as file:
+    with open(stream.fileno(), "w", encoding=stream.encoding, errors=stream.errors, closefd=False) as file:
         yield file
 
 

@@ -223,6 +223,11 @@ def test_a_full_disk_leaves_no_half_parquet_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert not path.exists()
+    (tmp_path / "link").symlink_to("/dev/full")
+    with pytest.raises(LinguistError), row_writer("parquet", tmp_path / "link", io.StringIO()) as writer:
+        writer.write({"line": 1})
+    assert (tmp_path / "link").is_symlink()
+    assert Path("/dev/full").exists()
 
 
 def test_cells_stay_below_the_names_of_the_first_row(tmp_path: Path) -> None:

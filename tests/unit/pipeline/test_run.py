@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -248,6 +249,22 @@ def test_one_given_number(
     assert list(summary["stages"]) == stages
     for key, value in options.items():
         assert summary[key] == value
+
+
+def test_a_text_learned_by_heart_is_noted(finished: tuple[Path, dict[str, Any], str], tmp_path: Path) -> None:
+    # Nothing can be learned from random words, so the validation loss only rises.
+    drawn = np.random.default_rng(0).choice([*"abcdefgh"], 1200)
+    texts = [" ".join(drawn[begin : begin + 300]) for begin in range(0, 1200, 300)]
+    corpus = InMemoryCorpus({"train": texts[:2], "valid": [texts[2]], "test": [texts[3]]}, name="random")
+    console = quiet()
+    options: dict[str, Any] = {"max_steps": 60, "eval_every": 10, "eval_tokens": None}
+    plan = plan_of(tmp_path, corpus, stages=["fit"], lr=0.05, weight_decay=0.0, settings=options)
+    summary = run(plan, console)
+    assert summary["train"]["best_step"] < 30
+    assert isinstance(console.file, io.StringIO)
+    note = f"no validation after update {summary['train']['best_step']} of 60 was better"
+    assert note in " ".join(console.file.getvalue().split())
+    assert "no validation after" not in finished[2]
 
 
 def test_auto_without_its_stages_takes_the_defaults(source_corpus: InMemoryCorpus, tmp_path: Path) -> None:

@@ -87,7 +87,18 @@ class FitStage(Stage):
         speed = f"{result.tokens:,} tokens at {result.tokens_per_second:,.0f} per second"
         share = result.checkpoint_seconds / max(result.seconds, 1e-9)
         verdict = f"{best} of {result.steps:,}; {speed}; checkpoints {share:.1%} of the time; {result.reason}"
-        return StageResult(verdict, {"reason": result.reason}, done=result.status == "finished")
+        finished = result.status == "finished"
+        return StageResult(verdict, {"reason": result.reason}, self._notes(result) if finished else (), finished)
+
+    def _notes(self, result: FitResult) -> list[str]:
+        """Return a note if the model overfitted."""
+        if result.best_step >= result.steps / 2:
+            return []
+        return [
+            f"fit: no validation after update {result.best_step:,} of {result.steps:,} was better: the model learned "
+            "the training text by heart. A higher model.dropout or optim.weight_decay, a smaller model, or a shorter "
+            "training may help"
+        ]
 
     def _train(self, context: "RunContext") -> FitResult:
         corpus, results, main = context.training.corpus, context.results, processes.is_main_process()

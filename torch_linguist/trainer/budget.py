@@ -18,8 +18,8 @@ LARGEST_SPEED = 2.0
 """Largest speed of progress in a time-limited training, relative to its mean speed so far."""
 
 VALIDATION_SHARE = 0.05
-"""Share of a time-limited training without `eval_every` that validations, samples and checkpoints together may take.
-The validation at the end comes on top."""
+"""Share of a time-limited training without `eval_every` that validations and samples together may take. The validation
+at the end and checkpoints come on top."""
 
 
 class Budget:

@@ -86,7 +86,7 @@ class TrainerSettings:
     max_tokens: int | None = None
     max_minutes: float | None = None
     eval_every: int | None = None
-    eval_tokens: int | None = 20_000
+    eval_tokens: int | None = 10_000
     patience: int | None = None
     log_every: int = 10
     sample_every: int = 2

@@ -34,8 +34,8 @@ class ValidationSchedule(Callback):
         eval_every: updates between validations; None validates at each tenth of the progress, or less often if
             validations read so many tokens that they would cost more than `READ_SHARE` of the training.
         timed: whether the training has a time limit. Validations at tenths are then also rarer if they, with their
-            samples and checkpoints, are slow (`VALIDATION_SHARE`); under other limits they follow the token counts
-            alone, so that they stay at fixed updates.
+            samples, are slow (`VALIDATION_SHARE`); under other limits they follow the token counts alone, so that they
+            stay at fixed updates.
         steps: updates after which a repeated training was validated; None follows the other arguments.
     """
 
@@ -60,12 +60,12 @@ class ValidationSchedule(Callback):
         if cost > CHEAP and (state.tokens - self._tokens) * PASSES * READ_SHARE < cost:
             return False
         # One more will cost what the last one did, with all that followed it.
-        spent = 2 * state.overhead_seconds - self._overhead
+        spent = 2 * _seconds_spent(training) - self._overhead
         affordable = spent <= VALIDATION_SHARE * state.seconds
         return not self._timed or bool(processes.broadcast_number(affordable))
 
     def before_validation(self, training: "Fit") -> None:
-        self._overhead = training.state.overhead_seconds
+        self._overhead = _seconds_spent(training)
 
     def validated(self, training: "Fit", loss: float) -> None:
         self._tokens = training.state.tokens
@@ -81,6 +81,11 @@ class ValidationSchedule(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._next, self._tokens = float(state["next"]), int(state.get("tokens", 0))
         self._overhead = float(state.get("overhead_seconds", 0.0))
+
+
+def _seconds_spent(training: "Fit") -> float:
+    """Return the seconds spent on validations and samples; checkpoints have a bound of their own."""
+    return training.state.overhead_seconds - training.state.checkpoint_seconds
 
 
 def tokens_read(training: "Fit") -> int:

@@ -79,7 +79,7 @@ def docs() -> str:
         speed = record["tokens_per_second"]
         counts = " | ".join(f"{count:,}" if count else "not quoted" for count in (record.get("tokens"), speed))
         lines.append(
-            f"| {record['track']} | {record['kind']} | `{name}` | {scores['valid']} | {scores.get('test', '')} "
+            f"| {record['track']} | {record['kind']} | `{name}` | {scores.get('valid', '')} | {scores.get('test', '')} "
             f"| {counts} | {record['version']} |"
         )
     for name, record in records.items():
@@ -103,7 +103,7 @@ def commands(record: dict[str, Any], folder: str) -> list[str]:
     lines += [" ".join(["tl-train", *overrides, f"name={name}"]) for name, overrides in members.items()]
     if "evaluate" in record:
         runs = [folder, *(f"outputs/{name}" for name in members)]
-        lines.append(" ".join(["tl-eval", *runs, *record["evaluate"], "--split valid test"]))
+        lines.append(" ".join(["tl-eval", *runs, *record["evaluate"], "--split", *record["scores"]]))
     return lines
 
 

@@ -93,17 +93,8 @@ class Transformer(NeuralLanguageModel):
         shared_heads = num_heads if num_key_value_heads is None else num_key_value_heads
         _check_sizes(embedding_dim, num_layers, num_heads, shared_heads, context_length, feed_forward_size)
         _check_positive(rotary_base=rotary_base, norm_epsilon=norm_epsilon)
-        super().__init__(
-            vocab_size,
-            embedding_dim,
-            embedding_dim,
-            dropout,
-            tied,
-            output,
-            cutoffs,
-            output_bias=output_bias,
-            num_softmaxes=num_softmaxes,
-        )
+        sizes = (vocab_size, embedding_dim, embedding_dim)
+        super().__init__(*sizes, dropout, tied, output, cutoffs, output_bias=output_bias, num_softmaxes=num_softmaxes)
         self.context_length: int = context_length
         self.num_layers: int = num_layers
         self.num_heads: int = num_heads

@@ -145,10 +145,7 @@ def range_test(
     curve: list[tuple[float, float, float]] = []
     average, best, skipped, level = 0.0, math.inf, 0, math.nan
     untrained = UntrainedModel(model, training.settings.precision)
-    with (
-        own_randomness(training.seed),
-        closing(training.prepare_training(untrained_copy(model), start, 0.0)) as loop,
-    ):
+    with own_randomness(training.seed), closing(training.prepare_training(untrained_copy(model), start, 0.0)) as loop:
         while len(curve) < steps and skipped < MOST_SKIPPED:
             step = len(curve)
             lr = start * (end / start) ** (step / (steps - 1))

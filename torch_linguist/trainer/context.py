@@ -79,8 +79,9 @@ class TrainingContext:
 
         A pass is long in a large corpus, so that this is little there, and much in a small text, which a training reads
         many times. That the best memory, counted in passes, hardly depends on the size of the corpus is a finding of
-        Wang & Aitchison 2025, "How to set AdamW's weight decay as you scale model and dataset size". The three passes
-        were chosen on small texts; docs/log.md has the figures.
+        Wang & Aitchison 2025, "How to set AdamW's weight decay as you scale model and dataset size". Three
+        passes are a cautious choice: a text that is read once loses nothing, and a small one may gain from more decay;
+        docs/log.md has the figures.
 
         Args:
             lr: peak learning rate.

@@ -81,8 +81,12 @@ def train(
         fit = Fit(model, context, lr, weight_decay, kept, callbacks)
         result = fit.run()
         if chosen.snapshots is None:
-            if processes.is_main_process() or not context.sharded:
-                model.load_state_dict(read_checkpoint(fit.best_path)["weights"])
-            if context.sharded:
-                broadcast_weights(model)
+            _load_best(model, fit.best_path, context.sharded)
     return result
+
+
+def _load_best(model: LanguageModel, path: Path, sharded: bool) -> None:
+    if processes.is_main_process() or not sharded:
+        model.load_state_dict(read_checkpoint(path)["weights"])
+    if sharded:
+        broadcast_weights(model)

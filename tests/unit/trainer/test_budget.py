@@ -51,10 +51,10 @@ def test_an_epoch_ends_with_its_last_batch() -> None:
 
 
 class Clock(Callback):
-    """Lets time pass: for an update, for a validation."""
+    """Lets time pass: for an update, for a validation, for a checkpoint."""
 
-    def __init__(self, update: Callable[[int], float], validation: float) -> None:
-        self.now, self._update, self._validation = 1000.0, update, validation
+    def __init__(self, update: Callable[[int], float], validation: float, checkpoint: float = 0.0) -> None:
+        self.now, self._update, self._validation, self._checkpoint = 1000.0, update, validation, checkpoint
         self.began = self.now
         self.progress: list[float] = []
         self.validations = 0
@@ -66,6 +66,9 @@ class Clock(Callback):
     def before_validation(self, training: Fit) -> None:
         self.now += self._validation
         self.validations += 1
+
+    def before_checkpoint(self, training: Fit) -> None:
+        self.now += self._checkpoint
 
 
 def timed_fit(
@@ -107,16 +110,19 @@ def test_validations_do_not_move_a_timed_schedule(
         assert clock.progress[count * tenth // 10] == pytest.approx(tenth / 10, abs=0.07)
 
 
-@pytest.mark.parametrize(("validation", "count"), [(0.1, 10), (0.3, 5), (0.7, 3)])
+@pytest.mark.parametrize(
+    ("validation", "checkpoint", "count"), [(0.1, 0.0, 10), (0.3, 0.0, 5), (0.7, 0.0, 3), (0.1, 0.4, 10)]
+)
 def test_validations_keep_to_their_share_of_a_timed_training(
     validation: float,
+    checkpoint: float,
     count: int,
     make_context: Callable[..., TrainingContext],
     build_model: Callable[..., LanguageModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = Clock(lambda step: 0.1, validation)
+    clock = Clock(lambda step: 0.1, validation, checkpoint)
     context = make_context(max_steps=None, max_minutes=0.5, eval_tokens=20)
     timed_fit(clock, context, build_model("rnn", 50), tmp_path, monkeypatch)
     assert clock.validations == pytest.approx(count, abs=1)

@@ -27,8 +27,12 @@ FIXED = (
     "trainer.batch_size",
     "trainer.sequence_length",
     "trainer.batches",
+    "optim.decay_embeddings",
+    "optim.decay_all",
+    "optim.layer_decay",
 )
-"""Nodes and keys that a resumed run cannot change: its weights and its position in the data depend on them."""
+"""Nodes and keys that a resumed run cannot change: its weights, its position in the data, and the parameter groups of
+its optimizer depend on them."""
 
 IGNORED = ("resume", "output_dir", "name")
 """Keys that choose the run, not how it continues."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from torch_linguist.checkpoint import load_run
-from torch_linguist.cli import score, train
+from torch_linguist.cli import export, score, train
 from torch_linguist.evaluation.texts import score_lines
 from torch_linguist.model.ngram import NGramModel, write_arpa
 
@@ -169,3 +169,37 @@ def test_a_mistake_is_one_line(
     complaint = capsys.readouterr().err.splitlines()[-1]
     assert complaint.startswith("error: ")
     assert message in complaint
+
+
+@pytest.mark.parametrize("read", [["{lines}"], ["--pairs", "{folder}"], ["--nbest", "{lines}"], ["--keep-share", "1"]])
+def test_no_output_replaces_a_file_that_is_read(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, read: list[str]
+) -> None:
+    lines, other_name = tmp_path / "lines.txt", tmp_path / "other_name.txt"
+    lines.write_text("a b\n")
+    other_name.hardlink_to(lines)  # As another spelling is on a file system that ignores case.
+    line = [argument.format(lines=lines, folder=tmp_path) for argument in read]
+    with lines.open(encoding="utf-8") as standard_input:
+        monkeypatch.setattr(sys, "stdin", standard_input)
+        assert score.main([str(runs / "counted"), *line, "--to", str(other_name)]) == 2
+    message = f"error: --to={other_name}: is one of the files that are read; name another file"
+    assert capsys.readouterr().err.splitlines()[-1] == message
+    assert lines.read_text() == "a b\n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["--hf", "{run}/tokenizer.json"], "--hf={run}/tokenizer.json: is one of the files that are read"),
+        (["--arpa", "--output", "{run}/config.yaml"], "--output={run}/config.yaml: is one of the files"),
+        (["--hf", "{new}", "--safetensors", "{new}"], "--hf={new}: is the file of two options; name another file"),
+    ],
+)
+def test_no_export_replaces_what_its_run_needs(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], outputs: list[str], message: str
+) -> None:
+    names = {"run": runs / "counted", "new": tmp_path / "new"}
+    before = {path: path.read_bytes() for path in (runs / "counted").rglob("*") if path.is_file()}
+    assert export.main([str(runs / "counted"), *(output.format(**names) for output in outputs)]) == 2
+    assert message.format(**names) in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in (runs / "counted").rglob("*") if path.is_file()} == before

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
-from torch_linguist.cli.option_types import Option, add_options, path, whole_number
+from torch_linguist.cli.option_types import Option, add_options, check_output, path, whole_number
 from torch_linguist.cli.run_arguments import add_runs, add_trust, add_weights, check_weights, find_runs
+from torch_linguist.errors import ConfigError
 from torch_linguist.export.export_format import export_formats
 
 EXAMPLES = """\
@@ -26,6 +27,9 @@ vocabulary.json and settings.json. PyTorch deprecates TorchScript; its successor
 compared with the model on several shapes before it is kept, then on a text: the perplexity must be equal to five
 digits. MODEL_CARD.md is written beside the file."""
 
+
+KEPT_FILES = ("config.yaml", "tokenizer.json", "summary.json", "progress.json")
+"""Files of a run folder that no export replaces, beside its checkpoints."""
 
 OPTIONS: Mapping[str, Option] = {
     "--prompt": (str, "", "TEXT", "with --html: text at the start of the page"),
@@ -63,6 +67,19 @@ def _add_file(parser: ArgumentParser, option: str, text: str) -> None:
     parser.add_argument(option, nargs="?", const=True, default=False, type=path, metavar="PATH", help=text)
 
 
+def _check_outputs(paths: Mapping[str, Path], folders: Sequence[Path]) -> None:
+    """Check that the files to write are different ones, and none that the runs need."""
+    needed = [
+        file
+        for folder in folders
+        for file in (folder, *(folder / name for name in KEPT_FILES), *folder.glob("checkpoints/*"))
+    ]
+    for name, file in paths.items():
+        check_output(f"--{name}", file, needed)
+        if list(paths.values()).count(file) > 1:
+            raise ConfigError(f"--{name}={file}: is the file of two options; name another file")
+
+
 def _export(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)
@@ -79,6 +96,9 @@ def _export(argv: list[str]) -> int:
         parser.error(f"a mixture of runs is written by {takers} alone")
     check_weights(parser, arguments)
     folders = find_runs(arguments)
+    outputs = {name: getattr(arguments, name, None) for name in ("output", "html", *(one.name for one in known))}
+    paths = {name: file for name, file in outputs.items() if isinstance(file, Path)}
+    _check_outputs(paths, folders)
 
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.config.named_corpus import find_corpus
@@ -99,13 +119,12 @@ def _export(argv: list[str]) -> int:
         corpus = find_corpus(None, folders[0], trusted=arguments.trust_data)
         return runs[0].own_corpus(corpus).streams[split]
 
-    names = [one.name for one in formats]
     export_runs(
         runs,
         formats,
         open_split=open_split,
         path=arguments.output,
-        paths={name: given for name, given in vars(arguments).items() if isinstance(given, Path) and name in names},
+        paths=paths,
         weights=arguments.weights,
         check_tokens=arguments.check_tokens,
         command=shlex.join(["tl-export", *argv]),

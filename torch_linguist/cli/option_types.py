@@ -1,10 +1,14 @@
 """Tables of options, and their types: numbers with a range, and paths that may begin with `~`."""
 
 import math
+import os
+import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
+
+from torch_linguist.errors import ConfigError
 
 Option: TypeAlias = tuple[Callable[[str], object], object, str, str]
 """An option with a value: its type, default, placeholder and help."""
@@ -84,3 +88,25 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise ArgumentTypeError(f"{text}: there is no home folder; write the whole path") from None
+
+
+def check_output(option: str, to: Path | None, inputs: Iterable[Path | str]) -> None:
+    """Check that an output file is none of the files that are read, under whatever name.
+
+    Args:
+        option: name of the output's option, for the message.
+        to: path of the output file; None for none.
+        inputs: files that are read; `-` for standard input.
+
+    Raises:
+        ConfigError: the output file is one of them.
+    """
+    if to is None or not to.is_file():
+        return
+    for given in inputs:
+        try:
+            read = os.fstat(sys.stdin.fileno()) if str(given) == "-" else Path(given).stat()
+        except (OSError, ValueError):
+            continue  # Reading it will say what is wrong.
+        if os.path.samestat(read, to.stat()):
+            raise ConfigError(f"{option}={to}: is one of the files that are read; name another file")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
-from torch_linguist.cli.option_types import Option, add_options, number, path, whole_number
+from torch_linguist.cli.option_types import Option, add_options, check_output, number, path, whole_number
 from torch_linguist.cli.run_arguments import OUTPUT_DIR, add_weights
 from torch_linguist.errors import ConfigError
 from torch_linguist.runs.folders import find_run, split_runs
@@ -106,6 +106,7 @@ def _score(argv: list[str]) -> int:
         if not folders:
             folders = [find_run(None, arguments.output_dir)]
             _tell(f"run: {folders[0]} (the newest)")
+        _check_outputs([*folders, *(files or ["-"])], arguments)
         from torch_linguist.evaluation.texts.rows import load_scorers
 
         scorers = load_scorers(folders, arguments.precision)
@@ -152,6 +153,16 @@ def _check(arguments: Namespace, parser: ArgumentParser) -> None:
         parser.error("--tune: goes with --nbest")
     if (arguments.mix or arguments.weights) and any(getattr(arguments, name) for name in tasks[:4]):
         parser.error("--mix and --weights: go with scores of lines and filters")
+
+
+def _check_outputs(inputs: Sequence[Path | str], arguments: Namespace) -> None:
+    lists = [arguments.nbest, arguments.nbest_scores, arguments.tune, *(arguments.pairs or ())]
+    given = [Path(one) for one in lists if one]
+    inputs = [*inputs, *given, *(file for one in given if one.is_dir() for file in one.iterdir())]
+    check_output("--to", arguments.to, inputs)
+    check_output("--scores-to", arguments.scores_to, inputs)
+    if arguments.to is not None and arguments.to == arguments.scores_to:
+        raise ConfigError(f"--scores-to={arguments.scores_to}: is the file of --to; name another file")
 
 
 def _score_texts(scorers: "Sequence[Scorer]", files: Sequence[str], arguments: Namespace) -> None:

@@ -65,8 +65,9 @@ def find_resumed(resume: Any, output_dir: Path, name: str | None) -> Path | None
     if resume is True or resume == "auto":
         runs = [folder for folder in list_runs(output_dir) if is_resumable(folder)]
         if name is not None:
-            # If the name was taken, the run was called NAME-2.
-            named = [folder for folder in runs if folder.name == name]
+            # If the name was taken, the run was called NAME-2. Some file systems ignore case: `LSTM` may open `lstm`.
+            own = output_dir / name
+            named = [own] if is_resumable(own) else []
             runs = named or [folder for folder in runs if re.fullmatch(rf"{re.escape(name)}-\d+", folder.name)]
         if not runs and resume is True:
             where = output_dir / name if name else output_dir

@@ -86,6 +86,15 @@ def test_what_resume_means(tmp_path: Path) -> None:
         find_resumed(str(tmp_path / "newest"), tmp_path, None)
 
 
+def test_a_name_is_a_folder_in_whatever_spelling_the_file_system_takes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "lstm", 1000)
+    (tmp_path / "LSTM").symlink_to(run)  # As on a file system that ignores case.
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "Lstm").symlink_to(run)
+    assert find_resumed(True, tmp_path, "LSTM") == tmp_path / "LSTM"
+    assert find_resumed(True, tmp_path / "more", "Lstm") == tmp_path / "more" / "Lstm"
+
+
 def test_a_run_that_has_only_begun_goes_on_too(tmp_path: Path) -> None:
     begun = make_run(tmp_path / "name-2", 1000, checkpoint=False)
     (tmp_path / "name").mkdir()  # Killed before it had written anything.

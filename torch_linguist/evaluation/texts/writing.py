@@ -127,6 +127,7 @@ class ParquetRowWriter:
     def __init__(self, path: Path) -> None:
         self._path, self.rows = path, 0
         self._pending: list[dict[str, Any]] = []
+        self._names: dict[str, None] = {}
         self._writer: Any = None
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -146,8 +147,24 @@ class ParquetRowWriter:
 
         if not self._pending:
             return
-        schema = None if self._writer is None else self._writer.schema
-        table = pa.Table.from_pylist(self._pending, schema=schema)
+        before = self.rows - len(self._pending)
+        if self._writer is None:
+            self._names = dict.fromkeys(name for row in self._pending for name in row)
+        for number, row in enumerate(self._pending, before + 1):
+            if unknown := [name for name in row if name not in self._names]:
+                raise ConfigError(
+                    f"--format=parquet: row {number} has the column {unknown[0]}, which the first {ROW_GROUP:,} rows "
+                    "lack; choose --format jsonl"
+                )
+        columns = {name: [row.get(name) for row in self._pending] for name in self._names}
+        try:
+            table = pa.table(columns, schema=None if self._writer is None else self._writer.schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"--format=parquet: rows {before + 1:,} to {self.rows:,} have other types ({reason}); "
+                "choose --format jsonl"
+            ) from error
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
@@ -156,6 +173,10 @@ class ParquetRowWriter:
     def close(self) -> None:
         """Write the pending rows and close the file."""
         self.flush()
+        self.end()
+
+    def end(self) -> None:
+        """Close the file without the pending rows."""
         if self._writer is not None:
             self._writer.close()
 
@@ -189,6 +210,9 @@ def row_writer(form: str, to: Path | None, standard_output: TextIO) -> Iterator[
                 with suppress(OSError):
                     to.unlink()
             raise _full(to, 0, error) from error
+        except BaseException:
+            parquet.end()  # Without its end, the file cannot be read.
+            raise
     else:
         with line_writer(to, standard_output, form) as lines:
             yield lines

@@ -20,7 +20,7 @@ from torch_linguist.evaluation.texts import score_lines
 from torch_linguist.evaluation.texts.filtering import check_filter, filter_texts, threshold_of_share
 from torch_linguist.evaluation.texts.records import Record, RecordReader
 from torch_linguist.evaluation.texts.rows import Reading, Scorer, line_rows, token_rows
-from torch_linguist.evaluation.texts.writing import line_writer, row_writer
+from torch_linguist.evaluation.texts.writing import ROW_GROUP, line_writer, row_writer
 from torch_linguist.model import LanguageModel
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -240,6 +240,27 @@ def test_cells_stay_below_the_names_of_the_first_row(tmp_path: Path) -> None:
             with pytest.raises(ConfigError, match="row 4 has the column c"):
                 writer.write({"a": 1, "c": 2})
         assert path.read_text().splitlines() == [f"a{mark}b", f"1{mark}2", f"{mark}3", f"5{mark}4"]
+
+
+def test_no_column_of_a_parquet_file_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    with row_writer("parquet", path, io.StringIO()) as writer:
+        writer.write({"a": 1})
+        writer.write({"a": 2, "b": "x"})
+    assert pq.read_table(path).to_pylist() == [{"a": 1, "b": None}, {"a": 2, "b": "x"}]
+    for late, message in (
+        ({"a": 1, "c": 2}, f"row {ROW_GROUP + 1} has the column c"),
+        ({"a": "x"}, f"rows {ROW_GROUP + 1:,} to {ROW_GROUP + 1:,} have other types"),
+    ):
+        complaint = pytest.raises(ConfigError, match=message)
+        with complaint, row_writer("parquet", path, io.StringIO()) as writer:
+            writer.write_columns({"a": range(ROW_GROUP)})
+            writer.write(late)
+        assert pq.read_table(path).column("a").to_pylist() == list(range(ROW_GROUP))
+    complaint = pytest.raises(ConfigError, match="have other types")
+    with complaint, row_writer("parquet", path, io.StringIO()) as writer:
+        writer.write({"a": 1})
+        writer.write({"a": "x"})
 
 
 def test_rows_are_written_in_every_form(tmp_path: Path) -> None:

@@ -35,11 +35,12 @@ def instantiate(node: DictConfig, key: str = "", **extra: Any) -> Any:
     """
     try:
         return hydra.utils.instantiate(node, _convert_="all", **_allowed(node), **extra)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
+    except Exception as error:  # Hydra 1.3 wraps what a class raises, Hydra 1.4 does not.
+        cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
         if isinstance(cause, LinguistError):
-            raise cause from error
-        # Hydra 1.4 adds the place in the configuration, which `key` names already.
+            # Hydra 1.4 notes the place in the configuration, which `key` names already.
+            cause.__notes__ = []
+            raise cause from (error if error is not cause else None)
         reason = one_line(cause).partition(" full_key:")[0]
         raise ConfigError(f"{f'{key}: ' if key else ''}{reason}") from error
 

@@ -72,4 +72,6 @@ def root_schema(stages: Iterable[str], **further: list[Any]) -> type:
 def store_schema(stages: Collection[str]) -> None:
     """Make the schema available to Hydra, with the file `stage/NAME.yaml` of each stage at the key NAME."""
     defaults = ["_self_", *({f"stage@{name}": name} for name in stages)]
-    ConfigStore.instance().store(name="schema", node=root_schema(stages, defaults=defaults), provider="torch_linguist")
+    store = ConfigStore.instance()
+    store.repo.pop("schema.yaml", None)  # Hydra 1.4 warns if a name is stored again.
+    store.store(name="schema", node=root_schema(stages, defaults=defaults), provider="torch_linguist")

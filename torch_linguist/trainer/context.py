@@ -27,7 +27,7 @@ from torch_linguist.trainer.interrupt import StopRequest
 from torch_linguist.trainer.loop import BatchSource, Loop
 from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
 
-MEMORY_PASSES = 3
+MEMORY_PASSES = 1.5
 """Passes over the training text within which the usual weight decay shrinks a weight to 1/e."""
 
 LARGEST_USUAL_DECAY = 1.0
@@ -75,13 +75,13 @@ class TrainingContext:
         return self.settings.batch_size * self.settings.sequence_length * self.settings.accumulate
 
     def usual_weight_decay(self, lr: float) -> float:
-        """Return the weight decay under which weights remember the last three passes over the training text.
+        """Return the weight decay under which weights remember the last pass and a half over the training text.
 
         A pass is long in a large corpus, so that this is little there, and much in a small text, which a training reads
         many times. That the best memory, counted in passes, hardly depends on the size of the corpus is a finding of
-        Wang & Aitchison 2025, "How to set AdamW's weight decay as you scale model and dataset size". Three
-        passes are a cautious choice: a text that is read once loses nothing, and a small one may gain from more decay;
-        docs/log.md has the figures.
+        Wang & Aitchison 2025, "How to set AdamW's weight decay as you scale model and dataset size". How many passes
+        are best depends on the model's other regularization: with the default dropout of 0.1, small texts gain from as
+        few as one, and with a dropout of 0.5 three are better. docs/log.md has the figures.
 
         Args:
             lr: peak learning rate.

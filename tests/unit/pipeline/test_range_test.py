@@ -93,9 +93,9 @@ def test_a_tie_in_the_grid_goes_to_the_usual_weight_decay(
     assert result.best.weight_decay == 0.1
 
 
-def test_the_usual_weight_decay_remembers_three_passes(make_context: ContextBuilder) -> None:
+def test_the_usual_weight_decay_remembers_a_pass_and_a_half(make_context: ContextBuilder) -> None:
     context = make_context()
-    passes = 3
+    passes = 1.5
     updates = passes * len(context.corpus.train) / context.tokens_per_update
     decay = context.usual_weight_decay(lr := 0.5)
     assert (1 - lr * decay) ** updates == pytest.approx(math.exp(-1), rel=0.1)

@@ -157,21 +157,34 @@ def test_mistakes_end_in_one_line(
     assert sorted(workplace.rglob("*")) == before
 
 
-def test_a_stride_beyond_the_context_is_met_before_the_training(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("settings", "code", "message"),
+    [
+        (
+            ["model=transformer", "score.stride=99"],
+            1,
+            "score.stride=99: must lie between 1 and the model's context of 32 tokens",
+        ),
+        (
+            ["model=lstm", "model.output=sampled", "trainer.snapshots=2", "trainer.distill=0.5"],
+            2,
+            "trainer.distill=0.5: needs all logits of a step; set model.output=full or adaptive",
+        ),
+    ],
+)
+def test_what_does_not_suit_the_model_is_met_before_the_training(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: list[str],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(workplace)
-    line = [
-        "model=transformer",
-        "data=text",
-        "data.path=tale.txt",
-        "experiment=debug",
-        "name=stride",
-        "output_dir=strides",
-    ]
-    assert train.main([*line, "score.stride=99"]) == 1
+    line = ["data=text", "data.path=tale.txt", "experiment=debug", "name=unsuited", "output_dir=unsuited"]
+    assert train.main([*line, *settings]) == code
     output, errors = capsys.readouterr()
-    assert errors == "error: score.stride=99: must lie between 1 and the model's context of 32 tokens\n"
+    assert errors == f"error: {message}\n"
     assert "[check]" not in output
 
 

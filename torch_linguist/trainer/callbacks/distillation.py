@@ -22,6 +22,27 @@ if TYPE_CHECKING:
     from torch_linguist.trainer.fit import Fit
 
 
+def check_distillation(model: LanguageModel, share: float) -> None:
+    """Check that a model can learn from its snapshots; a share of 0 suits every model.
+
+    Args:
+        model: model to train.
+        share: share of the divergence in the loss.
+
+    Raises:
+        ConfigError: the model trains on a sample of the vocabulary or with a penalty, or several processes train.
+    """
+    if not share or model.is_counted:
+        return
+    if model.samples_vocabulary:
+        raise ConfigError(f"trainer.distill={share}: needs all logits of a step; set model.output=full or adaptive")
+    for name in ("activation_penalty", "temporal_penalty"):
+        if model.arguments.get(name):
+            raise ConfigError(f"trainer.distill={share}: does not combine with model.{name}; set model.{name}=0")
+    if processes.world_size() > 1:
+        raise ConfigError(f"trainer.distill={share}: trains in one process; leave it at 0 under torchrun")
+
+
 class Distillation(Callback):
     """Mixes the training loss with the divergence from the last snapshot (born-again networks, Furlanello et al. 2018).
 
@@ -35,17 +56,11 @@ class Distillation(Callback):
         share: share of the divergence in the loss.
 
     Raises:
-        ConfigError: the model trains on a sample of the vocabulary or with a penalty, or several processes train.
+        ConfigError: see `check_distillation`.
     """
 
     def __init__(self, model: LanguageModel, folder: Path, snapshots: Snapshots, share: float) -> None:
-        if model.samples_vocabulary:
-            raise ConfigError(f"trainer.distill={share}: needs all logits of a step; set model.output=full or adaptive")
-        for name in ("activation_penalty", "temporal_penalty"):
-            if model.arguments.get(name):
-                raise ConfigError(f"trainer.distill={share}: does not combine with model.{name}; set model.{name}=0")
-        if processes.world_size() > 1:
-            raise ConfigError(f"trainer.distill={share}: trains in one process; leave it at 0 under torchrun")
+        check_distillation(model, share)
         self._model, self._folder, self._snapshots, self._share = model, folder, snapshots, share
         self._teacher: LanguageModel | None = None
         self._state: State | None = None

@@ -144,7 +144,7 @@ def kenlm_builders(arguments: argparse.Namespace, folder: Path) -> dict[str, Bui
                 seconds, processor, peak = timed(
                     [
                         str(arguments.kenlm / "lmplz"), "-o", str(ORDER), "-S", f"{arguments.memory}M",
-                        "-T", f"{temporary}/", "--text", str(folder / "train.txt"), *options,
+                        "-T", f"{temporary}/", "--text", str(folder / "train.txt"), "--discount_fallback", *options,
                     ]
                 )  # fmt: skip
             return seconds, processor, f"{peak:,.0f} MiB; {watch.most / 2**30:.2f} GiB temporary"

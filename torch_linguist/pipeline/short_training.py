@@ -107,8 +107,8 @@ def run_trial(
     return Trial(lr, weight_decay, len(losses), train_loss, valid_loss, seconds, status, error, tuple(looks))
 
 
-def tied_with_best(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the finished trials whose validation loss is within noise of the lowest one, in their order."""
+def tied_with_best(trials: Iterable[Trial], tolerance: float = NOISE) -> list[Trial]:
+    """Return the finished trials whose validation loss is within a tolerance of the lowest one, in their order."""
     finished = [trial for trial in trials if trial.status == "finished"]
     lowest = min((trial.valid_loss for trial in finished), default=math.inf)
-    return [trial for trial in finished if trial.valid_loss <= lowest + NOISE]
+    return [trial for trial in finished if trial.valid_loss <= lowest + tolerance]

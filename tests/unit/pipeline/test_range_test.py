@@ -93,6 +93,38 @@ def test_a_tie_in_the_grid_goes_to_the_usual_weight_decay(
     assert result.best.weight_decay == 0.1
 
 
+@pytest.mark.parametrize(
+    ("cost", "epochs", "given", "chosen"),
+    [
+        (0.02, None, None, 1.0),
+        (0.06, None, None, 0.25),
+        (0.3, None, None, 0.0),
+        (0.1, 5, None, 0.0),
+        (0.02, None, [0.0, 1.0], 0.0),
+    ],
+)
+def test_a_short_grid_lets_the_usual_weight_decay_cost_something(
+    make_context: ContextBuilder,
+    build_model: ModelBuilder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cost: float,
+    epochs: int | None,
+    given: list[float] | None,
+    chosen: float,
+) -> None:
+    def costly(model: LanguageModel, context: TrainingContext, lr: float, weight_decay: float, *_: object) -> Trial:
+        return trial(lr, weight_decay, 5.0 + cost * weight_decay + (lr > 1e-8))
+
+    monkeypatch.setattr("torch_linguist.pipeline.stages.grid.run_trial", costly)
+    context = make_context()
+    model = build_model("lstm", context.corpus.tokenizer.vocab_size)
+    grid = Grid(weight_decay=given, steps=3, epochs=epochs)
+    best = grid.search(model, context, [1e-7, 1e-8], tmp_path / "grid.csv").best
+    assert best is not None
+    assert (best.lr, best.weight_decay) == (1e-8, chosen)
+
+
 def test_the_usual_weight_decay_remembers_a_pass_and_a_half(make_context: ContextBuilder) -> None:
     context = make_context()
     passes = 1.5

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 ENOUGH_PASSES = 3
-"""Passes over the training split below which a note says that a grid shows little of weight decay."""
+"""Passes over the training split below which a point shows little of weight decay."""
+
+DECAY_COST = 0.05
+"""Largest loss, in nats per token, that the usual weight decay may cost in a point below `ENOUGH_PASSES`.
+
+Early in a training weight decay only costs. On the words of tiny Shakespeare it costs 0.01 nats after a third of a pass
+and gains 0.4 after four passes; see docs/log.md.
+"""
 
 
 @dataclass(frozen=True)
@@ -122,8 +129,9 @@ class Grid(Stage):
 
         Returns:
             The points and the one to train with: that with the lowest validation loss, or, of those within noise of
-            it, that with the best-ranked learning rate and the weight decay nearest to the usual one. A point that
-            diverges is a row like any other.
+            it, that with the best-ranked learning rate and the weight decay nearest to the usual one. If the weight
+            decays are the default ones and the points too short to judge them, the usual one may cost up to
+            `DECAY_COST`. A point that diverges is a row like any other.
 
         Raises:
             LinguistError: with `resume`, a row does not belong to this grid.
@@ -153,7 +161,13 @@ class Grid(Stage):
             rows.add(row_of(index, point, model.num_parameters()))
         tied = tied_with_best(points)
         preference = {lr: rank for rank, lr in reversed(list(enumerate(rates)))}
-        best = min(tied, key=lambda point: (preference[point.lr], abs(point.weight_decay - usual)), default=None)
+
+        def rank(point: Trial) -> tuple[int, float]:
+            return preference[point.lr], abs(point.weight_decay - usual)
+
+        best = min(tied, key=rank, default=None)
+        if best is not None and self.weight_decay is None and self._passes(training) < ENOUGH_PASSES:
+            best = min(tied_with_best([one for one in points if one.lr == best.lr], DECAY_COST), key=rank)
         return GridResult(best, points, len(tied), len(earlier))
 
     def run(self, context: "RunContext") -> StageResult:
@@ -186,13 +200,18 @@ class Grid(Stage):
 
     def _notes_on_length(self, training: TrainingContext) -> list[str]:
         """Return a note if the points are too short to show what weight decay does."""
-        passes = self.updates(training) * training.tokens_per_update / len(training.corpus.train)
+        passes = self._passes(training)
         if passes >= ENOUGH_PASSES:
             return []
+        usual = "" if self.weight_decay else f", so the usual one is taken unless it costs over {DECAY_COST} nats"
         return [
             f"grid: a point reads the training split {passes:.2g} times, too short to show what weight decay does over "
-            f"many passes; grid.epochs={ENOUGH_PASSES} grid.halving=3 shows it"
+            f"many passes{usual}; grid.epochs={ENOUGH_PASSES} grid.halving=3 shows it"
         ]
+
+    def _passes(self, training: TrainingContext) -> float:
+        """Return the passes over the training split that a point makes."""
+        return self.updates(training) * training.tokens_per_update / len(training.corpus.train)
 
     def restore(self, context: "RunContext", facts: Mapping[str, Any]) -> None:
         if facts.get("lr") is None:

@@ -202,21 +202,21 @@ class Lookup:
 
     Args:
         column: column of values.
-        block: number of values held in memory; a longer column is read once per call.
+        block: number of values held in memory by all threads; a longer column is read once per call.
     """
 
     def __init__(self, column: Column, block: int) -> None:
-        self.column, self.block = column, block
+        self.column, self._step = column, max(1, block // WORKERS)
         self._whole = column[:] if len(column) <= block else None
 
     def __call__(self, index: Array) -> Array:
         if self._whole is not None:
             return self._whole[index]
         found: Array = np.empty(len(index), self.column.dtype)
-        for begin in range(0, len(self.column), self.block):
-            inside = np.flatnonzero((index >= begin) & (index < begin + self.block))
+        for begin in range(0, len(self.column), self._step):
+            inside = np.flatnonzero((index >= begin) & (index < begin + self._step))
             if len(inside):
-                found[inside] = self.column[begin : begin + self.block][index[inside] - begin]
+                found[inside] = self.column[begin : begin + self._step][index[inside] - begin]
         return found
 
 
@@ -275,12 +275,13 @@ def count_values(index: Column, size: int, store: Store, name: str, extra: int =
         extra: value that is counted once more; -1 for none.
     """
     sink = store.sink(name, np.int64)
-    for begin in range(0, size, store.block):
-        counts = np.zeros(min(store.block, size - begin), np.int64)
+    step = max(1, store.block // 2)  # np.bincount makes as many counts again.
+    for begin in range(0, size, step):
+        counts = np.zeros(min(step, size - begin), np.int64)
         for part in slices(len(index), store.rows):
             values = index[part]
-            if size > store.block:
-                values = values[(values >= begin) & (values < begin + store.block)] - begin
+            if size > step:
+                values = values[(values >= begin) & (values < begin + step)] - begin
             counts += np.bincount(values, minlength=len(counts))
         if begin <= extra < begin + len(counts):
             counts[extra - begin] += 1

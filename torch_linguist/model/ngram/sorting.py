@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from torch_linguist.model.ngram.columns import Array, Column, FileColumn, Store, slices
+from torch_linguist.model.ngram.columns import WORKERS, Array, Column, FileColumn, Store, slices
 from torch_linguist.model.ngram.counts import IntArray
 
 SORTED_FROM = 1 << 13
@@ -95,17 +95,17 @@ class KeySearch:
 
     Args:
         keys: ascending int64 column.
-        block: number of keys held in memory; a longer column is read once per call.
+        block: number of keys held in memory by all threads; a longer column is read once per call.
     """
 
     def __init__(self, keys: Column, block: int) -> None:
-        self.keys, self.block = keys, block
+        self.keys, self._step = keys, max(1, (len(keys) if len(keys) <= block else block // WORKERS))
         self._whole = keys[:] if len(keys) <= block else None
 
     def __call__(self, query: IntArray) -> IntArray:
         found = np.full(len(query), -1, np.int64)
-        for begin in range(0, len(self.keys), min(self.block, len(self.keys))):
-            keys = self._whole if self._whole is not None else self.keys[begin : begin + self.block]
+        for begin in range(0, len(self.keys), self._step):
+            keys = self._whole if self._whole is not None else self.keys[begin : begin + self._step]
             inside = np.flatnonzero((query >= keys[0]) & (query <= keys[-1]))
             # Several times as fast as np.searchsorted.
             place = torch.searchsorted(torch.from_numpy(keys), torch.from_numpy(query[inside])).numpy()

@@ -68,13 +68,8 @@ def train(
         start_from_counts(model, corpus, chosen)
     device = checked_device(chosen.device, model)
     model.to(device)
-    context = TrainingContext(
-        corpus=corpus,
-        make_optimizer=make_optimizer,
-        schedule=schedule or WarmupStableDecay(),
-        settings=resolved(chosen, device, choose_precision(chosen.precision, device)),
-        seed=seed,
-    )
+    resolved_settings = resolved(chosen, device, choose_precision(chosen.precision, device))
+    context = TrainingContext(corpus, make_optimizer, schedule or WarmupStableDecay(), resolved_settings, seed)
     with temporary_folder("torch-linguist-") as temporary, denormals_flushed():
         kept = Path(temporary if folder is None else folder)
         kept.mkdir(parents=True, exist_ok=True)

@@ -205,6 +205,7 @@ def row_writer(form: str, to: Path | None, standard_output: TextIO) -> Iterator[
             parquet.close()
         except OSError as error:
             if error.filename not in (None, str(to)):
+                parquet.end()
                 raise
             if to.is_file() and not to.is_symlink():  # No device. Without its end, the file cannot be read.
                 with suppress(OSError):

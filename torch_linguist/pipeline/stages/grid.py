@@ -136,11 +136,7 @@ class Grid(Stage):
         Raises:
             LinguistError: with `resume`, a row does not belong to this grid.
         """
-        pairs, steps, usual = (
-            self._pairs(training, rates),
-            self.updates(training),
-            training.usual_weight_decay(rates[0]),
-        )
+        pairs, steps = self._pairs(training, rates), self.updates(training)
         earlier = read_points(table, pairs, steps) if resume else {}
         halving = Halving(self.halving, steps) if self.halving else None
         rows = Table(table, COLUMNS, append=bool(earlier))
@@ -159,16 +155,24 @@ class Grid(Stage):
             point = run_trial(model, training, lr, decay, steps, self.eval_tokens, stretch, **looks)  # type: ignore[arg-type]
             points.append(point)
             rows.add(row_of(index, point, model.num_parameters()))
-        tied = tied_with_best(points)
+        best, tied = self._best(points, training, rates)
+        return GridResult(best, points, tied, len(earlier))
+
+    def _best(
+        self, points: Sequence[Trial], training: TrainingContext, rates: Sequence[float]
+    ) -> tuple[Trial | None, int]:
+        """Return the point to train with, None if all diverged, and the number of points within noise of the best."""
+        usual = training.usual_weight_decay(rates[0])
         preference = {lr: rank for rank, lr in reversed(list(enumerate(rates)))}
 
         def rank(point: Trial) -> tuple[int, float]:
             return preference[point.lr], abs(point.weight_decay - usual)
 
+        tied = tied_with_best(points)
         best = min(tied, key=rank, default=None)
-        if best is not None and self.weight_decay is None and self._passes(training) < ENOUGH_PASSES:
+        if best is not None and self._takes_usual(training):
             best = min(tied_with_best([one for one in points if one.lr == best.lr], DECAY_COST), key=rank)
-        return GridResult(best, points, len(tied), len(earlier))
+        return best, len(tied)
 
     def run(self, context: "RunContext") -> StageResult:
         table, rates, plan = context.folder / "grid.csv", context.candidate_rates(), context.plan
@@ -183,13 +187,13 @@ class Grid(Stage):
             )
         facts = {"lr": best.lr, "weight_decay": best.weight_decay, "points": count}
         self.restore(context, facts)
-        notes = self._notes_on_length(context.training)
-        if result.tied > 1:
-            usual = context.training.usual_weight_decay(rates[0])
+        usual = context.training.usual_weight_decay(rates[0])
+        meaning = f"{usual:g}, under which weights remember the last {MEMORY_PASSES} passes over the text"
+        notes = self._notes_on_length(context.training, meaning)
+        if result.tied > 1 and not self._takes_usual(context.training):
             notes.append(
                 f"grid: {result.tied} of {count} points differ by less than {NOISE} nats, which is noise; taking the "
-                f"best-ranked learning rate and the weight decay nearest to {usual:g}, "
-                f"under which weights remember the last {MEMORY_PASSES} passes over the text"
+                f"best-ranked learning rate and the weight decay nearest to {meaning}"
             )
         if plan.config_text:
             line = shlex.join(["tl-train", "--config-dir", str(context.folder)])
@@ -198,16 +202,20 @@ class Grid(Stage):
         verdict = f"best: optim.lr={best.lr:.3g} optim.weight_decay={best.weight_decay:g}"
         return StageResult(f"{verdict}, valid loss {best.valid_loss:.4f}", facts, notes)
 
-    def _notes_on_length(self, training: TrainingContext) -> list[str]:
+    def _notes_on_length(self, training: TrainingContext, meaning: str) -> list[str]:
         """Return a note if the points are too short to show what weight decay does."""
         passes = self._passes(training)
         if passes >= ENOUGH_PASSES:
             return []
-        usual = "" if self.weight_decay else f", so the usual one is taken unless it costs over {DECAY_COST} nats"
+        taken = f"; taking {meaning}, unless it costs over {DECAY_COST} nats" if self._takes_usual(training) else ""
         return [
             f"grid: a point reads the training split {passes:.2g} times, too short to show what weight decay does over "
-            f"many passes{usual}; grid.epochs={ENOUGH_PASSES} grid.halving=3 shows it"
+            f"many passes{taken}; grid.epochs={ENOUGH_PASSES} grid.halving=3 shows it"
         ]
+
+    def _takes_usual(self, training: TrainingContext) -> bool:
+        """Return whether the usual weight decay is taken unless it costs much: no values are given to judge."""
+        return self.weight_decay is None and self._passes(training) < ENOUGH_PASSES
 
     def _passes(self, training: TrainingContext) -> float:
         """Return the passes over the training split that a point makes."""

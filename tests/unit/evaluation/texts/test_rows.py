@@ -257,6 +257,11 @@ def test_no_column_of_a_parquet_file_is_lost(tmp_path: Path) -> None:
             writer.write_columns({"a": range(ROW_GROUP)})
             writer.write(late)
         assert pq.read_table(path).column("a").to_pylist() == list(range(ROW_GROUP))
+    missing = pytest.raises(FileNotFoundError)  # Of an input, not of the output.
+    with missing, row_writer("parquet", path, io.StringIO()) as writer:
+        writer.write_columns({"a": range(ROW_GROUP)})
+        raise FileNotFoundError(2, "No such file", "lines.txt")
+    assert pq.read_table(path).num_rows == ROW_GROUP
     complaint = pytest.raises(ConfigError, match="have other types")
     with complaint, row_writer("parquet", path, io.StringIO()) as writer:
         writer.write({"a": 1})

@@ -12,6 +12,7 @@ from torch_linguist.data.identity import check_unchanged
 from torch_linguist.errors import DataError, LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.ngram import read_arpa
+from torch_linguist.runs.devices import scoring_device
 from torch_linguist.runs.folders import is_arpa
 from torch_linguist.runs.safe_reading import check_contained, read_json
 
@@ -22,7 +23,7 @@ class LoadedRun:
 
     Attributes:
         folder: run folder, or path of the ARPA file.
-        model: best model, in eval mode on the CPU.
+        model: best model, in eval mode.
         tokenizer: tokenizer of the model.
         summary: content of `summary.json`; empty if the run has not ended.
 
@@ -61,16 +62,18 @@ class LoadedRun:
         return corpus
 
 
-def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
+def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED, device: str = "cpu") -> LoadedRun:
     """Load the best model of a run, or an ARPA file.
 
     Args:
         folder: run folder, or an ARPA file (`.arpa`, `.arpa.gz`), whose words white space separates in texts.
         trusted: packages whose model classes may be built, each ending in a dot.
+        device: device for the model: `cpu`, `cuda`, `mps`, or `auto` (CUDA if there is one, else the CPU). Counted
+            models stay on the CPU.
 
     Raises:
-        LinguistError: the folder is not a run folder, the run has no checkpoint yet, a file is damaged, or a link leads
-            out of the folder.
+        LinguistError: the device is not available, the folder is not a run folder, the run has no checkpoint yet, a
+            file is damaged, or a link leads out of the folder.
 
     Example:
         >>> try:
@@ -79,7 +82,7 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
         ...     print(error)
         outputs/nothing: no such run folder
     """
-    folder = Path(folder)
+    folder, chosen = Path(folder), scoring_device(device)
     if is_arpa(folder):
         ngrams, words = read_arpa(folder)
         return LoadedRun(folder, ngrams.eval(), word_tokenizer(words), {})
@@ -91,6 +94,8 @@ def load_run(folder: Path | str, trusted: Sequence[str] = TRUSTED) -> LoadedRun:
             f"{folder}: not a run folder (it has no tokenizer.json); give a folder that tl-train created"
         )
     model = load_model(folder / "checkpoints" / "best.pt", trusted)
+    if not model.is_counted:
+        model.to(chosen)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     try:
         check_tokenizer(tokenizer)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import LARGEST_SEED, Option, add_options, whole_number
-from torch_linguist.cli.run_arguments import DATA_HELP, STRIDE, add_runs, add_trust, find_runs
+from torch_linguist.cli.run_arguments import DATA_HELP, DEVICE, STRIDE, add_runs, add_trust, find_runs
 
 SPLITS = ("train", "valid", "test")
 
@@ -30,6 +30,7 @@ Gradients and the map of words need pip install "torch-linguist[analyze]"; every
 OPTIONS: Mapping[str, Option] = {
     "--data": (str, None, "NAME", DATA_HELP),
     "--text": (str, None, "TEXT", "your own text for the colored passages and heatmaps"),
+    "--device": DEVICE,
     "--stride": STRIDE,
     "--seed": (whole_number(0, LARGEST_SEED), 1, "N", "random seed of every sample"),
     "--name": (str, None, "NAME", "name of the new folder (default: analyze-, the run and the time)"),
@@ -75,7 +76,12 @@ def _analyze(argv: list[str]) -> int:
     names = ("seed", "text", *(option.removeprefix("--") for option in SAMPLE_OPTIONS))
     settings = AnalysisSettings(parts=tuple(arguments.parts), **{name: getattr(arguments, name) for name in names})
     runs = analyzed_runs(
-        folders, arguments.split, arguments.data, stride=arguments.stride, trusted=arguments.trust_data
+        folders,
+        arguments.split,
+        arguments.data,
+        stride=arguments.stride,
+        trusted=arguments.trust_data,
+        device=arguments.device,
     )
     found = analyze(runs, arguments.output_dir, arguments.name, settings, report=say)
     for finding in found.findings:

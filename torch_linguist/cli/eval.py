@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import Option, add_options, path, whole_number
-from torch_linguist.cli.run_arguments import DATA_HELP, STRIDE, add_runs, add_trust, find_runs
+from torch_linguist.cli.run_arguments import DATA_HELP, DEVICE, STRIDE, add_runs, add_trust, find_runs
 from torch_linguist.runs.folders import create_run_folder
 
 SPLITS = ("valid", "test", "all")
@@ -29,6 +29,7 @@ than 20 documents). Mixtures, caches and dynamic evaluation are tuned on valid o
 
 
 OPTIONS: Mapping[str, Option] = {
+    "--device": DEVICE,
     "--stride": STRIDE,
     "--segment": (whole_number(), 64, "N", "tokens per step of dynamic evaluation"),
     "--tune-tokens": (whole_number(), 20_000, "N", "tokens of valid on which cache and dynamic evaluation are tuned"),
@@ -95,7 +96,13 @@ def _eval(argv: list[str]) -> int:
         tune_tokens=arguments.tune_tokens,
     )
     entries = evaluate_folders(
-        folders, settings, arguments.data, trusted=arguments.trust_data, note=say, progress=ProgressLine()
+        folders,
+        settings,
+        arguments.data,
+        trusted=arguments.trust_data,
+        device=arguments.device,
+        note=say,
+        progress=ProgressLine(),
     )
 
     console = make_console()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import LARGEST_SEED, Option, add_options, number, path, whole_number
-from torch_linguist.cli.run_arguments import add_runs, find_model
+from torch_linguist.cli.run_arguments import DEVICE, add_runs, find_model
 
 if TYPE_CHECKING:
     from torch_linguist.data import Tokenizer
@@ -57,6 +57,7 @@ LENGTH_OPTIONS: Mapping[str, Option] = {
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("tl-generate", "Continues a prompt with the best model of a run.", EXAMPLES)
     add_runs(parser, most=1, also=", or a model.jit")
+    add_options(parser, None, {"--device": DEVICE})
     prompts = parser.add_argument_group("prompts")
     prompts.add_argument("-p", "--prompt", action="append", default=[], metavar="TEXT", help="may be repeated")
     prompts.add_argument("--prompts", type=path, metavar="FILE", help="one prompt per line; - for standard input")

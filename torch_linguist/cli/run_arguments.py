@@ -16,6 +16,8 @@ DATA_HELP = "another corpus: a choice of the group data, NAME:PATH for a local c
 
 OUTPUT_DIR: Option = (path, Path("outputs"), "DIR", "parent of existing runs and new folders")
 
+DEVICE: Option = (str, "auto", "NAME", "device of the models: auto (CUDA, or else the CPU), cpu, cuda:1, mps")
+
 STRIDE: Option = (whole_number(), None, "N", "new tokens per window of a Transformer (default: half its context)")
 
 
@@ -46,7 +48,10 @@ def find_runs(arguments: Namespace, *, to_stderr: bool = False) -> list[Path]:
 
 
 def find_model(arguments: Namespace) -> "tuple[LanguageModel, Tokenizer]":
-    """Load the model of the run or `.jit` file in `arguments.runs`, or of the newest run."""
+    """Load the model of the run or `.jit` file in `arguments.runs`, or of the newest run.
+
+    A run goes to `arguments.device`; an exported file stays on the CPU.
+    """
     named = arguments.runs
     if named is not None and named.is_file() and not is_arpa(named):
         from torch_linguist.export import load_jit
@@ -57,7 +62,7 @@ def find_model(arguments: Namespace) -> "tuple[LanguageModel, Tokenizer]":
 
     from torch_linguist.checkpoint.loaded_run import load_run
 
-    run = load_run(folder)
+    run = load_run(folder, device=arguments.device)
     return run.model, run.tokenizer
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch_linguist.cli.entry import SUCCESS, ArgumentParser, run_command, say
 from torch_linguist.cli.option_types import Option, add_options, check_output, number, path, whole_number
-from torch_linguist.cli.run_arguments import OUTPUT_DIR, add_weights
+from torch_linguist.cli.run_arguments import DEVICE, OUTPUT_DIR, add_weights
 from torch_linguist.errors import ConfigError
 from torch_linguist.runs.folders import find_run, split_runs
 
@@ -42,6 +42,7 @@ INPUT_OPTIONS: Mapping[str, Option] = {
 
 READING_OPTIONS: Mapping[str, Option] = {
     "--document-column": (str, None, "NAME", "rows with the same value in this column are one running text"),
+    "--device": DEVICE,
     "--precision": (str, "fp32", "TYPE", "fp32, or bf16: faster on many machines, last digits differ"),
 }
 
@@ -109,7 +110,7 @@ def _score(argv: list[str]) -> int:
         _check_outputs([*folders, *(files or ["-"])], arguments)
         from torch_linguist.evaluation.texts.rows import load_scorers
 
-        scorers = load_scorers(folders, arguments.precision)
+        scorers = load_scorers(folders, arguments.precision, arguments.device)
     if files and (arguments.pairs or arguments.nbest):
         parser.error(f"{files[0]}: --pairs and --nbest name the only files that are read")
     if arguments.pairs:

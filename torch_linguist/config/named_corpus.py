@@ -61,6 +61,7 @@ def evaluate_folders(
     specs: Sequence[str | None] = (None,),
     *,
     trusted: bool = False,
+    device: str = "cpu",
     note: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, float], None] = lambda what, fraction: None,
 ) -> "list[ScoredModel]":
@@ -71,6 +72,7 @@ def evaluate_folders(
         settings: what to score.
         specs: corpora to score on; see `find_corpus`.
         trusted: see `find_corpus`.
+        device: device of the models; see `load_run`.
         note: called with notes for the user; see `evaluate_runs`.
         progress: see `evaluate_runs`.
 
@@ -80,7 +82,7 @@ def evaluate_folders(
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.evaluation.run_evaluation import RunOnCorpus, check_same_tokenizer, evaluate_runs
 
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(folder, device=device) for folder in folders]
     if settings.mix:
         check_same_tokenizer(runs)
     entries = []
@@ -100,15 +102,24 @@ def evaluate_folders(
 
 
 def analyzed_runs(
-    folders: Sequence[Path], split: str, spec: str | None = None, *, stride: int | None = None, trusted: bool = False
+    folders: Sequence[Path],
+    split: str,
+    spec: str | None = None,
+    *,
+    stride: int | None = None,
+    trusted: bool = False,
+    device: str = "cpu",
 ) -> "list[AnalyzedRun]":
-    """Return runs on a split of the corpus of the first one, or of another corpus; see `find_corpus`."""
+    """Return runs on a split of the corpus of the first one, or of another corpus.
+
+    See `find_corpus` for `spec` and `trusted`, and `load_run` for `device`.
+    """
     from torch_linguist.analysis import AnalyzedRun, short_labels
     from torch_linguist.checkpoint.loaded_run import load_run
     from torch_linguist.data import prepare
 
     source = find_corpus(spec, folders[0], trusted=trusted)
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(folder, device=device) for folder in folders]
     labels = short_labels(folders, [run.model for run in runs])
     # An ARPA file names no corpus.
     data = [read_run_config(folder)[0].data if folder.is_dir() else None for folder in folders]

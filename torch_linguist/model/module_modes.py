@@ -41,6 +41,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(mode)
 
 
+def allow_recurrent_gradients(model: nn.Module) -> None:
+    """Put the recurrent layers in training mode, without which cuDNN computes no gradients.
+
+    These layers have no dropout of their own; the dropout between them follows the mode of its modules.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.train()
+            module.flatten_parameters()
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context of a model's forward pass.
 

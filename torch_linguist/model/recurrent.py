@@ -92,6 +92,8 @@ class LSTM(RecurrentLanguageModel):
 
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         features = embedded.transpose(0, 1)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            features = self._enter(features)
         hiddens: list[Tensor] = []
         cells: list[Tensor] = []
         for index, layer in enumerate(self.layers):
@@ -104,15 +106,17 @@ class LSTM(RecurrentLanguageModel):
                 features, hidden, cell = self._run(layer, features, past)
             hiddens.append(hidden)
             cells.append(cell)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            features = self._leave(features)
         return self.projection(features).transpose(0, 1), [torch.cat(hiddens), torch.cat(cells)]
 
     @torch.jit.unused
     def _run(self, layer: nn.Module, features: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        if isinstance(layer, MogrifierLSTM) and self._drops_weights():
-            features, (hidden, cell) = layer.read(features, past, self._weights(layer)[1])
+        if isinstance(layer, MogrifierLSTM) and self._passes_weights(features):
+            features, (hidden, cell) = layer.read(features, past, self._weights(layer, features)[1])
             return features, hidden, cell
-        if self._drops_weights():
-            weights = self._weights(layer)
+        if self._passes_weights(features):
+            weights = self._weights(layer, features)
             return torch.lstm(features, past, weights, True, 1, 0.0, True, False, False)
         features, (hidden, cell) = layer(features, past)
         return features, hidden, cell
@@ -126,6 +130,8 @@ class _SingleStateModel(RecurrentLanguageModel):
 
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         features = embedded.transpose(0, 1)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            features = self._enter(features)
         hiddens: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             if index > 0:
@@ -136,14 +142,16 @@ class _SingleStateModel(RecurrentLanguageModel):
             else:
                 features, hidden = self._run(layer, features, past)
             hiddens.append(hidden)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            features = self._leave(features)
         return self.projection(features).transpose(0, 1), [torch.cat(hiddens)]
 
     @torch.jit.unused
     def _run(self, layer: nn.Module, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        if self._drops_weights():
+        if self._passes_weights(features):
             kernels = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
             recurrent = cast(nn.RNNBase, layer)
-            weights = self._weights(recurrent)
+            weights = self._weights(recurrent, features)
             return kernels[recurrent.mode](features, past, weights, True, 1, 0.0, True, False, False)
         features, hidden = layer(features, past)
         return features, hidden

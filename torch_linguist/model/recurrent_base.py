@@ -8,7 +8,7 @@ Shape legend: B batch, T time, V vocabulary, D embedding, H hidden, L layers.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,13 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model.dropout import LockedDropout, WordDropout
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
 from torch_linguist.model.stock_architecture import ExportSpecification
+
+HALF_DEVICES = ("cuda",)
+"""Devices whose recurrent layers autocast runs in float16, even where it is to use bfloat16."""
+
+GRADIENT_SCALE = 1024.0
+"""Factor of the gradients inside such layers: float16 would round those of a mean over a large batch to zero. A power
+of two changes nothing else."""
 
 
 class RecurrentLanguageModel(NeuralLanguageModel):
@@ -114,6 +121,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         """Return one layer, time-major."""
 
     has_hidden = True
+    has_own_cell: bool = False
 
     def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         encoded, new_state = self.encode(self._embedded(tokens), state)
@@ -147,21 +155,57 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         }
         return [(matrix, gates.get(id(matrix), count)) for matrix, count in super().hidden_matrices()]
 
-    def _weights(self, layer: nn.Module) -> list[Tensor]:
+    @torch.jit.unused
+    def _enter(self, features: Tensor) -> Tensor:
+        """Return the input of the layers; its gradient leaves the scale of float16."""
+        return _scaled_gradient(features, 1 / GRADIENT_SCALE) if self._scales_gradients(features) else features
+
+    @torch.jit.unused
+    def _leave(self, features: Tensor) -> Tensor:
+        """Return the output of the layers; its gradient takes the scale of float16 before it is rounded."""
+        if not self._scales_gradients(features):
+            return features
+        return _scaled_gradient(features.to(torch.get_autocast_dtype(features.device.type)), GRADIENT_SCALE)
+
+    def _weights(self, layer: nn.Module, features: Tensor) -> list[Tensor]:
         """Return the weights in the order of torch's kernels, with dropout applied to the recurrent one."""
-        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)
+        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout if self.training else 0.0)
         names = ("bias_ih_l0", "bias_hh_l0")
-        return [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
+        weights = [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
+        if not self._scales_gradients(features):
+            return weights
+        return [_scaled_gradient(weight, 1 / GRADIENT_SCALE) for weight in weights]
+
+    def _scales_gradients(self, features: Tensor) -> bool:
+        device = features.device.type
+        rounded = device in HALF_DEVICES and torch.is_autocast_enabled(device)
+        return rounded and torch.is_grad_enabled() and not self.has_own_cell
 
     def disable_dropout(self) -> None:
         super().disable_dropout()
         self.weight_dropout = 0.0
 
-    def _drops_weights(self) -> bool:
-        return self.training and self.weight_dropout > 0.0
+    def _passes_weights(self, features: Tensor) -> bool:
+        """Return whether the kernel takes changed weights in place of the layer's."""
+        return (self.training and self.weight_dropout > 0.0) or self._scales_gradients(features)
 
     def _zeros(self, batch_size: int) -> Tensor:
         return self.embedding.weight.new_zeros(self.num_layers, batch_size, self.hidden_size)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        return outer[0] * ctx.factor, None
+
+
+def _scaled_gradient(tensor: Tensor, factor: float) -> Tensor:
+    return cast(Tensor, _ScaledGradient.apply(tensor, factor))  # type: ignore[no-untyped-call]
 
 
 def _initialize(layer: nn.RNNBase) -> None:

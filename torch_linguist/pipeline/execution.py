@@ -20,12 +20,13 @@ from torch_linguist.pipeline.run_context import RunContext, RunResults
 from torch_linguist.pipeline.run_summary import artifacts, header_facts
 from torch_linguist.pipeline.stages import Stage, arrange
 from torch_linguist.report import TerminalObserver, closing_table, new_summary
+from torch_linguist.runs.devices import choose_device
 from torch_linguist.runs.files import write_json, write_text
 from torch_linguist.runs.lock import run_lock
 from torch_linguist.trainer import CallbackList, TrainingContext
 from torch_linguist.trainer.callbacks.distillation import check_distillation
 from torch_linguist.trainer.context import resolved
-from torch_linguist.trainer.device import checked_device, choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.device import checked_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_interrupt
 from torch_linguist.trainer.randomness import seed_everything
 

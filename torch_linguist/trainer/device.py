@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from torch_linguist.data.cache import default_cache_dir
-from torch_linguist.errors import ConfigError, require
 from torch_linguist.model import LanguageModel
+from torch_linguist.model.module_modes import allow_recurrent_gradients
+from torch_linguist.runs.devices import choose_device
 from torch_linguist.runs.files import write_json
 from torch_linguist.runs.platform import peak_resident_mib, processor_name
 
@@ -29,29 +30,6 @@ ROWS, CHUNK = 3, 9
 
 BFLOAT16_GAINS = "bfloat16.json"
 """File in the cache folder with the measured gain of bfloat16 on each machine."""
-
-
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-"""Kinds of devices; `cuda:1` names one of several."""
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; for `auto` the first available of CUDA, MPS and CPU (see also `checked_device`).
-
-    Raises:
-        ConfigError: the device is not available.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    require(name.partition(":")[0] in DEVICES, f"trainer.device={name}: must be one of auto, {', '.join(DEVICES)}")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"trainer.device={name}: not available here ({_first_line(error)}); try cpu") from error
-    return device
 
 
 # Apple's MPS backend has trained recurrent models wrongly without any error (pytorch#92615, pytorch#107294).
@@ -86,6 +64,7 @@ def _step(model: LanguageModel, device: torch.device) -> list[Tensor]:
     """Return the losses [ROWS, CHUNK] of two chunks, and the gradients, without dropout."""
     # A copy, so that neither the model nor the random states change.
     copied = copy.deepcopy(model).eval().to(device)
+    allow_recurrent_gradients(copied)
     source = torch.Generator().manual_seed(1)
     tokens = torch.randint(model.vocab_size, (ROWS, 2 * CHUNK + 1), generator=source).to(device)
     state = [part.to(device) for part in copied.initial_state(ROWS)]
@@ -180,7 +159,3 @@ def peak_memory_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return peak_resident_mib()
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

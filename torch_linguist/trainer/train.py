@@ -13,10 +13,11 @@ from torch_linguist.distributed import processes
 from torch_linguist.distributed.data_parallel import broadcast_weights
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.schedules import Schedule, WarmupStableDecay
+from torch_linguist.runs.devices import choose_device
 from torch_linguist.runs.files import temporary_folder
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, resolved
-from torch_linguist.trainer.device import checked_device, choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.device import checked_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.fit import Fit, FitResult
 from torch_linguist.trainer.initialization import start_from_counts
 from torch_linguist.trainer.settings import TrainerSettings

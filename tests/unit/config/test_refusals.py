@@ -15,7 +15,7 @@ from torch_linguist.config.composition import compose_config
 from torch_linguist.config.instantiation import instantiate
 from torch_linguist.config.plain import to_plain
 from torch_linguist.errors import ConfigError, LinguistError
-from torch_linguist.trainer.device import choose_device
+from torch_linguist.runs.devices import choose_device
 
 
 def refusal(*overrides: str, config_dirs: tuple[Path, ...] = ()) -> str:

@@ -11,10 +11,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LSTM
 from torch_linguist.model.outputs import linear_cross_entropy as module
+from torch_linguist.model.outputs import operands
 from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput
 from torch_linguist.model.outputs.linear_cross_entropy import linear_cross_entropy
 
 N, V, D = 37, 23, 6
+
+
+@pytest.fixture(autouse=True, params=["cpu", "padded"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, or with the padded operands of a GPU."""
+    if request.param == "padded":
+        monkeypatch.setattr(operands, "PADDED", ("cpu",))
+        for owner in (module, operands):
+            monkeypatch.setattr(owner, "ONEDNN", False)
 
 
 def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model import LanguageModel
+from torch_linguist.model import LanguageModel, recurrent_base
 from torch_linguist.model.dropout import WordDropout
 
 ModelBuilder = Callable[..., LanguageModel]
@@ -55,3 +55,25 @@ def test_values_out_of_range_are_named(build_model: ModelBuilder) -> None:
     for name, value in (("embedding_dropout", 1.0), ("activation_penalty", -1.0), ("temporal_penalty", -0.5)):
         with pytest.raises(LinguistError, match=f"model.{name}={value}"):
             build_model("gru", V, **{name: value})
+
+
+@pytest.mark.parametrize("weight_dropout", [0.0, 0.3])
+@pytest.mark.parametrize("family", ["rnn", "gru", "lstm"])
+def test_the_scale_of_gradients_in_float16_cancels(
+    family: str, weight_dropout: float, build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power of two moves the exponent alone; sums over time are rounded elsewhere if weights are passed on."""
+    model = build_model(family, V, weight_dropout=weight_dropout, projection_size=12).train()
+    tokens = torch.randint(V, (3, 8))
+    found = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(recurrent_base, "HALF_DEVICES", devices)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            nll, _ = model.nll(tokens, tokens, model.initial_state(3))
+        weights = list(model.parameters())
+        found.append([nll, *torch.autograd.grad(nll.mean(), weights)])
+    assert torch.equal(found[0][0], found[1][0])
+    for scaled, plain in zip(*found, strict=True):
+        assert float((scaled - plain).detach().norm()) <= 0.01 * float(plain.detach().norm())
+    assert any(bool(gradient.any()) for gradient in found[0][1:])

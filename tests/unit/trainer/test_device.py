@@ -8,29 +8,13 @@ import pytest
 import torch
 
 from torch_linguist.data import TokenizedCorpus
-from torch_linguist.errors import ConfigError
 from torch_linguist.model import RNN
 from torch_linguist.trainer import device, train
-from torch_linguist.trainer.device import choose_device, choose_precision, denormals_flushed
+from torch_linguist.trainer.device import choose_precision, denormals_flushed
 
 
 def flushes() -> bool:
     return bool(np.finfo(np.float64).tiny / np.float64(2.0) == 0)
-
-
-def test_choosing_a_device() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert choose_device("auto").type == expected
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "xyz:0"])
-def test_a_device_that_is_not_here_is_named(name: str) -> None:
-    with pytest.raises(
-        ConfigError, match=f"trainer.device={name}: (not available here|must be one of auto, cpu)"
-    ) as caught:
-        choose_device(name)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_given_precision_stays() -> None:

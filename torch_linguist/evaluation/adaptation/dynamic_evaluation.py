@@ -30,7 +30,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.adaptation.continuous_cache import HiddenPart
 from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
-from torch_linguist.model.module_modes import autocast
+from torch_linguist.model.module_modes import allow_recurrent_gradients, autocast
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 DECAYS = (0.001, 0.01)
@@ -228,6 +228,7 @@ class _Learner:
         self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
         self.exact, self.precision = exact or not model.has_hidden, precision
         self.generator = torch.Generator(device_of(model)).manual_seed(0)
+        allow_recurrent_gradients(self.model)
         if model.samples_vocabulary and not self.exact:
             # Without gradients a sampled softmax is exact in this mode too.
             self.model.train()
@@ -264,16 +265,15 @@ class _Learner:
         tokens, targets = (ids[None].to(device) for ids in shifted(stream, begin, end))
         if window:
             state = self.model.initial_state(1)
-        with torch.backends.cudnn.flags(enabled=False):
-            if not self.model.has_hidden:
-                nll, new_state = self.model.nll(tokens, targets, state)
-                nll, targets = nll[:, start - begin :], targets[:, start - begin :]
-                hidden, loss = nll.new_empty(*nll.shape, 0), nll.mean()
-            else:
-                hidden, new_state = self.model.hidden(tokens, state)
-                hidden, targets = hidden[:, start - begin :], targets[:, start - begin :]
-                nll, loss = self._losses(hidden, targets, scored)
-            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        if not self.model.has_hidden:
+            nll, new_state = self.model.nll(tokens, targets, state)
+            nll, targets = nll[:, start - begin :], targets[:, start - begin :]
+            hidden, loss = nll.new_empty(*nll.shape, 0), nll.mean()
+        else:
+            hidden, new_state = self.model.hidden(tokens, state)
+            hidden, targets = hidden[:, start - begin :], targets[:, start - begin :]
+            nll, loss = self._losses(hidden, targets, scored)
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         part = HiddenPart(nll[0].detach(), hidden[0].detach(), targets[0])
         return part, gradients, state if window else detach_state(new_state)
 

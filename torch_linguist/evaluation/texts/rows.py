@@ -53,9 +53,9 @@ class Scorer:
     precision: str = "fp32"
 
 
-def load_scorers(folders: Sequence[Path], precision: str = "fp32") -> list[Scorer]:
-    """Load the best models of runs, labeled by the names of their folders."""
-    runs = [load_run(folder) for folder in folders]
+def load_scorers(folders: Sequence[Path], precision: str = "fp32", device: str = "cpu") -> list[Scorer]:
+    """Load the best models of runs onto a device (see `load_run`), labeled by the names of their folders."""
+    runs = [load_run(folder, device=device) for folder in folders]
     labels = run_labels(folders)
     return [Scorer(label, run.model, run.tokenizer, precision) for label, run in zip(labels, runs, strict=True)]
 

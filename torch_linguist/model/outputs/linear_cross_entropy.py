@@ -1,7 +1,8 @@
 """Fused cross-entropy of a linear layer: neither the logits [N, V] nor their gradient are ever held whole.
 
 Shape legend: N rows (batch times time), V vocabulary, D width of the hidden vector, K columns of the operands (D, the
-columns of the bias, and zeros up to a width that suits matrix products), n rows of a chunk.
+columns of the bias, and zeros up to a width that suits matrix products), R rows of the right operand (see
+`logit_operands`), n rows of a chunk.
 """
 
 import math
@@ -11,9 +12,13 @@ import torch
 from torch import Tensor
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.outputs.operands import ONEDNN, logit_operands, logit_product, slices
 
 CHUNK_ELEMENTS = 1 << 25
 """Number of logits held at once: 64 MiB in bfloat16, 128 MiB in float32, for any N and V."""
+
+GPU_CHUNKS = 4
+"""How many times as many logits a GPU holds at once: it starts few kernels, each with much to do."""
 
 BLOCK = (512, 2048)
 """Rows and columns of the float32 logits held at once without gradients (twice the rows in bfloat16): they fit into a
@@ -28,8 +33,6 @@ fifths in bfloat16."""
 
 _IN_PLACE = ("cpu",)
 """Devices whose softmax may overwrite its logits: the kernel reads a whole row before it writes."""
-
-_ONEDNN: bool = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear_cross_entropy(
@@ -146,6 +149,10 @@ def _uniform(gradient: Tensor) -> bool:
     return gradient.device.type == "cpu" and bool((gradient == gradient[0]).all())
 
 
+def _chunk_elements(left: Tensor) -> int:
+    return CHUNK_ELEMENTS if left.device.type == "cpu" else GPU_CHUNKS * CHUNK_ELEMENTS
+
+
 class _FusedPass:
     """One pass over the chunks: `loss` with scale `_PER_BIT`, `run` with scale 1.
 
@@ -174,45 +181,26 @@ class _FusedPass:
         biases = scale * (bias if corrections is None else bias + corrections)
         # oneDNN adds the bias by itself. Gradients (`scale` is 1 only for them) and smoothing need it as a column.
         plain = scale != 1 and not label_smoothing and dtype == weight.dtype == torch.float32
-        adds_bias = plain and hidden.device.type == "cpu" and _ONEDNN
+        adds_bias = plain and hidden.device.type == "cpu" and ONEDNN
         self.added_bias = biases if adds_bias else None
-        self.left, self.right = (hidden * scale, weight) if adds_bias else self._operands(dtype, biases)
+        scaled = hidden * scale
+        self.left, self.right = (scaled, weight) if adds_bias else logit_operands(scaled, weight, biases, dtype)
         # The target's logit is not averaged over the vocabulary, so it is computed in full precision.
         self.target_logits = (hidden.to(self.precise) * weight[targets]).sum(1) + bias[targets]
         self.gradients: tuple[Tensor, Tensor, Tensor] = (hidden, weight, bias)
 
-    def _operands(self, dtype: torch.dtype, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Return hidden [N, K] and weight [V, K] whose product is `scale` times the logits, bias included.
-
-        Args:
-            dtype: type of the operands.
-            bias: `scale` times the bias [V].
-        """
-        width = self.weight.shape[1]
-        columns = _round_up(width + 2, 16)
-        left = self.hidden.new_zeros(len(self.hidden), columns, dtype=dtype)
-        left[:, :width] = self.hidden * self.scale
-        left[:, width : width + (2 if self.low_precision else 1)] = 1
-        right = self.weight.new_empty(len(self.weight), columns, dtype=dtype)
-        right[:, :width] = self.weight
-        right[:, width] = bias
-        right[:, width + 1 :] = 0
-        if self.low_precision:
-            right[:, width + 1] = bias - right[:, width].to(self.precise)
-        return left, right
-
     def loss(self) -> Tensor:
         """Return the loss [N] without gradients."""
         length, device = len(self.left), self.left.device
-        rows, columns = length, CHUNK_ELEMENTS // max(1, length)
+        rows, columns = length, _chunk_elements(self.left) // max(1, length)
         if device.type == "cpu":
             rows, columns = max(1, BLOCK[0] * 4 // self.left.itemsize), BLOCK[1]
         loss = torch.empty(length, dtype=self.precise, device=device)
-        for chunk in _slices(length, rows):
+        for chunk in slices(length, rows):
             sums = torch.zeros(chunk.stop - chunk.start, dtype=self.precise, device=device)
-            for block in _slices(len(self.right), columns):
+            for block in slices(len(self.right), columns):
                 bias = None if self.added_bias is None else self.added_bias[block]
-                sums += self._row_sums(_logits(self.left[chunk], self.right[block], bias=bias).exp2_())
+                sums += self._row_sums(logit_product(self.left[chunk], self.right[block], bias=bias).exp2_())
             log_sums = sums.log()
             if bool((lost := ~((sums > _SMALLEST) & (sums < 1 / _SMALLEST))).any()):
                 log_sums[lost] = self._log_sums_anew(chunk, lost)
@@ -229,24 +217,23 @@ class _FusedPass:
 
     def run(self, row_weights: Tensor | None) -> Tensor:
         """Return the loss [N]; compute the gradients of its sum, weighted by `row_weights` [N] (None: by 1)."""
-        rows, vocab_size = len(self.left), len(self.right)
+        rows, columns, (vocab_size, width) = len(self.left), len(self.right), self.weight.shape
         loss = torch.empty(rows, dtype=self.precise, device=self.left.device)
-        chunks = _slices(rows, CHUNK_ELEMENTS // vocab_size)
+        chunks = slices(rows, _chunk_elements(self.left) // columns)
         size = chunks[0].stop if chunks else 0
-        logits = self.left.new_empty(size, vocab_size)
+        memory = self.left.new_empty(size, columns)
         left_gradient = torch.empty_like(self.left)
         # Without rows there is no chunk to fill it.
         make = torch.empty_like if chunks else torch.zeros_like
         weight_gradient = make(self.weight, dtype=self.precise)
         bias_gradient = torch.zeros_like(self.bias, dtype=self.precise)
-        width = self.weight.shape[1]
         for chunk in chunks:
-            chunk_logits = self._chunk_logits(chunk, logits[: chunk.stop - chunk.start])
+            chunk_logits = self._chunk_logits(chunk, memory[: chunk.stop - chunk.start])
             softmax, log_sums = self._softmax(chunk_logits, chunk)
             loss[chunk] = self._loss(log_sums, chunk)
             self._to_gradient(softmax, log_sums, chunk, row_weights)
             torch.mm(softmax, self.right, out=left_gradient[chunk])
-            product = softmax.T @ self.left[chunk]
+            product = (softmax.T @ self.left[chunk])[:vocab_size]
             if chunk.start:
                 weight_gradient += product[:, :width]
             else:
@@ -262,8 +249,8 @@ class _FusedPass:
         return loss
 
     def _chunk_logits(self, chunk: slice, out: Tensor) -> Tensor:
-        """Return the logits [n, V] of a chunk, in `out` or in new memory."""
-        logits = _logits(self.left[chunk], self.right, out=out)
+        """Return the logits [n, R] of a chunk, in `out` or in new memory."""
+        logits = logit_product(self.left[chunk], self.right, out=out)
         if self.corrections is not None:
             at_targets = torch.arange(len(logits), device=logits.device), self.targets[chunk]
             logits.index_put_(at_targets, self.target_logits[chunk].to(logits.dtype))
@@ -283,7 +270,7 @@ class _FusedPass:
 
     def _log_sums_anew(self, chunk: slice, rows: Tensor) -> Tensor:
         """Return the log-denominators of the rows of a chunk whose target has a vanishing probability."""
-        logits = _logits(self.left[chunk][rows], self.right, bias=self.added_bias)
+        logits = logit_product(self.left[chunk][rows], self.right, bias=self.added_bias)
         return (logits.to(self.precise) / self.scale).logsumexp(1)
 
     def _loss(self, log_sums: Tensor, chunk: slice) -> Tensor:
@@ -320,29 +307,4 @@ class _FusedPass:
 
     def _mean_row(self) -> Tensor:
         """Return the mean over the vocabulary of the right operand: [K]."""
-        return self.right.mean(0, dtype=self.precise)
-
-
-def _logits(left: Tensor, right: Tensor, *, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Return the product of left [n, K] and right [V, K], plus a bias [V]: logits [n, V], in `out` or in new memory.
-
-    A bias is for oneDNN's kernel only.
-
-    In float32, oneDNN's kernel is faster for this shape than the library torch uses for plain products (1.5 to 1.9
-    times for MKL on an AMD processor). CPU builds of torch with oneDNN have it.
-    """
-    if left.device.type == "cpu" and left.dtype == torch.float32 and _ONEDNN:
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], ""))
-    return torch.mm(left, right.T, out=out)
-
-
-def _slices(length: int, most: int) -> list[slice]:
-    """Return slices that cover a length, nearly equal and at most `most` long (at least 1)."""
-    if not length:
-        return []
-    size = math.ceil(length / math.ceil(length / max(1, most)))
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
-
-
-def _round_up(number: int, step: int) -> int:
-    return -(-number // step) * step
+        return self.right[: len(self.weight)].mean(0, dtype=self.precise)

@@ -28,14 +28,21 @@ from torch_linguist.trainer.randomness import own_randomness
 Forward = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
-def is_worth_compiling(model: LanguageModel, device: torch.device) -> bool:
-    """Return whether `trainer.compile=auto` compiles: a model with a bounded context on CUDA.
+LONG_TRAINING = 10.0
+"""Minutes of training from which on the wait for the compiler pays on CUDA."""
+
+
+def is_worth_compiling(model: LanguageModel, device: torch.device, max_minutes: float | None) -> bool:
+    """Return whether `trainer.compile=auto` compiles: a long training of a model with a bounded context on CUDA.
+
+    The compiler needs a minute or more for twelve layers, which a short training does not win back.
 
     On a CPU the default Transformer gains 5% per step in float32, after a wait of 20 to 110 seconds; in bfloat16 the
     plain step is the faster one (`LanguageModel.window_nll`). Recurrent models spend their time in fused kernels that
     the compiler does not support.
     """
-    return device.type == "cuda" and model.context_length > 0
+    is_long = max_minutes is None or max_minutes >= LONG_TRAINING
+    return device.type == "cuda" and model.context_length > 0 and is_long
 
 
 class CompiledStep:
@@ -106,9 +113,11 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
         context: corpus and settings.
         callback: receives a note with the time taken, or with the reason of a failure.
     """
-    choice: bool | Literal["auto"] = context.settings.compile
-    device = device_of(model)
-    if context.settings.shard or not (is_worth_compiling(model, device) if choice == "auto" else choice):
+    settings, device = context.settings, device_of(model)
+    choice: bool | Literal["auto"] = settings.compile
+    if choice == "auto":
+        choice = is_worth_compiling(model, device, settings.max_minutes)
+    if settings.shard or not choice:
         return None
     begin = time.perf_counter()
     step = CompiledStep(model, callback)

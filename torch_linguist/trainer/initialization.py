@@ -183,10 +183,11 @@ def _information(tokens: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
         parts.append((row[kept], context[kept] + side * contexts, values[kept]))
     row, context, values = (torch.cat(column) for column in zip(*parts, strict=True))
     places, shape = torch.stack([row, context]), (rows, 2 * contexts)
-    matrix = torch.sparse_coo_tensor(places, values, shape, check_invariants=False).coalesce()
     with warnings.catch_warnings():
-        # torch warns that CSR is in beta; products with it are several times faster.
-        warnings.filterwarnings("ignore", "Sparse CSR", UserWarning)
+        # torch warns that CSR is in beta; products with it are several times faster. Torch 2.11 on CUDA also warns of
+        # what `check_invariants` says.
+        warnings.filterwarnings("ignore", "Sparse (CSR|invariant)", UserWarning)
+        matrix = torch.sparse_coo_tensor(places, values, shape, check_invariants=False).coalesce()
         return matrix.to_sparse_csr(), order[:rows]
 
 

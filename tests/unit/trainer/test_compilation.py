@@ -94,8 +94,10 @@ def test_without_a_compiler_a_training_is_the_plain_one(
 def test_auto_compiles_nothing_on_a_cpu(build_model: ModelBuilder) -> None:
     for family, on_cuda in (("transformer", True), ("lstm", False)):
         model = build_model(family)
-        assert not is_worth_compiling(model, torch.device("cpu"))
-        assert is_worth_compiling(model, torch.device("cuda")) is on_cuda
+        assert not is_worth_compiling(model, torch.device("cpu"), None)
+        assert not is_worth_compiling(model, torch.device("cuda"), 1.5)
+        assert is_worth_compiling(model, torch.device("cuda"), None) is on_cuda
+        assert is_worth_compiling(model, torch.device("cuda"), 10.0) is on_cuda
 
 
 def test_another_choice_is_refused() -> None:

@@ -6,9 +6,8 @@ each weight moves by
     decay * min(d, 1 / decay) * (trained - weight) - learning_rate * gradient / (m + e)
 
 where m is the root mean square of its gradients on the training split, and d is m divided by the mean over all tensors
-of their mean m. Both terms use the weight before the step, as in the authors' code. Differences from that code: e is
-the mean of m in each tensor instead of a small constant, which keeps words absent from the sample of the training text
-from taking huge steps; and m is measured on single segments read in order instead of batches of 100.
+of their mean m. Both terms use the weight before the step and e is `EPSILON`, as in the authors' code, from which one
+thing differs: m is measured on single segments read in order instead of batches of 100.
 
 With a sampled softmax, the scores are exact, but the gradients are the sampled ones of training. A step then changes
 the rows of its sample only, which make up for the pulls they missed; the others cost nothing.
@@ -32,9 +31,13 @@ from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
 from torch_linguist.model.module_modes import allow_recurrent_gradients, autocast
 
-LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
-DECAYS = (0.001, 0.01)
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+DECAYS = (0.001, 0.0003)
 SEGMENT = 64
+
+EPSILON = 1e-3
+"""Part of every denominator, larger than most gradients: steps are close to those of gradient descent, except for the
+few weights whose gradients were large in training."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class DynamicSettings:
     """Settings of dynamic evaluation.
 
     Attributes:
-        learning_rate: step size of a weight whose gradient is as large as in training.
+        learning_rate: step size of a weight whose gradient is far larger than `EPSILON`, and as large as in training.
         decay: share of the distance to its trained value that a typical weight moves back at each step.
         segment: tokens scored before each step. Models with a bounded context use at most half of it, so that every
             token sees at least half a context.
@@ -293,7 +296,7 @@ class _Mover:
 
     def __init__(self, weight: Tensor, rms: Tensor, typical: float, settings: DynamicSettings) -> None:
         self._weight, self._trained = weight, weight.detach().clone()
-        self._steps = -settings.learning_rate / (rms + rms.mean()).clamp(min=1e-12)
+        self._steps = -settings.learning_rate / (rms + EPSILON)
         # At most 1: never past the trained value.
         self._pulls = (settings.decay * rms / max(typical, 1e-12)).clamp(max=1.0)
         self._moves = 0

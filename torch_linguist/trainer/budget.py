@@ -18,8 +18,8 @@ LARGEST_SPEED = 2.0
 """Largest speed of progress in a time-limited training, relative to its mean speed so far."""
 
 VALIDATION_SHARE = 0.05
-"""Share of a time-limited training without `eval_every` that validations and samples together may take. The validation
-at the end and checkpoints come on top."""
+"""Share of a training without `eval_every` that validations may take: by the clock and with their samples if there is a
+time limit, otherwise by the tokens that they read. The validation at the end and checkpoints come on top."""
 
 
 class Budget:

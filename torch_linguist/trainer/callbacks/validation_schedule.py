@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 VALIDATIONS = 10
 """Validations of a training without `eval_every`, if they are cheap enough."""
 
-READ_SHARE = 0.05
-"""Largest cost of reading in validations without `eval_every`, relative to the cost of training, both by tokens."""
-
 CHEAP = 10_000
-"""Tokens that a validation reads without being held against `READ_SHARE`."""
+"""Tokens that a validation reads without being held against `VALIDATION_SHARE`."""
 
 PASSES = 3
 """Cost of a training token relative to a token that is only read: the backward pass takes twice the time of the
@@ -32,7 +29,7 @@ class ValidationSchedule(Callback):
 
     Args:
         eval_every: updates between validations; None validates at each tenth of the progress, or less often if
-            validations read so many tokens that they would cost more than `READ_SHARE` of the training.
+            validations read so many tokens that they would cost more than `VALIDATION_SHARE` of the training.
         timed: whether the training has a time limit. Validations at tenths are then also rarer if they, with their
             samples, are slow (`VALIDATION_SHARE`); under other limits they follow the token counts alone, so that they
             stay at fixed updates.
@@ -57,7 +54,7 @@ class ValidationSchedule(Callback):
         if state.progress < self._next:
             return False
         cost = tokens_read(training)
-        if cost > CHEAP and (state.tokens - self._tokens) * PASSES * READ_SHARE < cost:
+        if cost > CHEAP and (state.tokens - self._tokens) * PASSES * VALIDATION_SHARE < cost:
             return False
         # One more will cost what the last one did, with all that followed it.
         spent = 2 * _seconds_spent(training) - self._overhead

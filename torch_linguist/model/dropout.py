@@ -1,10 +1,60 @@
-"""Dropout with one mask for a whole sequence, and dropout of whole words.
+"""Dropout with masks that are cheap on a CPU, with one mask for a whole sequence, and of whole words.
 
 Shape legend: B batch, T time, V vocabulary, D embedding, H hidden.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+BITS = 16
+"""Random bits of an element of a mask, so the dropout rate is rounded to a multiple of 2^-16."""
+
+
+def dropout_mask(shape: list[int], p: float, like: Tensor) -> Tensor:
+    """Return a mask that is zero with probability p and elsewhere one over the probability of the rest.
+
+    PyTorch draws a number of 24 bits or more for each element, one after the other. On a CPU, this function cuts numbers
+    of 64 bits into four, which takes about an eighth of the time.
+
+    Args:
+        shape: shape of the mask.
+        p: dropout rate, at least 0 and less than 1.
+        like: tensor whose device and type the mask has.
+    """
+    if torch.jit.is_scripting() or torch.compiler.is_compiling() or like.device.type != "cpu":
+        return torch.empty(shape, device=like.device).bernoulli_(1.0 - p).div_(1.0 - p).to(like.dtype)
+    levels = 2**BITS
+    dropped = min(round(p * levels), levels - 1)
+    count = torch.Size(shape).numel()
+    random = torch.empty(-(-count * BITS // 64), dtype=torch.int64).random_(-(2**63), None)
+    kept = random.view(torch.int16)[:count].view(shape) >= dropped - levels // 2
+    return kept.to(like.dtype).mul_(levels / (levels - dropped))
+
+
+def dropout(features: Tensor, p: float, training: bool) -> Tensor:
+    """Return features of any shape with a share p of them set to zero and the others rescaled.
+
+    The same as `torch.nn.functional.dropout`, with `dropout_mask` on a CPU.
+
+    Args:
+        features: float tensor of any shape.
+        p: dropout rate, at least 0 and less than 1.
+        training: whether anything is dropped.
+    """
+    if torch.jit.is_scripting() or torch.compiler.is_compiling() or features.device.type != "cpu":
+        return F.dropout(features, p, training)
+    if not training or p == 0.0:
+        return features
+    return features * dropout_mask(list(features.shape), p, features)
+
+
+class Dropout(nn.Dropout):
+    """Dropout of single features (Srivastava et al. 2014), with masks that are cheap on a CPU."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of any shape, masked and rescaled in training."""
+        return dropout(features, self.p, self.training)
 
 
 class LockedDropout(nn.Dropout):
@@ -27,8 +77,7 @@ class LockedDropout(nn.Dropout):
             return features
         shape = list(features.shape)
         shape[self.time_axis] = 1
-        mask = torch.empty(shape, device=features.device).bernoulli_(1.0 - self.p).div_(1.0 - self.p)
-        return features * mask.to(features.dtype)
+        return features * dropout_mask(shape, self.p, features)
 
 
 class WordDropout(nn.Dropout):
@@ -52,5 +101,5 @@ class WordDropout(nn.Dropout):
         """
         if not self.training or self.p == 0.0:
             return embedded
-        kept = torch.empty(self.vocab_size, device=tokens.device).bernoulli_(1.0 - self.p).div_(1.0 - self.p)
-        return embedded * kept[tokens].unsqueeze(-1).to(embedded.dtype)
+        kept = dropout_mask([self.vocab_size], self.p, embedded)
+        return embedded * kept[tokens].unsqueeze(-1)

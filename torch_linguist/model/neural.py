@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.base import LanguageModel
-from torch_linguist.model.dropout import LockedDropout
+from torch_linguist.model.dropout import Dropout, LockedDropout
 from torch_linguist.model.outputs.adaptive_softmax import AdaptiveOutput
 from torch_linguist.model.outputs.mixture_of_softmaxes import MixtureOutput
 from torch_linguist.model.outputs.output import FullOutput, OutputLayer
@@ -79,7 +79,7 @@ class NeuralLanguageModel(LanguageModel):
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         # A norm before the output, as in the Transformer, returns long vectors; their logits must start small.
         nn.init.normal_(self.embedding.weight, std=0.1 if locked_dropout or not tied else 0.02)
-        self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout, time_axis=1) if locked_dropout else Dropout(dropout)
         shared = self.embedding.get_parameter("weight") if tied else None
         self.output = make_output(output, vocab_size, encoded_size, cutoffs, shared, output_bias)
         if num_softmaxes < 1:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.dropout import LockedDropout, WordDropout
+from torch_linguist.model.dropout import LockedDropout, WordDropout, dropout
 from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
 from torch_linguist.model.stock_architecture import ExportSpecification
 
@@ -169,7 +168,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
 
     def _weights(self, layer: nn.Module, features: Tensor) -> list[Tensor]:
         """Return the weights in the order of torch's kernels, with dropout applied to the recurrent one."""
-        recurrent = F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout if self.training else 0.0)
+        recurrent = dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout, self.training)
         names = ("bias_ih_l0", "bias_hh_l0")
         weights = [layer.get_parameter("weight_ih_l0"), recurrent, *map(layer.get_parameter, names)]
         if not self._scales_gradients(features):

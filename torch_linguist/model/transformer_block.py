@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
+from torch_linguist.model.dropout import Dropout
 from torch_linguist.model.transformer_operations import (
     RootMeanSquareNorm,
     causal_attention,
@@ -85,7 +86,7 @@ class Block(nn.Module):
         self.feed_forward_norm = RootMeanSquareNorm(embedding_dim, eps=norm_epsilon)
         self.feed_forward_in = nn.Linear(embedding_dim, feed_forward_size * (2 if self.gated else 1), bias=False)
         self.feed_forward_out = nn.Linear(feed_forward_size, embedding_dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear in (self.query_key_value, self.feed_forward_in):
             nn.init.normal_(linear.weight, std=1 / math.sqrt(embedding_dim))
         for linear in (self.attention_out, self.feed_forward_out):

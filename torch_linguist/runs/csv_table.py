@@ -32,17 +32,35 @@ class Table:
         Raises:
             KeyError: the row has a column that the table does not have.
         """
-        unknown = set(row) - set(self._columns)
-        if unknown:
-            raise KeyError(f"no such columns: {sorted(unknown)}")
+        self._check(row)
         self.rows.append(dict(row))
         with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow([_cell(row.get(column)) for column in self._columns])
+
+    def update_last(self, cells: Mapping[str, object]) -> None:
+        """Set cells of the last row of the file, which is written as a whole; the other cells stay.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        self._check(cells)
+        with self._path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        for column, value in cells.items():
+            rows[-1][self._columns.index(column)] = str(_cell(value))
+        if self.rows:
+            self.rows[-1] |= cells
+        write_rows(self._path, rows)
 
     def sync(self) -> None:
         """Wait until the rows are on disk, before a checkpoint that relies on them."""
         with writing(self._path), self._path.open("ab") as file:
             os.fsync(file.fileno())
+
+    def _check(self, row: Mapping[str, object]) -> None:
+        unknown = set(row) - set(self._columns)
+        if unknown:
+            raise KeyError(f"no such columns: {sorted(unknown)}")
 
 
 def drop_rows_after(path: Path, step: int, most: int | None = None) -> None:

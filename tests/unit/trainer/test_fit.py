@@ -97,6 +97,40 @@ def test_the_logged_loss_is_the_mean_since_the_last_line(
     assert grouped == pytest.approx([sum(single[at : at + 7]) / 7 for at in (0, 7, 14)], rel=1e-6)
 
 
+def test_an_update_has_one_row_even_where_the_last_validation_follows(
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
+) -> None:
+    """The last update is one that is logged, but not one that is validated on the way."""
+    for limit in (30, 40):
+        context = make_context(max_steps=limit, eval_every=25, log_every=10)
+        resume = None if limit == 30 else tmp_path / "checkpoints" / "last.pt"
+        Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path, resume=resume).run()
+        rows = rows_of(tmp_path)
+        steps = [int(row["step"]) for row in rows]
+        assert steps == [10, 20, 25, 30, 40][: 4 if limit == 30 else 5]
+        assert [step for step, row in zip(steps, rows, strict=True) if row["valid_loss"]] == [25, 30, 40][: limit // 10 - 1]
+        assert all(row["train_loss"] for row in rows)
+
+
+def test_a_training_stopped_after_a_row_and_resumed_to_end_there_has_one_row_for_it(
+    make_context: ContextBuilder, build_model: ModelBuilder, tmp_path: Path
+) -> None:
+    context = make_context(max_steps=100, eval_every=25, log_every=10)
+    calls = iter(range(1, 100))
+    stopped = Fit(model_for(context, build_model), context, 0.01, 0.0, tmp_path, stop=lambda: next(calls) == 30).run()
+    assert (stopped.status, stopped.steps) == ("interrupted", 30)
+    before = rows_of(tmp_path)
+    assert (before[-1]["step"], before[-1]["valid_loss"]) == ("30", "")
+    context = make_context(max_steps=30, eval_every=25, log_every=10)
+    Fit(
+        model_for(context, build_model), context, 0.01, 0.0, tmp_path, resume=tmp_path / "checkpoints" / "last.pt"
+    ).run()
+    after = rows_of(tmp_path)
+    assert after[:-1] == before[:-1]
+    assert after[-1]["valid_loss"]
+    assert [after[-1][name] for name in ("step", "train_loss")] == [before[-1][name] for name in ("step", "train_loss")]
+
+
 @pytest.mark.parametrize(
     ("limits", "steps"), [({"max_tokens": 320}, 10), ({"max_epochs": 0.05}, None), ({"max_steps": 3}, 3)]
 )

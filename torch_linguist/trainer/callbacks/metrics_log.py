@@ -35,7 +35,8 @@ METRICS = "metrics.csv"
 class MetricsLog(Callback):
     """Writes a row every `log_every` updates and after each validation.
 
-    The training loss of a row is the mean since the last row that has one.
+    The training loss of a row is the mean since the last row that has one. An update has one row: a validation that
+    follows it, as at the end of a training, is added to it.
 
     Args:
         folder: run folder.
@@ -47,6 +48,7 @@ class MetricsLog(Callback):
         self._losses: list[float] = []
         self._gradient_norm: Tensor | float | None = None
         self._rows, self._tokens, self._training_seconds = 0, 0, 0.0
+        self._last_step = -1
 
     def training_started(self, training: "Fit") -> None:
         resumed = training.resumed_from is not None
@@ -97,8 +99,12 @@ class MetricsLog(Callback):
                 row["gradient_norm"] = float(self._gradient_norm)
         if valid_loss is not None:
             row |= {"valid_loss": valid_loss, "valid_perplexity": exp(valid_loss)}
-        self._table.add(row)
-        self._rows += 1
+        if state.step == self._last_step:
+            self._table.update_last(row)
+        else:
+            self._table.add(row)
+            self._rows += 1
+        self._last_step = state.step
         training.callbacks.logged({key: float(value) for key, value in row.items() if key != "step"}, state.step)
         facts: dict[str, Fact] = {key: row[key] for key in ("train_loss", "train_perplexity") if key in row}
         facts["seconds_left"] = remaining_seconds(state.progress, state.seconds)
@@ -114,6 +120,7 @@ class MetricsLog(Callback):
             "gradient_norm": None if self._gradient_norm is None else float(self._gradient_norm),
             "tokens": self._tokens,
             "training_seconds": self._training_seconds,
+            "last_step": self._last_step,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -121,3 +128,4 @@ class MetricsLog(Callback):
         self._losses = [float(loss) for loss in state["losses"]]
         self._gradient_norm = None if state["gradient_norm"] is None else float(state["gradient_norm"])
         self._training_seconds = float(state["training_seconds"])
+        self._last_step = int(state.get("last_step", -1))

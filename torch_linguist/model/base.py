@@ -288,12 +288,13 @@ class LanguageModel(nn.Module, ABC):
             if getattr(module, "sparse", False) and isinstance(module.weight, nn.Parameter)
         ]
 
-    def draw_sample(self, targets: Tensor, generator: Generator) -> None:
+    def draw_sample(self, targets: Tensor, generator: Generator, hidden: Tensor | None = None) -> None:
         """Draw at random what all processes of a data-parallel training must draw alike in the next step.
 
         Args:
             targets: targets of the global batch, int64 [B, T]; the same in all processes.
             generator: source of randomness in the same state in all processes.
+            hidden: hidden vectors [B, T, D] before the targets, whose likely types a sampled softmax then computes too.
         """
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:

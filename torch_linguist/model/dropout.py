@@ -3,6 +3,8 @@
 Shape legend: B batch, T time, V vocabulary, D embedding, H hidden.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,26 +16,32 @@ BITS = 16
 def dropout_mask(shape: list[int], p: float, like: Tensor) -> Tensor:
     """Return a mask that is zero with probability p and elsewhere one over the probability of the rest.
 
-    PyTorch draws a number of 24 bits or more for each element, one after the other. On a CPU, this function cuts numbers
-    of 64 bits into four, which takes about an eighth of the time.
+    PyTorch draws a number for each element, one after the other. On a CPU, this function cuts numbers of 64 bits into
+    four, which takes about an eighth of the time.
 
     Args:
         shape: shape of the mask.
         p: dropout rate, at least 0 and less than 1.
         like: tensor whose device and type the mask has.
     """
-    if torch.jit.is_scripting() or torch.compiler.is_compiling() or like.device.type != "cpu":
-        return torch.empty(shape, device=like.device).bernoulli_(1.0 - p).div_(1.0 - p).to(like.dtype)
+    plain = not torch.jit.is_scripting() and not torch.compiler.is_compiling()  # type: ignore[attr-defined]
+    if plain and like.device.type == "cpu":
+        return _cut_mask(shape, p, like)
+    return torch.empty(shape, device=like.device).bernoulli_(1.0 - p).div_(1.0 - p).to(like.dtype)
+
+
+@torch.jit.unused
+def _cut_mask(shape: list[int], p: float, like: Tensor) -> Tensor:
     levels = 2**BITS
     dropped = min(round(p * levels), levels - 1)
-    count = torch.Size(shape).numel()
+    count = math.prod(shape)
     random = torch.empty(-(-count * BITS // 64), dtype=torch.int64).random_(-(2**63), None)
-    kept = random.view(torch.int16)[:count].view(shape) >= dropped - levels // 2
+    kept: Tensor = random.view(torch.int16)[:count].view(shape) >= dropped - levels // 2
     return kept.to(like.dtype).mul_(levels / (levels - dropped))
 
 
 def dropout(features: Tensor, p: float, training: bool) -> Tensor:
-    """Return features of any shape with a share p of them set to zero and the others rescaled.
+    """Return features with a share p of them set to zero and the others rescaled.
 
     The same as `torch.nn.functional.dropout`, with `dropout_mask` on a CPU.
 
@@ -42,10 +50,10 @@ def dropout(features: Tensor, p: float, training: bool) -> Tensor:
         p: dropout rate, at least 0 and less than 1.
         training: whether anything is dropped.
     """
-    if torch.jit.is_scripting() or torch.compiler.is_compiling() or features.device.type != "cpu":
-        return F.dropout(features, p, training)
     if not training or p == 0.0:
         return features
+    if features.device.type != "cpu":
+        return F.dropout(features, p)
     return features * dropout_mask(list(features.shape), p, features)
 
 

@@ -132,8 +132,9 @@ class NeuralLanguageModel(LanguageModel):
         super().use_sparse_gradients(enabled)
         self.output.use_sparse_gradients(enabled)
 
-    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
-        self.output.draw_sample(targets.reshape(-1), generator)
+    def draw_sample(self, targets: Tensor, generator: torch.Generator, hidden: Tensor | None = None) -> None:
+        rows = None if hidden is None else hidden.reshape(-1, hidden.shape[-1])
+        self.output.draw_sample(targets.reshape(-1), generator, rows)
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         self.output.set_training_loss(label_smoothing, z_loss)

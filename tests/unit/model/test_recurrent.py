@@ -103,11 +103,12 @@ def test_weight_dropout_masks_the_recurrent_weights_alone(build: ModelBuilder, m
     masked.load_state_dict(model.state_dict())
     masks: list[torch.Tensor] = []
 
-    def dropout(weight: torch.Tensor, p: float) -> torch.Tensor:
+    def dropout(weight: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+        assert training
         masks.append(torch.rand_like(weight).gt(p) / (1 - p))
         return weight * masks[-1]
 
-    monkeypatch.setattr("torch_linguist.model.recurrent_base.F.dropout", dropout)
+    monkeypatch.setattr("torch_linguist.model.recurrent_base.dropout", dropout)
     tokens, targets = torch.randint(V, (3, 7)), torch.randint(V, (3, 7))
     loss, _ = model.nll(tokens, targets, model.initial_state(3))
     loss.sum().backward()  # type: ignore[no-untyped-call]

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel
 from torch_linguist.model.neural import NeuralLanguageModel, make_output
+from torch_linguist.model.outputs import sampled_softmax
 from torch_linguist.model.outputs.output import FullOutput
 from torch_linguist.model.outputs.sampled_softmax import OUT_OF_SAMPLE, SampledOutput, strata
 
@@ -167,3 +168,27 @@ def test_a_start_at_the_frequencies(family: str, output: str, build_model: Model
     expected = (counts + 0.5).double() / (counts + 0.5).double().sum()
     measured = torch.softmax(model.output(hidden), -1).flatten()
     torch.testing.assert_close(measured.double(), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_sample_holds_the_likely_types_and_its_gradient_nears_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more types the hidden vectors make likely, the smaller the error of the gradients."""
+    torch.manual_seed(0)
+    vocab_size, width = 600, 8
+    output = SampledOutput(vocab_size, width, head_size=16).double().train()
+    nn.init.normal_(output.weight, std=1.5)
+    hidden, targets = torch.randn(5, width, dtype=torch.float64, requires_grad=True), torch.randint(vocab_size, (5,))
+    exact_nll = F.cross_entropy(F.linear(hidden, output.weight, output.bias), targets)
+    exact = torch.autograd.grad(exact_nll, [hidden, output.weight])
+    generator = torch.Generator().manual_seed(0)
+    errors = []
+    for likely in (0, 32, 256, vocab_size + 1):
+        monkeypatch.setattr(sampled_softmax, "LIKELY", likely)
+        output.draw_sample(targets, generator, hidden.detach())
+        assert output._drawn is not None
+        probable = torch.softmax(output(hidden), dim=-1).mean(0).topk(min(likely, vocab_size)).indices
+        assert set(probable.tolist()) <= set(output._drawn[0].tolist())
+        found = torch.autograd.grad(output.nll(hidden, targets).mean(), [hidden, output.weight])
+        errors.append([float((one - other).norm() / other.norm()) for one, other in zip(found, exact, strict=True)])
+    for none, few, many, all_types in zip(*errors, strict=True):
+        assert none > 2 * few > 4 * many
+        assert all_types < 1e-9

@@ -40,7 +40,7 @@ class AdaptationSettings:
         segment: tokens per step of dynamic evaluation.
         tune_tokens: tokens of valid to tune on.
         stride: see `score`.
-        precision: see `score`.
+        precision: see `score`; dynamic evaluation computes in the type of the weights.
     """
 
     cache_size: int | None
@@ -119,13 +119,11 @@ class AdaptedRun:
         return self._tuned_on[kind]
 
     def _read(self, kind: str, stream: TokenStream, max_tokens: int | None) -> Iterator[HiddenPart]:
-        precision = self._settings.precision
         if kind == "cache" or self._dynamic is None:
-            parts = hidden_parts(self._model, stream, max_tokens, stride=self._settings.stride, precision=precision)
+            stride, precision = self._settings.stride, self._settings.precision
+            parts = hidden_parts(self._model, stream, max_tokens, stride=stride, precision=precision)
         else:
-            parts = dynamic_parts(
-                self._model, stream, self._dynamic, self._scale, max_tokens=max_tokens, precision=precision
-            )
+            parts = dynamic_parts(self._model, stream, self._dynamic, self._scale, max_tokens=max_tokens)
         total = len(stream) if max_tokens is None else min(max_tokens, len(stream))
         return self._watched(parts, f"{self._label} + {kind} on {stream.split}", total)
 
@@ -150,7 +148,6 @@ class AdaptedRun:
             self._scale,
             segment=settings.segment,
             max_tokens=settings.tune_tokens,
-            precision=settings.precision,
             progress=lambda fraction: self._progress(f"{self._label} + dynamic: tuning on valid", fraction),
         )
         self._dynamic = best

@@ -9,8 +9,10 @@ where m is the root mean square of its gradients on the training split, and d is
 of their mean m. Both terms use the weight before the step and e is `EPSILON`, as in the authors' code, from which one
 thing differs: m is measured on single segments read in order instead of batches of 100.
 
-With a sampled softmax, the scores are exact, but the gradients are the sampled ones of training. A step then changes
-the rows of its sample only, which make up for the pulls they missed; the others cost nothing.
+With a sampled softmax, the scores are exact, but the gradients are sampled ones as in training, from a sample that also
+holds the types that the segment makes likely: they differ little from the exact ones. A step then changes the rows of
+its sample only, which make up for the pulls they missed; the others cost nothing. All is computed in the type of the
+weights: rounding the vocabulary's weights at each step would cost more than it saves.
 
 Shape legend: T time, V vocabulary, N tokens of the stream.
 """
@@ -29,7 +31,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.evaluation.adaptation.continuous_cache import HiddenPart
 from torch_linguist.evaluation.parallel_reading import shifted
 from torch_linguist.model import LanguageModel, State, detach_state, device_of
-from torch_linguist.model.module_modes import allow_recurrent_gradients, autocast
+from torch_linguist.model.module_modes import allow_recurrent_gradients
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 DECAYS = (0.001, 0.0003)
@@ -112,7 +114,6 @@ def dynamic_nll(
     scale: Sequence[Tensor],
     *,
     max_tokens: int | None = None,
-    precision: str = "fp32",
 ) -> NDArray[np.float64]:
     """Return the nll [N] of every token of a stream under a model that keeps learning; see `dynamic_parts`.
 
@@ -122,9 +123,7 @@ def dynamic_nll(
         >>> dynamic_nll(network, corpus.test, DynamicSettings(1e-3, decay=0.01), scale).shape == (len(corpus.test),)
         True
     """
-    parts = [
-        part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens, precision=precision)
-    ]
+    parts = [part.nll for part in dynamic_parts(model, stream, settings, scale, max_tokens=max_tokens)]
     return torch.cat(parts).double().cpu().numpy()
 
 
@@ -135,7 +134,6 @@ def dynamic_parts(
     scale: Sequence[Tensor],
     *,
     max_tokens: int | None = None,
-    precision: str = "fp32",
 ) -> Iterator[HiddenPart]:
     """Read a stream with a model that keeps learning, and yield each segment as it was scored.
 
@@ -145,7 +143,6 @@ def dynamic_parts(
         settings: learning rate, decay and segment length.
         scale: result of `gradient_scale`.
         max_tokens: number of tokens to score from the start; None for all.
-        precision: see `score`. The gradients are in the type of the weights.
 
     Raises:
         LinguistError: the model has no trainable weights, the stream is empty, or a setting is out of range.
@@ -158,7 +155,7 @@ def dynamic_parts(
     """
     if settings.learning_rate < 0 or settings.decay < 0:
         raise LinguistError(f"{settings}: neither the learning rate nor the decay may be negative")
-    learner = _Learner(model, settings.segment, settings.exact, precision)
+    learner = _Learner(model, settings.segment, settings.exact)
     typical = sum(float(rms.mean()) for rms in scale) / len(scale)
     movers = [_Mover(weight, rms, typical, settings) for weight, rms in zip(learner.parameters, scale, strict=True)]
     for part, gradients in learner.read(stream, max_tokens):
@@ -174,7 +171,6 @@ def tune_dynamic(
     *,
     segment: int = SEGMENT,
     max_tokens: int | None = None,
-    precision: str = "fp32",
     learning_rates: Sequence[float] = LEARNING_RATES,
     decays: Sequence[float] = DECAYS,
     progress: Callable[[float], None] = lambda fraction: None,
@@ -187,7 +183,6 @@ def tune_dynamic(
         scale: result of `gradient_scale`.
         segment: tokens per step.
         max_tokens: number of tokens to use from the start of the split; None for all.
-        precision: see `dynamic_parts`.
         learning_rates: learning rates to try.
         decays: decays to try.
         progress: called with the fraction of the trials that is done.
@@ -205,7 +200,7 @@ def tune_dynamic(
 
     def measure(rate: float, decay: float) -> None:
         settings = DynamicSettings(rate, decay, segment)
-        nll = dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens, precision=precision)
+        nll = dynamic_nll(model, valid, settings, scale, max_tokens=max_tokens)
         tried[settings] = float(nll.mean())
         progress(len(tried) / (len(learning_rates) + len(decays) - 1))
 
@@ -220,7 +215,7 @@ def tune_dynamic(
 class _Learner:
     """A copy of a model that reads a stream segment by segment and returns the gradient of each segment."""
 
-    def __init__(self, model: LanguageModel, segment: int, exact: bool, precision: str = "fp32") -> None:
+    def __init__(self, model: LanguageModel, segment: int, exact: bool) -> None:
         if segment < 1:
             raise LinguistError(f"--segment={segment}: must be at least 1")
         self.model = copy.deepcopy(model).eval()
@@ -229,7 +224,7 @@ class _Learner:
         if not self.parameters:
             raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights to train")
         self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
-        self.exact, self.precision = exact or not model.has_hidden, precision
+        self.exact = exact or not model.has_hidden
         self.generator = torch.Generator(device_of(model)).manual_seed(0)
         allow_recurrent_gradients(self.model)
         if model.samples_vocabulary and not self.exact:
@@ -282,11 +277,11 @@ class _Learner:
 
     def _losses(self, hidden: Tensor, targets: Tensor, scored: bool) -> tuple[Tensor, Tensor]:
         """Return the nll [1, T] and the loss to learn from."""
-        self.model.draw_sample(targets, self.generator)
+        self.model.draw_sample(targets, self.generator, hidden.detach())
         nll = self.model.hidden_nll(hidden, targets)
         loss = nll.mean()
         if scored and self.model.training:
-            with torch.no_grad(), autocast(hidden.device, self.precision):
+            with torch.no_grad():
                 nll = self.model.hidden_nll(hidden, targets)
         return nll, loss
 

@@ -58,8 +58,8 @@ class MixtureOutput(OutputLayer):
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         self.inner.use_sparse_gradients(enabled)
 
-    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
-        self.inner.draw_sample(targets, generator)
+    def draw_sample(self, targets: Tensor, generator: torch.Generator, hidden: Tensor | None = None) -> None:
+        self.inner.draw_sample(targets, generator, None if hidden is None else torch.cat(self._parts(hidden)[1]))
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         for name, value in (("label_smoothing", label_smoothing), ("z_loss", z_loss)):

@@ -58,8 +58,8 @@ class OutputLayer(nn.Module):
     def use_sparse_gradients(self, enabled: Callable[[nn.Parameter], bool]) -> None:
         """Choose whether the weight has sparse gradients; see `LanguageModel.use_sparse_gradients`."""
 
-    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
-        """Draw a sample for the targets [N] of a global batch; see `LanguageModel.draw_sample`."""
+    def draw_sample(self, targets: Tensor, generator: torch.Generator, hidden: Tensor | None = None) -> None:
+        """Draw a sample for the targets [N] after hidden vectors [N, D]; see `LanguageModel.draw_sample`."""
 
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         """Set what the training loss adds to the nll; see `LanguageModel.set_training_loss`."""

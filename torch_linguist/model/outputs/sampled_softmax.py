@@ -16,6 +16,9 @@ from torch_linguist.model.outputs.output import refuse_training_loss, FullOutput
 OUT_OF_SAMPLE = -1e4
 """Logit correction of a column that does not count."""
 
+LIKELY = 1024
+"""Types that are added to a sample because given hidden vectors make them likely."""
+
 COLUMN_STEP = 256
 """Multiple that the number of columns is rounded up to: matrix libraries spend time on every new shape."""
 
@@ -81,9 +84,14 @@ class SampledOutput(FullOutput, RankedOutput):
     def set_training_loss(self, label_smoothing: float, z_loss: float) -> None:
         refuse_training_loss(label_smoothing, z_loss)
 
-    def draw_sample(self, targets: Tensor, generator: torch.Generator) -> None:
-        if len(self.stratum_low):
-            self._drawn = self._draw(targets, generator)
+    @torch.no_grad()
+    def draw_sample(self, targets: Tensor, generator: torch.Generator, hidden: Tensor | None = None) -> None:
+        if not len(self.stratum_low):
+            return
+        if hidden is not None:
+            probabilities = torch.softmax(self(hidden), dim=-1).mean(0)
+            targets = torch.cat([targets, probabilities.topk(min(LIKELY, len(probabilities))).indices])
+        self._drawn = self._draw(targets, generator)
 
     def sample(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ids of the columns [S], the corrections of their logits [S], and the column of each target [N].

@@ -1,6 +1,7 @@
 """Adaptation at test time: against slow references, causal, and without a trace in the model."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from torch_linguist.evaluation.adaptation.dynamic_evaluation import (
     tune_dynamic,
 )
 from torch_linguist.model import LanguageModel, NGramModel
+from torch_linguist.model.outputs import sampled_softmax
 
 ModelBuilder = Callable[..., LanguageModel]
 V = 20
@@ -113,7 +115,10 @@ def test_two_steps_by_hand(build_model: ModelBuilder) -> None:
 
 
 @pytest.mark.parametrize("softmaxes", [1, 2])
-def test_a_sampled_softmax_learns_from_its_sample_and_scores_exactly(build_model: ModelBuilder, softmaxes: int) -> None:
+def test_a_sampled_softmax_learns_from_its_sample_and_scores_exactly(
+    build_model: ModelBuilder, softmaxes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled_softmax, "LIKELY", 3)
     options = {"tied": True, "dropout": 0.5, "num_softmaxes": softmaxes}
     model = build_model("lstm", V, output="sampled", cutoffs=[4], **options).double()
     stream = random_stream(24)
@@ -134,7 +139,7 @@ def test_a_sampled_softmax_learns_from_its_sample_and_scores_exactly(build_model
         np.testing.assert_allclose(
             found[start : start + 8], scorer.nll(tokens, targets, state)[0][0].detach(), atol=1e-9
         )
-        learner.draw_sample(targets, generator)
+        learner.draw_sample(targets, generator, learner.hidden(tokens, state)[0])
         nll, state = learner.nll(tokens, targets, [tensor.detach() for tensor in state])
         gradients = torch.autograd.grad(nll.mean(), list(learner.parameters()))
         with torch.no_grad():
@@ -148,6 +153,26 @@ def test_a_sampled_softmax_learns_from_its_sample_and_scores_exactly(build_model
                     last = torch.where(sampled, float(step), last)
                 weight.add_(pull.clamp(max=1) * (trained - weight) - 0.05 * gradient / (rms + 1e-3))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_gradients_of_a_sample_with_the_likely_types_near_the_exact_ones(
+    build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled = build_model("lstm", V, tied=True, output="sampled", cutoffs=[4]).double()
+    full = build_model("lstm", V, tied=True, output="full").double()
+    full.load_state_dict(sampled.state_dict(), strict=False)
+    stream, train = random_stream(24), random_stream(64, seed=1)
+    settings = DynamicSettings(0.05, 0.1, segment=8)
+    expected = dynamic_nll(full, stream, settings, gradient_scale(full, train, segment=8))
+    errors = []
+    for likely in (0, V):
+        monkeypatch.setattr(sampled_softmax, "LIKELY", likely)
+        found = dynamic_nll(sampled, stream, settings, gradient_scale(sampled, train, segment=8))
+        errors.append(float(np.abs(found - expected).max()))
+    assert errors[0] > 1e-3 > 1e-9 > errors[1]
+    exact = dataclasses.replace(settings, exact=True)
+    scale = gradient_scale(sampled, train, segment=8, exact=True)
+    np.testing.assert_allclose(dynamic_nll(sampled, stream, exact, scale), expected, atol=1e-9)
 
 
 def test_a_transformer_reads_overlapping_segments(build_model: ModelBuilder) -> None:

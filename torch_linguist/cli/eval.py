@@ -61,7 +61,8 @@ def _parser() -> ArgumentParser:
     add_trust(parser)
     parser.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32",
-        help="precision of the matrix products; bf16 is accurate enough to compare, and often faster (default: fp32)",
+        help="precision of the matrix products, --dynamic excepted; bf16 is accurate enough to compare, and often "
+        "faster (default: fp32)",
     )  # fmt: skip
     parser.add_argument(
         "--cache", nargs="?", type=whole_number(), const=2000, metavar="SIZE",

@@ -28,7 +28,8 @@ class EvaluationSettings:
         splits: names of the splits; `all` is the whole corpus, every split in order.
         mix: whether to score the linear mixture of the runs, with weights fitted by EM on valid.
         stride: new tokens per window of a model with a bounded context; None for half of its context.
-        precision: precision of the matrix products, `fp32` or `bf16`.
+        precision: precision of the matrix products, `fp32` or `bf16`; dynamic evaluation computes in the type of the
+            weights.
         cache_size: tokens of a continuous cache; None scores none.
         dynamic: whether to score with dynamic evaluation.
         segment: tokens per step of dynamic evaluation.
@@ -219,7 +220,7 @@ class _Evaluator:
                     name = f"{run.label} + {kind}"
                     forms[name] = nll
                     evaluation = SplitEvaluation(run.corpus.stream(split), nll, run.tokenizer.unk_id)
-                    yield self._scored(run, name, split, evaluation)
+                    yield self._scored(run, name, split, evaluation, one.reading(kind))
             if weights:
                 mixed = mixed_nll([forms[name] for name in weights], list(weights.values()))
                 evaluation = SplitEvaluation(runs[0].corpus.stream(split), mixed, runs[0].tokenizer.unk_id)

@@ -40,12 +40,19 @@ class Table:
     def update_last(self, cells: Mapping[str, object]) -> None:
         """Set cells of the last row of the file, which is written as a whole; the other cells stay.
 
+        If the file was deleted or emptied meanwhile, they become a row.
+
         Raises:
-            KeyError: there is no such column.
+            KeyError: the table does not have such a column.
         """
         self._check(cells)
-        with self._path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        rows = []
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
+        if len(rows) < 2:
+            self.add(cells)
+            return
         for column, value in cells.items():
             rows[-1][self._columns.index(column)] = str(_cell(value))
         if self.rows:
@@ -63,25 +70,29 @@ class Table:
             raise KeyError(f"no such columns: {sorted(unknown)}")
 
 
-def drop_rows_after(path: Path, step: int, most: int | None = None) -> None:
+def drop_rows_after(path: Path, step: int, most: int | None = None) -> int | None:
     """Remove the rows of updates that a resumed training repeats, and a row that was cut off.
 
     Args:
         path: path of a CSV file whose first column is the update; it may be missing.
         step: last update to keep.
         most: largest number of rows to keep; None for all up to `step`.
+
+    Returns:
+        Update of the last row that is left; None if there is none.
     """
     if not path.is_file():
-        return
+        return None
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines(keepends=True)
     rows = list(csv.reader(line for line in lines if line.endswith("\n")))
     if not rows:
         path.unlink()
-        return
-    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step]
+        return None
+    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit() and int(row[0]) <= step][:most]
     ending = "\r\n" if lines[0].endswith("\r\n") else "\n"
-    write_rows(path, rows[:1] + kept[:most], ending)
+    write_rows(path, rows[:1] + kept, ending)
+    return int(kept[-1][0]) if kept else None
 
 
 def write_rows(path: Path, rows: Iterable[Iterable[object]], ending: str = "\r\n") -> None:

@@ -10,8 +10,10 @@ from torch_linguist.runs.csv_table import Table, drop_rows_after, write_rows
 def test_a_row_that_was_cut_off_goes(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"step,loss\r\n1,5.0\r\n2,4.0\r\n10,3.0\r\n2")
-    drop_rows_after(path, 2)
+    assert drop_rows_after(path, 2) == 2
     assert path.read_bytes() == b"step,loss\r\n1,5.0\r\n2,4.0\r\n"
+    assert drop_rows_after(path, 2, most=1) == 1
+    assert drop_rows_after(path, 0) is None
     path.write_bytes(b"step,lo")
     drop_rows_after(path, 2)
     assert not path.exists()
@@ -37,3 +39,8 @@ def test_cells_of_the_last_row_can_be_set_by_a_table_that_goes_on(tmp_path: Path
     assert table.rows == [{"step": 2, "train": 7.0, "valid": 1 / 3}]
     with pytest.raises(KeyError, match="loss"):
         table.update_last({"loss": 1.0})
+    for damage in (path.unlink, lambda: path.write_bytes(b"step,train,valid\r\n")):
+        Table(path, ["step", "train", "valid"])
+        damage()
+        table.update_last({"step": 3, "valid": 2.0})
+        assert path.read_bytes().endswith(b"3,,2.0\r\n")

@@ -22,8 +22,10 @@ from torch_linguist.evaluation.adaptation.dynamic_evaluation import (
     DynamicSettings,
     dynamic_parts,
     gradient_scale,
+    segment_of,
     tune_dynamic,
 )
+from torch_linguist.evaluation.split_evaluation import reading_of
 from torch_linguist.model import LanguageModel
 
 Progress = Callable[[str, float], None]
@@ -102,6 +104,14 @@ class AdaptedRun:
             parts = [part.nll.double().cpu().numpy() for part in self._parts("dynamic", stream, max_tokens)]
             found["dynamic"] = np.concatenate(parts)
         return found
+
+    def reading(self, kind: str) -> str:
+        """Return how the model reads a stream under an adaptation (a key of `nll`), in words."""
+        settings = self._settings
+        if kind == "cache":
+            return reading_of(self._model, settings.stride, settings.precision)
+        segment = segment_of(self._model, settings.segment)
+        return f"{reading_of(self._model, segment)}, weights change every {segment} tokens"
 
     def _cached(
         self, kind: str, cache: CacheSettings, stream: TokenStream, max_tokens: int | None

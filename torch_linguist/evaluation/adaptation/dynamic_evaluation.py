@@ -164,6 +164,11 @@ def dynamic_parts(
         yield part
 
 
+def segment_of(model: LanguageModel, segment: int) -> int:
+    """Return how many tokens a model reads before each step if asked for `segment`; see `DynamicSettings`."""
+    return min(segment, max(1, model.context_length // 2)) if model.context_length else segment
+
+
 def tune_dynamic(
     model: LanguageModel,
     valid: TokenStream,
@@ -223,7 +228,7 @@ class _Learner:
         self.parameters: list[Tensor] = [weight for weight in self.model.parameters() if weight.requires_grad]
         if not self.parameters:
             raise LinguistError(f"--dynamic: a {type(model).__name__} has no weights to train")
-        self.segment = min(segment, max(1, model.context_length // 2)) if model.context_length else segment
+        self.segment = segment_of(model, segment)
         self.exact = exact or not model.has_hidden
         self.generator = torch.Generator(device_of(model)).manual_seed(0)
         allow_recurrent_gradients(self.model)
@@ -277,7 +282,8 @@ class _Learner:
 
     def _losses(self, hidden: Tensor, targets: Tensor, scored: bool) -> tuple[Tensor, Tensor]:
         """Return the nll [1, T] and the loss to learn from."""
-        self.model.draw_sample(targets, self.generator, hidden.detach())
+        if self.model.training:
+            self.model.draw_sample(targets, self.generator, hidden.detach())
         nll = self.model.hidden_nll(hidden, targets)
         loss = nll.mean()
         if scored and self.model.training:

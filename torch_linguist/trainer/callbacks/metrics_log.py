@@ -48,13 +48,13 @@ class MetricsLog(Callback):
         self._losses: list[float] = []
         self._gradient_norm: Tensor | float | None = None
         self._rows, self._tokens, self._training_seconds = 0, 0, 0.0
-        self._last_step = -1
+        self._last_step: int | None = None
 
     def training_started(self, training: "Fit") -> None:
         resumed = training.resumed_from is not None
         if resumed:
             # An update may have a row that the checkpoint does not know of.
-            drop_rows_after(self._path, training.state.step, self._rows)
+            self._last_step = drop_rows_after(self._path, training.state.step, self._rows)
         self._table = Table(self._path, COLUMNS, append=resumed)
 
     def loss_read(self, training: "Fit", loss: float) -> None:
@@ -120,7 +120,6 @@ class MetricsLog(Callback):
             "gradient_norm": None if self._gradient_norm is None else float(self._gradient_norm),
             "tokens": self._tokens,
             "training_seconds": self._training_seconds,
-            "last_step": self._last_step,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -128,4 +127,3 @@ class MetricsLog(Callback):
         self._losses = [float(loss) for loss in state["losses"]]
         self._gradient_norm = None if state["gradient_norm"] is None else float(state["gradient_norm"])
         self._training_seconds = float(state["training_seconds"])
-        self._last_step = int(state.get("last_step", -1))

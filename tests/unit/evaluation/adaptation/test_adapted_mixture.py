@@ -35,6 +35,9 @@ def test_every_run_adapts_as_far_as_it_can(runs: list[RunOnCorpus]) -> None:
     adapted = {"lstm + cache", "lstm + dynamic", "lstm + dynamic + cache"}
     assert set(losses) == {"lstm", "ngram", "mixture", "adapted mixture"} | adapted
     assert losses["lstm + dynamic"] < losses["lstm"]
+    readings = {entry.model: entry.reading for entry in entries}
+    assert readings["lstm + cache"] == readings["lstm"]
+    assert readings["lstm + dynamic"] == f"{readings['lstm']}, weights change every {SETTINGS['segment']} tokens"
     assert losses["adapted mixture"] < losses["lstm + dynamic + cache"]
     assert "adapted mixture, fitted on the first 200 tokens of valid" in notes[-1]
     assert adapted <= {name.removesuffix(" on test") for name, done in shown.items() if done == pytest.approx(1)} | {

@@ -165,7 +165,13 @@ def dynamic_parts(
 
 
 def segment_of(model: LanguageModel, segment: int) -> int:
-    """Return how many tokens a model reads before each step if asked for `segment`; see `DynamicSettings`."""
+    """Return how many tokens a model reads before each step if asked for `segment`; see `DynamicSettings`.
+
+    Example:
+        >>> recurrent, bounded = GRU(20, embedding_dim=4, hidden_size=8), Transformer(20, embedding_dim=4, num_heads=1)
+        >>> segment_of(recurrent, 1000), segment_of(bounded, 1000) == bounded.context_length // 2
+        (1000, True)
+    """
     return min(segment, max(1, model.context_length // 2)) if model.context_length else segment
 
 

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Nll = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
 """Loss of a training step, with the signature of `LanguageModel.nll`."""
 
+WindowNll = Callable[[Tensor, Tensor], Tensor]
+"""Loss of a training step on windows, with the signature of `LanguageModel.window_nll`."""
+
 
 def local_rows(rows: int) -> slice:
     """Return the rows of a global batch that belong to this process; an empty slice if there are too few.
@@ -90,6 +93,7 @@ class TrainingStep(nn.Module):
         model: model to train.
         nll: loss to use in place of `model.nll`; None for that.
         precision: `fp32` or `bf16`.
+        window_nll: loss to use in place of `model.window_nll`; None for that, or for `nll` if it is given.
         may_skip: whether a step may leave a weight without a gradient. Replicas then have one more weight that is never
             used, because torch prints a warning if there is none. Shards need a gradient of each weight, if only zeros.
         sharded: whether the weights will be sharded.
@@ -99,10 +103,17 @@ class TrainingStep(nn.Module):
     """Names that `DistributedDataParallel` leaves alone."""
 
     def __init__(
-        self, model: LanguageModel, nll: Nll | None, precision: str, may_skip: bool, sharded: bool = False
+        self,
+        model: LanguageModel,
+        nll: Nll | None,
+        precision: str,
+        window_nll: WindowNll | None,
+        may_skip: bool,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self._window_nll = model.window_nll if nll is None else window_nll
         self._nll, self._device, self._precision = nll, device_of(model), precision
         self.unused = nn.Parameter(torch.zeros((), device=self._device)) if may_skip and not sharded else None
         self._reaches_all = may_skip and sharded
@@ -119,9 +130,9 @@ class TrainingStep(nn.Module):
             divisor: divisor of the sum.
             keep_state: whether the new state is needed; False may return an empty one.
         """
-        if not keep_state and state is None and self._nll is None:
+        if not keep_state and state is None and self._window_nll is not None:
             with autocast(self._device, self._precision):
-                nll = self.model.window_nll(tokens, targets)
+                nll = self._window_nll(tokens, targets)
             return self._loss(nll, divisor), []
         if state is None or state[0].shape[1] != len(tokens):
             state = self.model.initial_state(len(tokens))
@@ -153,6 +164,7 @@ class DataParallel:
         seed: random seed of what all processes draw alike, such as the sample of a sampled softmax.
         sharded: whether each process keeps a part of every weight instead of all weights. The optimizer must be built
             afterwards.
+        window_nll: loss to use in place of `model.window_nll`; None for that, or for `nll` if it is given.
     """
 
     def __init__(
@@ -164,12 +176,13 @@ class DataParallel:
         may_skip: bool | None = None,
         seed: int = 1,
         sharded: bool = False,
+        window_nll: WindowNll | None = None,
     ) -> None:
         self._model, self._compression = model, compression
         several = world_size() > 1
         may_skip = several and (model.may_skip_weights if may_skip is None else may_skip)
         self._may_skip = may_skip
-        self._step = TrainingStep(model, nll, precision, may_skip, sharded)
+        self._step = TrainingStep(model, nll, precision, window_nll, may_skip, sharded)
         self._tables = [weight for weight in model.sparse_tables() if weight.requires_grad] if several else []
         self._device = device_of(model)
         self._replica: DistributedDataParallel | None = None

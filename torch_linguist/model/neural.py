@@ -98,8 +98,13 @@ class NeuralLanguageModel(LanguageModel):
     @abstractmethod
     def encode(self, embedded: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]: ...
 
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Return the embeddings [B, T, D] of tokens [B, T] as `encode` reads them."""
+        features: Tensor = self.dropout(self.embedding(tokens))
+        return features
+
     def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        encoded, new_state = self.encode(self.dropout(self.embedding(tokens)), state)
+        encoded, new_state = self.encode(self.embedded(tokens), state)
         return self.dropout(encoded), new_state
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

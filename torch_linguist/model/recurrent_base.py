@@ -122,21 +122,17 @@ class RecurrentLanguageModel(NeuralLanguageModel):
     has_hidden = True
     has_own_cell: bool = False
 
-    def hidden(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        encoded, new_state = self.encode(self._embedded(tokens), state)
-        return self.dropout(encoded), new_state
-
     def nll(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         if not self.training or (self.activation_penalty == 0.0 and self.temporal_penalty == 0.0):
             return super().nll(tokens, targets, state)
-        encoded, new_state = self.encode(self._embedded(tokens), state)
+        encoded, new_state = self.encode(self.embedded(tokens), state)
         dropped = self.dropout(encoded)
         nll = self.hidden_nll(dropped, targets) + self.activation_penalty * dropped.float().square().mean()
         if tokens.shape[1] > 1:
             nll = nll + self.temporal_penalty * encoded.float().diff(dim=1).square().mean()
         return nll, new_state
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
+    def embedded(self, tokens: Tensor) -> Tensor:
         embedded: Tensor = self.dropout(self.word_dropout(self.embedding(tokens), tokens))
         return embedded
 

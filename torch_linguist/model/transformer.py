@@ -136,11 +136,11 @@ class Transformer(NeuralLanguageModel):
 
     def last_hidden(self, tokens: Tensor, state: list[Tensor], count: int) -> tuple[Tensor, list[Tensor]]:
         # The last block computes only keys and values of the tokens before the last ones.
-        encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, min(count, tokens.shape[1]))
+        encoded, new_state = self._encode(self.embedded(tokens), state, min(count, tokens.shape[1]))
         return self.dropout(encoded), new_state
 
     def forward_padded(self, tokens: Tensor, state: list[Tensor], padding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        encoded, new_state = self._encode(self.dropout(self.embedding(tokens)), state, 0, padding)
+        encoded, new_state = self._encode(self.embedded(tokens), state, 0, padding)
         return self.output(self.dropout(encoded)), new_state
 
     def window_nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Transformer(NeuralLanguageModel):
         fits = time <= min(self.context_length, LONGEST_WINDOW)
         if not (inherited and fits and trains_in_bfloat16(self.embedding.weight)):
             return super().window_nll(tokens, targets)
-        features = self.dropout(self.embedding(tokens))
+        features = self.embedded(tokens)
         start = unit_mean_square(features, self.norm_epsilon) if self.reads_embedding else features
         cosine, sine = self._rotation(time)
         for block in self.blocks:

@@ -14,6 +14,7 @@ from torch_linguist.errors import LinguistError
 from torch_linguist.model.dropout import Dropout
 from torch_linguist.model.transformer_operations import (
     RootMeanSquareNorm,
+    attend,
     causal_attention,
     exporting,
     gated_linear,
@@ -173,14 +174,9 @@ class Block(nn.Module):
         if self.num_key_value_heads < self.num_heads:
             group = self.num_heads // self.num_key_value_heads
             key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
-        attended = F.scaled_dot_product_attention(
-            rotate(query, cosine[past:], sine[past:]),
-            key,
-            value,
-            attn_mask=mask,
-            # Under a tracer, such as TensorBoard's, `time` is a tensor.
-            is_causal=bool(mask is None and time > 1),
-        )
+        # Under a tracer, such as TensorBoard's, `time` is a tensor.
+        causal = bool(mask is None and time > 1)
+        attended = attend(rotate(query, cosine[past:], sine[past:]), key, value, mask, causal)
         if exporting():
             # With a reshape, torch.export would exclude a length of one.
             attended = torch.cat(attended.unbind(1), dim=-1)

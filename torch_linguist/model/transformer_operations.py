@@ -115,6 +115,34 @@ class _Norm(torch.autograd.Function):
         return gradient, rows.sum(0), None
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Return scaled dot-product attention [B, A, T, E] of queries [B, A, T, E], keys and values [B, A, S, E].
+
+    A compiler for a CPU gets it as single operations in training: it joins them to what stands before and after, and
+    PyTorch's fused attention has a slow backward pass there.
+
+    Args:
+        query: queries after rotation.
+        key: keys after rotation.
+        value: values.
+        mask: bool [T, S], True where a token sees a position; None for all, or those of the causal mask.
+        causal: whether a token sees the positions up to its own; S equals T then.
+    """
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        short = causal and query.shape[2] <= LONGEST_WINDOW
+        if short and query.requires_grad and query.device.type == "cpu" and torch.compiler.is_dynamo_compiling():
+            return _attention_in_operations(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+
+
+def _attention_in_operations(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return causal attention of queries, keys and values of one length T."""
+    time = query.shape[2]
+    later = torch.full((time, time), -torch.inf, device=query.device).triu(1)
+    scores = widened(torch.matmul(query, key.transpose(2, 3))) / math.sqrt(query.shape[3])
+    return torch.matmul(torch.softmax(scores + later, -1).to(value.dtype), value)
+
+
 def _in_eager_training(features: Tensor) -> bool:
     """Return whether features need a gradient and no compiler or tracer follows the operations."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

@@ -1,26 +1,28 @@
 """Compilation of the training step by torch.compile: fewer and larger kernels, after a wait before the first update.
 
-Only the model's path from tokens to hidden vectors is compiled, forward and backward. The loss is fused by hand: it
-works in chunks whose number depends on the batch size and writes into preallocated memory, which a compiler cannot
-improve. The compiled code belongs to the training, not to the model; validation, scores and export use the plain model.
+Only the model's path from embedded tokens to hidden vectors is compiled, forward and backward. The compiler knows no
+sparse gradients, which an embedding may have. The loss is fused by hand: it works in chunks whose number depends on the
+batch size and writes into preallocated memory, which a compiler cannot improve. The compiled code belongs to the
+training, not to the model; validation, scores and export use the plain model.
 
-Compiled sums differ from plain ones in their last digits, and dropout draws other masks from the same seed.
+Compiled sums differ from plain ones in their last digits, and on a GPU dropout draws other masks from the same seed.
 
-Shape legend: B batch, T time, H hidden.
+Shape legend: B batch, T time, D embedding, H hidden.
 """
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, TypeGuard, cast
 
 import torch
 from torch import Tensor
 
-from torch_linguist.distributed.data_parallel import Nll, local_rows
+from torch_linguist.distributed.data_parallel import Nll, WindowNll, local_rows
 from torch_linguist.distributed.processes import world_size
 from torch_linguist.model import LanguageModel, State, device_of
 from torch_linguist.model.module_modes import autocast
+from torch_linguist.model.neural import NeuralLanguageModel
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.context import TrainingContext, make_batches
 from torch_linguist.trainer.randomness import own_randomness
@@ -29,24 +31,27 @@ Forward = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 LONG_TRAINING = 10.0
-"""Minutes of training from which on the wait for the compiler pays on CUDA."""
+"""Minutes of training from which on the wait for the compiler pays."""
 
 
-def is_worth_compiling(model: LanguageModel, device: torch.device, max_minutes: float | None) -> bool:
-    """Return whether `trainer.compile=auto` compiles: a long training of a model with a bounded context on CUDA.
+def is_worth_compiling(model: LanguageModel, device: torch.device, precision: str, max_minutes: float | None) -> bool:
+    """Return whether `trainer.compile=auto` compiles: a long training of a model with a bounded context.
 
-    The compiler needs a minute or more for twelve layers, which a short training does not win back.
-
-    On a CPU the default Transformer gains 5% per step in float32, after a wait of 20 to 110 seconds; in bfloat16 the
-    plain step is the faster one (`LanguageModel.window_nll`). Recurrent models spend their time in fused kernels that
-    the compiler does not support.
+    The compiler needs half a minute for four layers on a CPU, and a minute or more for twelve on CUDA, which a short
+    training does not win back. On a CPU a training without a limit of minutes counts as short, and in float32 nothing
+    is compiled, because the gain is 5% there. Recurrent models spend their time in fused kernels that the compiler
+    does not support.
     """
-    is_long = max_minutes is None or max_minutes >= LONG_TRAINING
-    return device.type == "cuda" and model.context_length > 0 and is_long
+    if model.context_length == 0:
+        return False
+    if device.type == "cpu":
+        is_long = max_minutes is not None and max_minutes >= LONG_TRAINING
+        return is_long and precision == "bf16" and world_size() == 1
+    return device.type == "cuda" and (max_minutes is None or max_minutes >= LONG_TRAINING)
 
 
 class CompiledStep:
-    """Replacement for `model.nll` in training; if compiling fails, it calls `model.nll` from then on.
+    """Replacement for the losses of a model in training; if compiling fails, it calls those of the model from then on.
 
     A batch of another shape is compiled once more with that dimension left open, so a training compiles two or three
     times at most.
@@ -64,11 +69,18 @@ class CompiledStep:
         self.compiled = True
         # One graph or none: torch.compile would otherwise silently leave out what it does not support, which is
         # everything in a recurrent model.
+        if _splits(model):
+            encode = cast(Forward, torch.compile(model.encode, fullgraph=True))
+            encode_windows = torch.compile(partial(_encode_windows, model), fullgraph=True)
+            self._nll: Nll = partial(_nll_of_encoded, model, encode)
+            self._window_nll: WindowNll = partial(_window_nll_of_encoded, model, encode_windows)
+            return
         if model.has_hidden:
             hidden = cast(Forward, torch.compile(model.hidden, fullgraph=True))
-            self._nll: Nll = partial(_nll_of_hidden, model, hidden)
+            self._nll = partial(_nll_of_hidden, model, hidden)
         else:  # A model with its own loss is compiled as a whole.
             self._nll = cast(Nll, torch.compile(model.nll, fullgraph=True))
+        self._window_nll = partial(_window_nll_of_nll, model, self._nll)
 
     def __call__(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the nll [B, T] of targets [B, T] after tokens [B, T], and the new state."""
@@ -79,6 +91,15 @@ class CompiledStep:
                 self.give_up(error)
         return self._model.nll(tokens, targets, state)
 
+    def window_nll(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the nll [B, T] of texts that start from the initial state and whose new state nothing needs."""
+        if self.compiled:
+            try:
+                return self._window_nll(tokens, targets)
+            except _compile_errors() as error:
+                self.give_up(error)
+        return self._model.window_nll(tokens, targets)
+
     def give_up(self, error: Exception) -> None:
         """Continue without compiling, and report why."""
         self.compiled = False
@@ -88,11 +109,39 @@ class CompiledStep:
         )
 
 
+def _splits(model: LanguageModel) -> TypeGuard[NeuralLanguageModel]:
+    """Return whether the loss of a model is that of its `embedded`, `encode` and `hidden_nll`."""
+    if not isinstance(model, NeuralLanguageModel):
+        return False
+    return all(getattr(type(model), name) is getattr(NeuralLanguageModel, name) for name in ("nll", "hidden"))
+
+
+def _encode_windows(model: NeuralLanguageModel, embedded: Tensor) -> Tensor:
+    return model.encode(embedded, model.initial_state(len(embedded)))[0]
+
+
 def _nll_of_hidden(
     model: LanguageModel, hidden_of: Forward, tokens: Tensor, targets: Tensor, state: State
 ) -> tuple[Tensor, State]:
     hidden, new_state = hidden_of(tokens, state)
     return model.hidden_nll(hidden, targets), new_state
+
+
+def _nll_of_encoded(
+    model: NeuralLanguageModel, encode: Forward, tokens: Tensor, targets: Tensor, state: State
+) -> tuple[Tensor, State]:
+    encoded, new_state = encode(model.embedded(tokens), state)
+    return model.hidden_nll(model.dropout(encoded), targets), new_state
+
+
+def _window_nll_of_encoded(
+    model: NeuralLanguageModel, encode: Callable[[Tensor], Tensor], tokens: Tensor, targets: Tensor
+) -> Tensor:
+    return model.hidden_nll(model.dropout(encode(model.embedded(tokens))), targets)
+
+
+def _window_nll_of_nll(model: LanguageModel, nll: Nll, tokens: Tensor, targets: Tensor) -> Tensor:
+    return nll(tokens, targets, model.initial_state(len(tokens)))[0]
 
 
 def _compile_errors() -> tuple[type[Exception], ...]:
@@ -116,7 +165,7 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
     settings, device = context.settings, device_of(model)
     choice: bool | Literal["auto"] = settings.compile
     if choice == "auto":
-        choice = is_worth_compiling(model, device, settings.max_minutes)
+        choice = is_worth_compiling(model, device, settings.precision, settings.max_minutes)
     if settings.shard or not choice:
         return None
     begin = time.perf_counter()
@@ -142,7 +191,10 @@ def _try(step: CompiledStep, model: LanguageModel, context: TrainingContext) -> 
         with own_randomness(context.seed):
             model.train()
             with autocast(device, settings.precision):
-                nll, _ = step(tokens, targets, model.initial_state(len(tokens)))
+                if batch.continues:
+                    nll, _ = step(tokens, targets, model.initial_state(len(tokens)))
+                else:
+                    nll = step.window_nll(tokens, targets)
             (nll.sum() / nll.numel()).backward()  # type: ignore[no-untyped-call]
     finally:
         model.zero_grad(set_to_none=True)

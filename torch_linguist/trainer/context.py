@@ -16,7 +16,7 @@ from torch_linguist.data import (
     VariableBatches,
     WindowBatches,
 )
-from torch_linguist.distributed.data_parallel import DataParallel, Nll, check_batch_size
+from torch_linguist.distributed.data_parallel import DataParallel, Nll, WindowNll, check_batch_size
 from torch_linguist.distributed.processes import world_size
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.score_settings import ScoreSettings
@@ -99,6 +99,7 @@ class TrainingContext:
         weight_decay: float,
         batches: BatchSource | None = None,
         nll: Nll | None = None,
+        window_nll: WindowNll | None = None,
     ) -> Loop:
         """Prepare a model for training: set its training loss and the layout of its gradients, and return its loop.
 
@@ -108,6 +109,7 @@ class TrainingContext:
             weight_decay: weight decay of the weight matrices.
             batches: supply of batches; None for those of the training split.
             nll: loss to use in place of `model.nll`.
+            window_nll: see `DataParallel`.
 
         Raises:
             ConfigError: a setting does not suit the model or the optimizer, or a batch has fewer rows than there are
@@ -133,6 +135,7 @@ class TrainingContext:
             may_skip=model.may_skip_weights or settings.freeze > 0,
             seed=self.seed,
             sharded=self.sharded,
+            window_nll=window_nll,
         )
         return Loop(
             model,

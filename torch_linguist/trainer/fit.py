@@ -119,7 +119,8 @@ class Fit:
         distillation = next((callback for callback in self.callbacks if isinstance(callback, Distillation)), None)
         self._compiled = None if distillation else compiled_step(model, context, self.callbacks)
         nll = distillation.nll if distillation else self._compiled
-        self.loop = context.prepare_training(model, lr, weight_decay, nll=nll)
+        window_nll = self._compiled.window_nll if self._compiled else None
+        self.loop = context.prepare_training(model, lr, weight_decay, nll=nll, window_nll=window_nll)
         self._budget = Budget(context.settings)
         self._started = 0.0
         seed_everything(context.seed)

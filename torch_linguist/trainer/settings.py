@@ -61,8 +61,8 @@ class TrainerSettings:
         z_loss: factor of the squared log-partition function in the training loss. Like `label_smoothing` it needs
             `model.output=full`; validation and scores leave both out.
         compile: whether to compile the training step with torch.compile; `auto` compiles models with a bounded context
-            on CUDA that train for ten minutes or more. If compiling fails, the training continues uncompiled. See
-            `CompiledStep`.
+            that train for ten minutes or more, on CUDA or in bfloat16 on a CPU. If compiling fails, the training
+            continues uncompiled. See `CompiledStep` and `is_worth_compiling`.
         gradient_compression: `bf16` exchanges the gradients of several processes in bfloat16, which halves what they
             send and rounds the gradients; None exchanges them as they are.
         shard: whether several processes divide the weights, the gradients and the state of the optimizer among them

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -16,6 +17,12 @@ ModelBuilder = Callable[..., LanguageModel]
 ContextBuilder = Callable[..., TrainingContext]
 
 
+def needs_compiler(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a slow test that compiles."""
+    skip = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+    return cast(Callable[..., None], pytest.mark.slow(skip(test)))
+
+
 class Notes(Callback):
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -24,18 +31,17 @@ class Notes(Callback):
         self.lines.append(message)
 
 
-def gradients(model: LanguageModel, nll: Callable[..., tuple[torch.Tensor, list[torch.Tensor]]], rows: int) -> list:  # type: ignore[type-arg]
-    """Loss, state and gradients of one batch."""
+def gradients(model: LanguageModel, nll: Callable[..., torch.Tensor], rows: int) -> list[torch.Tensor | None]:
+    """Loss and gradients of one batch."""
     tokens = torch.randint(50, (rows, 9), generator=torch.Generator().manual_seed(rows))
     model.zero_grad()
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    loss, state = nll(inputs, targets, model.initial_state(rows))
+    loss = nll(inputs, targets)
     loss.sum().backward()  # type: ignore[no-untyped-call]
-    return [loss.detach(), *(tensor.detach() for tensor in state), *(weight.grad for weight in model.parameters())]
+    return [loss.detach(), *(weight.grad for weight in model.parameters())]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@needs_compiler
 @pytest.mark.parametrize("family", ["transformer", "lstm"])
 def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, make_context: ContextBuilder) -> None:
     torch._dynamo.reset()
@@ -59,10 +65,54 @@ def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, 
     model.train()
     for rows in (4, 3, 2):
         torch.testing.assert_close(
-            gradients(model, step, rows), gradients(model, model.nll, rows), rtol=1e-4, atol=1e-5
+            gradients(model, step.window_nll, rows), gradients(model, model.window_nll, rows), rtol=1e-4, atol=1e-5
         )
     assert statistics["unique_graphs"] - before <= 2, "the second shape is compiled for all others"
     assert (step.compiled, len(notes.lines)) == (True, 1)
+    tokens = torch.randint(50, (2, 8))
+    carried = model.nll(tokens, tokens, model.initial_state(2))[1]
+    for one, other in zip(step(tokens, tokens, carried), model.nll(tokens, tokens, carried), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_compiled_code_drops_what_the_plain_model_drops(
+    build_model: ModelBuilder, make_context: ContextBuilder
+) -> None:
+    torch._dynamo.reset()
+    model = build_model("transformer", 50, num_layers=2, dropout=0.5, query_key_norm=True, value_embeddings=True)
+    step = compiled_step(model, make_context(compile=True, precision="bf16"), Notes())
+    assert step is not None
+    model.train()
+
+    def seeded(nll: Callable[..., torch.Tensor], seed: int) -> list[torch.Tensor | None]:
+        torch.manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            return gradients(model, nll, 4)
+
+    compiled, plain, other = seeded(step.window_nll, 1), seeded(model.window_nll, 1), seeded(model.window_nll, 2)
+    for one, two, different in zip(compiled, plain, other, strict=True):
+        assert one is not None
+        assert two is not None
+        assert different is not None
+        if two.dim() > 1:
+            assert float((one - two).norm()) < 0.2 * float((different - two).norm())
+
+
+@needs_compiler
+def test_a_compiled_training_is_the_plain_one(
+    build_model: ModelBuilder, make_context: ContextBuilder, tmp_path: Path
+) -> None:
+    torch._dynamo.reset()
+    trained = []
+    for compiled in (True, False):
+        model = build_model("transformer", 50, num_layers=1, dropout=0.3, output="sampled")
+        folder = tmp_path / str(compiled)
+        folder.mkdir()
+        context = make_context(compile=compiled, precision="fp32")
+        assert Fit(model, context, 0.01, 0.0, folder).run().compiled is compiled
+        trained.append(model.state_dict())
+    torch.testing.assert_close(*trained, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("compiler", ["missing", "failing"])
@@ -91,13 +141,20 @@ def test_without_a_compiler_a_training_is_the_plain_one(
     assert all(torch.equal(one, other) for one, other in zip(compiled.parameters(), plain.parameters(), strict=True))
 
 
-def test_auto_compiles_nothing_on_a_cpu(build_model: ModelBuilder) -> None:
-    for family, on_cuda in (("transformer", True), ("lstm", False)):
+def test_auto_compiles_long_trainings_of_a_bounded_context(build_model: ModelBuilder) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for family, compiles in (("transformer", True), ("lstm", False)):
         model = build_model(family)
-        assert not is_worth_compiling(model, torch.device("cpu"), None)
-        assert not is_worth_compiling(model, torch.device("cuda"), 1.5)
-        assert is_worth_compiling(model, torch.device("cuda"), None) is on_cuda
-        assert is_worth_compiling(model, torch.device("cuda"), 10.0) is on_cuda
+        for device, precision, minutes, expected in (
+            (cuda, "bf16", None, True),
+            (cuda, "fp32", 10.0, True),
+            (cuda, "bf16", 1.5, False),
+            (cpu, "bf16", 10.0, True),
+            (cpu, "bf16", None, False),
+            (cpu, "bf16", 4.0, False),
+            (cpu, "fp32", 60.0, False),
+        ):
+            assert is_worth_compiling(model, device, precision, minutes) is (compiles and expected)
 
 
 def test_another_choice_is_refused() -> None:

@@ -20,6 +20,7 @@ from torch_linguist.model.transformer_operations import (
     LONGEST_WINDOW,
     RootMeanSquareNorm,
     exporting,
+    rotation,
     trains_in_bfloat16,
     unit_mean_square,
 )
@@ -220,9 +221,7 @@ class Transformer(NeuralLanguageModel):
 
     def _rotation(self, length: int) -> tuple[Tensor, Tensor]:
         """Return the cosines and sines of the rotary angles of each position, [length, E / 2]."""
-        positions = torch.arange(length, device=self.frequencies.device, dtype=torch.float32)
-        angles = torch.outer(positions, self.frequencies)
-        return torch.cos(angles), torch.sin(angles)
+        return rotation(self.frequencies, length)
 
     def _mask(self, past: int, new: int, device: torch.device) -> Tensor | None:
         """Return True where new token i may attend to position j; None if the causal mask suffices."""

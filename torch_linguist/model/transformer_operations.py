@@ -36,6 +36,34 @@ def exporting() -> bool:
         return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
+def rotation(frequencies: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines of the rotary angles of each position, [length, E / 2].
+
+    Args:
+        frequencies: rotary frequencies [E / 2].
+        length: number of positions.
+    """
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102  (TorchScript drops whole branches)
+        if frequencies.device.type == "cpu" and torch.compiler.is_dynamo_compiling():
+            return cast(tuple[Tensor, Tensor], _rotation_in_compiled_code(frequencies, length))
+    return _rotation(frequencies, length)
+
+
+def _rotation(frequencies: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    positions = torch.arange(length, device=frequencies.device, dtype=torch.float32)
+    angles = torch.outer(positions, frequencies)
+    return torch.cos(angles), torch.sin(angles)
+
+
+_rotation_in_compiled_code = torch.library.custom_op("torch_linguist::rotation", _rotation, mutates_args=())
+"""The same for a compiler, which calls it as it is. It would otherwise compute each angle for each row and head."""
+
+
+@_rotation_in_compiled_code.register_fake
+def _(frequencies: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    return frequencies.new_empty(length, len(frequencies)), frequencies.new_empty(length, len(frequencies))
+
+
 def rotate(features: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Apply rotary positions (Su et al. 2021); the first half of the width is paired with the second.
 

@@ -160,7 +160,7 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
     Args:
         model: model to train.
         context: corpus and settings.
-        callback: receives a note with the time taken, or with the reason of a failure.
+        callback: receives a note before the wait, and one with the time taken or with the reason of a failure.
     """
     settings, device = context.settings, device_of(model)
     choice: bool | Literal["auto"] = settings.compile
@@ -168,6 +168,7 @@ def compiled_step(model: LanguageModel, context: TrainingContext, callback: Call
         choice = is_worth_compiling(model, device, settings.precision, settings.max_minutes)
     if settings.shard or not choice:
         return None
+    callback.noted("trainer.compile: compiling the training step, which takes half a minute or more")
     begin = time.perf_counter()
     step = CompiledStep(model, callback)
     try:

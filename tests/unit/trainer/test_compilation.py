@@ -55,10 +55,10 @@ def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, 
     assert not model.training
     assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
-    assert len(notes.lines) == 1
+    assert len(notes.lines) == 2
     if family == "lstm":  # Its fused kernel is nothing that the compiler takes.
         assert step is None
-        assert "continues uncompiled" in notes.lines[0]
+        assert "continues uncompiled" in notes.lines[1]
         return
     assert step is not None
     assert step.compiled
@@ -68,7 +68,7 @@ def test_compiled_and_plain_steps_agree(family: str, build_model: ModelBuilder, 
             gradients(model, step.window_nll, rows), gradients(model, model.window_nll, rows), rtol=1e-4, atol=1e-5
         )
     assert statistics["unique_graphs"] - before <= 2, "the second shape is compiled for all others"
-    assert (step.compiled, len(notes.lines)) == (True, 1)
+    assert (step.compiled, len(notes.lines)) == (True, 2)
     tokens = torch.randint(50, (2, 8))
     carried = model.nll(tokens, tokens, model.initial_state(2))[1]
     for one, other in zip(step(tokens, tokens, carried), model.nll(tokens, tokens, carried), strict=True):
@@ -134,7 +134,7 @@ def test_without_a_compiler_a_training_is_the_plain_one(
         result = Fit(compiled, make_context(compile=True), 0.01, 0.0, tmp_path, [notes]).run()
     torch._dynamo.reset()
     assert not result.compiled
-    assert len([line for line in notes.lines if "trainer.compile" in line]) == 1
+    assert len([line for line in notes.lines if "trainer.compile" in line]) == 2
     plain = build_model("transformer", 50, num_layers=1)
     (tmp_path / "plain").mkdir()
     Fit(plain, make_context(compile=False), 0.01, 0.0, tmp_path / "plain").run()

@@ -43,8 +43,9 @@ def rotation(frequencies: Tensor, length: int) -> tuple[Tensor, Tensor]:
         frequencies: rotary frequencies [E / 2].
         length: number of positions.
     """
-    if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102  (TorchScript drops whole branches)
-        if frequencies.device.type == "cpu" and torch.compiler.is_dynamo_compiling():
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        compiling = torch.compiler.is_dynamo_compiling()
+        if compiling and frequencies.device.type == "cpu":
             return cast(tuple[Tensor, Tensor], _rotation_in_compiled_code(frequencies, length))
     return _rotation(frequencies, length)
 

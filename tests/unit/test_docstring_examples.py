@@ -22,6 +22,7 @@ PACKAGES = (
     "evaluation",
     "evaluation.adaptation.continuous_cache",
     "evaluation.adaptation.dynamic_evaluation",
+    "evaluation.adaptation.following_weights",
     "evaluation.interpretation.attribution",
     "evaluation.interpretation.contexts",
     "evaluation.interpretation.sensitivity",

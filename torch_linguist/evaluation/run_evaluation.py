@@ -14,6 +14,7 @@ from torch_linguist.checkpoint.loaded_run import LoadedRun
 from torch_linguist.data import Corpus, TokenizedCorpus, Tokenizer, prepare
 from torch_linguist.errors import ConfigError
 from torch_linguist.evaluation.adaptation.adapted_run import AdaptationSettings, AdaptedRun, Progress, can_learn
+from torch_linguist.evaluation.adaptation.following_weights import FollowingSettings, following_nll, tune_following
 from torch_linguist.evaluation.mixture_scoring import fitted_weights, member_nll, mixed_nll
 from torch_linguist.evaluation.scoring import Score
 from torch_linguist.evaluation.split_evaluation import SplitEvaluation, reading_of
@@ -211,7 +212,7 @@ class _Evaluator:
             settings.precision,
         )
         adapted = [self._adapted_run(run, how) for run in runs]
-        weights = self._adapted_weights(runs, adapted) if settings.mix else {}
+        weights, following = self._adapted_weights(runs, adapted) if settings.mix else ({}, FollowingSettings())
         for split in settings.splits:
             forms: dict[str, NDArray[np.float64]] = {}
             for run, one in zip(runs, adapted, strict=True):
@@ -222,9 +223,12 @@ class _Evaluator:
                     evaluation = SplitEvaluation(run.corpus.stream(split), nll, run.tokenizer.unk_id)
                     yield self._scored(run, name, split, evaluation, one.reading(kind))
             if weights:
-                mixed = mixed_nll([forms[name] for name in weights], list(weights.values()))
+                mixed = following_nll([forms[name] for name in weights], list(weights.values()), following)
                 evaluation = SplitEvaluation(runs[0].corpus.stream(split), mixed, runs[0].tokenizer.unk_id)
-                yield self._scored(runs[0], "adapted mixture", split, evaluation, "each form reads as it does alone")
+                reading = "each form reads as it does alone"
+                if following.share < 1:
+                    reading += "; the weights follow the text"
+                yield self._scored(runs[0], "adapted mixture", split, evaluation, reading)
 
     def _adapted_run(self, run: RunOnCorpus, settings: AdaptationSettings) -> AdaptedRun:
         streams = run.corpus.streams
@@ -232,8 +236,13 @@ class _Evaluator:
             run.label, run.model, streams["train"], streams["valid"], settings, self._note, self._progress
         )
 
-    def _adapted_weights(self, runs: Sequence[RunOnCorpus], adapted: Sequence[AdaptedRun]) -> dict[str, float]:
-        """Return the weight of each run and each adapted form of it, fitted on the tokens they were tuned on."""
+    def _adapted_weights(
+        self, runs: Sequence[RunOnCorpus], adapted: Sequence[AdaptedRun]
+    ) -> tuple[dict[str, float], FollowingSettings]:
+        """Return the weight of each run and each adapted form of it, and how fast the weights follow the text.
+
+        Both are fitted on the tokens that the forms were tuned on.
+        """
         tokens = self._settings.tune_tokens
         forms: dict[str, NDArray[np.float64]] = {}
         for run, one in zip(runs, adapted, strict=True):
@@ -242,8 +251,13 @@ class _Evaluator:
                 forms[f"{run.label} + {kind}"] = nll
         weights = dict(zip(forms, fitted_weights(list(forms.values())), strict=True))
         shares = ", ".join(f"{weight:.3f} {name}" for name, weight in weights.items())
-        self._note(f"adapted mixture, fitted on the first {len(forms[runs[0].label]):,} tokens of valid: {shares}")
-        return weights
+        following = tune_following(list(forms.values()), list(weights.values()))
+        rule = "fixed weights"
+        if following.share < 1:
+            rule = f"weights that follow the text (power {following.power:g}, share {following.share:g})"
+        count = len(forms[runs[0].label])
+        self._note(f"adapted mixture, fitted on the first {count:,} tokens of valid: {shares}; {rule}")
+        return weights, following
 
     def _evaluate(self, run: RunOnCorpus, split: str) -> SplitEvaluation:
         if (run.label, split) not in self._known:

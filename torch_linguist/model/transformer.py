@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.module_modes import device_of, evaluating
-from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
-from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
-from torch_linguist.model.transformer_block import Block
-from torch_linguist.model.transformer_operations import (
+from torch_linguist.model.attention.block import Block
+from torch_linguist.model.attention.operations import (
     LONGEST_WINDOW,
     RootMeanSquareNorm,
     exporting,
     rotation,
-    trains_in_bfloat16,
     unit_mean_square,
 )
+from torch_linguist.model.attention.window_operations import trains_in_bfloat16
+from torch_linguist.model.module_modes import device_of, evaluating
+from torch_linguist.model.neural import NeuralLanguageModel, check_sizes
+from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture, to_stock
 
 
 class Transformer(NeuralLanguageModel):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import Transformer
-from torch_linguist.model.transformer_block import Block
-from torch_linguist.model.transformer_operations import rotate
+from torch_linguist.model.attention.block import Block
+from torch_linguist.model.attention.operations import rotate
 
 CONTEXT = torch.tensor([0, 5, 9, 3, 17, 4, 8])
 

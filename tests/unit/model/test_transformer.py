@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model import LanguageModel, Transformer
-from torch_linguist.model.transformer_operations import RootMeanSquareNorm, rotate
+from torch_linguist.model.attention.operations import RootMeanSquareNorm, rotate
 
 ModelBuilder = Callable[..., LanguageModel]
 V, D, A = 50, 16, 2

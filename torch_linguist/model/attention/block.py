@@ -11,18 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.dropout import Dropout
-from torch_linguist.model.transformer_operations import (
-    RootMeanSquareNorm,
-    attend,
+from torch_linguist.model.attention.operations import RootMeanSquareNorm, attend, exporting, rotate, unit_mean_square
+from torch_linguist.model.attention.window_operations import (
     causal_attention,
-    exporting,
     gated_linear,
     normalized_linear,
-    rotate,
     rounded_linear,
-    unit_mean_square,
 )
+from torch_linguist.model.dropout import Dropout
 
 ACTIVATIONS = ("gelu", "swiglu", "squared_relu")
 

@@ -46,7 +46,7 @@ def _mask(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
 
 
 _mask_in_compiled_code = torch.library.custom_op("torch_linguist::dropout_mask", _mask, mutates_args=())
-"""The same for a compiler, which calls it as it is. By `like` it knows two masks of a graph from each other."""
+"""The same for a compiler, which calls it as it is. `like` keeps it from taking two masks of a graph for one."""
 
 
 @_mask_in_compiled_code.register_fake

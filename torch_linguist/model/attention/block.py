@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_linguist.errors import LinguistError
-from torch_linguist.model.attention.operations import RootMeanSquareNorm, attend, exporting, rotate, unit_mean_square
+from torch_linguist.model.attention.operations import (
+    RootMeanSquareNorm,
+    attend,
+    exporting,
+    rotate,
+    rotation,
+    unit_mean_square,
+)
 from torch_linguist.model.attention.window_operations import (
     causal_attention,
     gated_linear,
@@ -228,10 +235,8 @@ class Block(nn.Module):
             float64 [A, T, T].
         """
         time = features.shape[1]
-        angles = torch.outer(torch.arange(time, device=features.device, dtype=torch.float32), frequencies)
-        query, key = (
-            rotate(part, torch.cos(angles), torch.sin(angles))[0].double() for part in self._heads(features)[:2]
-        )
+        cosine, sine = rotation(frequencies, time)
+        query, key = (rotate(part, cosine, sine)[0].double() for part in self._heads(features)[:2])
         key = key.repeat_interleave(self.num_heads // self.num_key_value_heads, dim=0)
         scores = query @ key.transpose(1, 2) / math.sqrt(self.head_size)
         later = torch.ones(time, time, dtype=torch.bool, device=features.device).triu(1)

@@ -52,7 +52,7 @@ def _rotation(frequencies: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 _rotation_in_compiled_code = torch.library.custom_op("torch_linguist::rotation", _rotation, mutates_args=())
-"""The same for a compiler, which calls it as it is. It would otherwise compute each angle for each row and head."""
+"""The same for a compiler, which calls it as it is. It would otherwise compute the angles for each row and head."""
 
 
 @_rotation_in_compiled_code.register_fake
@@ -142,7 +142,7 @@ class _Norm(torch.autograd.Function):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Return scaled dot-product attention [B, A, T, E] of queries [B, A, T, E], keys and values [B, A, S, E].
 
-    A compiler for a CPU gets it as single operations in training: it joins them to what stands before and after, and
+    A compiler for a CPU gets it as separate operations in training: it fuses them with their neighbors, whereas
     PyTorch's fused attention has a slow backward pass there.
 
     Args:

@@ -39,8 +39,8 @@ def is_worth_compiling(model: LanguageModel, device: torch.device, precision: st
 
     The compiler needs half a minute for four layers on a CPU, and a minute or more for twelve on CUDA, which a short
     training does not win back. On a CPU a training without a limit of minutes counts as short, and in float32 nothing
-    is compiled, because a step becomes only a seventh shorter there. Recurrent models spend their time in fused kernels that the compiler
-    does not support.
+    is compiled, because a step becomes only a seventh shorter. Recurrent models spend their time in fused kernels that
+    the compiler does not support.
     """
     if model.context_length == 0:
         return False

@@ -6,12 +6,14 @@
 Both train 4 layers of 128 with 4 heads on batches of 12 windows of 64 characters, with the settings of nanoGPT's README
 for a CPU (`--device=cpu --compile=False --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128
 --dropout=0.0`). nanoGPT runs its own `model.py` in the loop of its `train.py`. Ours is a whole training with all its
-callbacks, but without validations. Each runs in a process of its own, and the processes take turns, so that a busy
-machine slows both. The ratio is that of the CPU time; with more than one thread, that includes waiting threads.
+callbacks, but without validations, in the environment that the commands set (huge pages, threads that do not spin);
+nanoGPT runs in an ordinary process, and once more in ours. The processes take turns, so that a busy machine slows all.
+The ratio is that of the CPU time; with more than one thread, that includes waiting threads.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from speed_worker import TUNED
 
 LAYERS, HEADS, WIDTH, ROWS, LENGTH = 4, 4, 128, 12, 64
 TOKENS = ROWS * LENGTH
@@ -74,7 +78,9 @@ def train_ours(data: str, options: dict[str, Any]) -> None:
     from torch_linguist.trainer.callback import Callback
 
     corpus = prepare(TextCorpus(data), CharTokenizerTrainer())
-    model = Transformer(corpus.tokenizer.vocab_size, WIDTH, LAYERS, HEADS, dropout=0.0, context_length=LENGTH)
+    activation = options.pop("activation", "swiglu")
+    sizes: dict[str, Any] = {"activation": activation, "dropout": 0.0, "context_length": LENGTH}
+    model = Transformer(corpus.tokenizer.vocab_size, WIDTH, LAYERS, HEADS, **sizes)
 
     class Turns(Callback):
         def __init__(self) -> None:
@@ -90,28 +96,33 @@ def train_ours(data: str, options: dict[str, Any]) -> None:
         def noted(self, message: str) -> None:
             print(message, file=sys.stderr)
 
-    sizes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "batch_size": ROWS,
         "sequence_length": LENGTH,
         "device": "cpu",
         "eval_every": 10**9,
         "max_steps": 10**6,
     }
-    options = sizes | {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY} | options
-    train(model, corpus, make_optimizer=LazyAdamW, callbacks=[Turns()], **options)
+    settings |= {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY} | options
+    train(model, corpus, make_optimizer=LazyAdamW, callbacks=[Turns()], **settings)
 
 
 def bench(arguments: argparse.Namespace) -> None:
     """Time all workers in turns and print a line for each."""
     trainings: dict[str, dict[str, Any]] = {"ours": {}, "ours, fp32": {"precision": "fp32"}}
     if arguments.compile:
-        trainings["ours, compiled"] = {"compile": True}
-    commands = {"nanoGPT": ["--worker", "peer"]}
-    commands |= {name: ["--worker", json.dumps(options)] for name, options in trainings.items()}
+        trainings |= {
+            f"ours, compiled, {activation}": {"compile": True, "activation": activation}
+            for activation in ("swiglu", "gelu", "squared_relu")
+        }
+    plain = {key: value for key, value in os.environ.items() if key not in TUNED}
+    kinds = {"nanoGPT": ("peer", plain), "nanoGPT, our environment": ("peer", plain | TUNED)}
+    kinds |= {name: (json.dumps(options), plain | TUNED) for name, options in trainings.items()}
     common = [sys.executable, __file__, "--peer", arguments.peer, "--data", arguments.data]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = {
-        name: subprocess.Popen([*common, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name, command in commands.items()
+        name: subprocess.Popen([*common, "--worker", kind], env=environment, **pipes)
+        for name, (kind, environment) in kinds.items()
     }
 
     def asked(name: str, count: int) -> tuple[float, float]:
@@ -136,7 +147,7 @@ def bench(arguments: argparse.Namespace) -> None:
         cpu, wall = (statistics.median(kind) for kind in zip(*taken, strict=True))
         pairs = zip(seconds["nanoGPT"], taken, strict=True)
         ratio = statistics.median(reference[0] / own[0] for reference, own in pairs)
-        print(f"{name:15} ratio {ratio:.2f}, {cpu * 1e3:6.1f} ms CPU a step, {TOKENS / wall:8,.0f} tokens/s (clock)")
+        print(f"{name:28} ratio {ratio:.2f}, {cpu * 1e3:6.1f} ms CPU a step, {TOKENS / wall:8,.0f} tokens/s (clock)")
         workers[name].communicate()
 
 

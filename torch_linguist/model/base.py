@@ -4,8 +4,6 @@ Shape legend, used in every module of this package:
     B batch, T time, V vocabulary, D embedding, H hidden, L layers, A attention heads, N = B * T.
 """
 
-import functools
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -16,23 +14,8 @@ from torch import Generator, Tensor, nn
 
 from torch_linguist.errors import LinguistError
 from torch_linguist.model.outputs.output import refuse_training_loss
+from torch_linguist.model.recorded_arguments import recording
 from torch_linguist.model.stock_architecture import ExportSpecification, StockArchitecture
-
-
-def _recording(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a constructor so that the arguments of the outermost call are kept for the checkpoint."""
-
-    @functools.wraps(init)
-    def wrapper(self: "LanguageModel", *args: Any, **kwargs: Any) -> None:
-        if not hasattr(self, "arguments"):
-            bound = inspect.signature(init).bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            recorded = dict(bound.arguments)
-            recorded.pop("self")
-            object.__setattr__(self, "arguments", recorded)
-        init(self, *args, **kwargs)
-
-    return wrapper
 
 
 class LanguageModel(nn.Module, ABC):
@@ -82,7 +65,7 @@ class LanguageModel(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = recording(cls.__init__)  # type: ignore[method-assign]
         if "nll" in cls.__dict__ and "has_hidden" not in cls.__dict__:
             # A loss of its own need not be that of the inherited hidden vectors.
             cls.has_hidden = False
@@ -216,6 +199,14 @@ class LanguageModel(nn.Module, ABC):
 
         Returns:
             Whether there is such a bias; without one, the model is left as it is.
+        """
+        return False
+
+    def scale_logits(self, factor: float) -> bool:
+        """Multiply the logits of every prediction by a factor, in the weights.
+
+        Returns:
+            Whether the model has weights that do so; without them, it is left as it is.
         """
         return False
 

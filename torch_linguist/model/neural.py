@@ -125,6 +125,21 @@ class NeuralLanguageModel(LanguageModel):
         counts = token_counts.double() + UNSEEN_COUNT
         return self.output.start_at((counts / counts.sum()).log().to(self.embedding.weight))
 
+    @torch.no_grad()
+    def scale_logits(self, factor: float) -> bool:
+        weight = self.last_weight()
+        if weight is None or not self.output.is_affine:
+            return False
+        weight.mul_(factor)
+        self.output.scale_biases(factor)
+        return True
+
+    def last_weight(self) -> nn.Parameter | None:
+        """Return a weight to which the logits without their biases are proportional; None if there is none."""
+        if isinstance(self.output, FullOutput) and self.output.weight is not self.embedding.weight:
+            return self.output.weight
+        return None
+
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
         outside = {id(weight) for part in (self.embedding, self.output) for weight in part.parameters()}
         return [(weight, 1) for weight in self.parameters() if weight.dim() == 2 and id(weight) not in outside]

@@ -141,6 +141,9 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         kernel = cast(nn.RNNBase, self.layers[0]).mode.split("_")[0].lower()
         return ExportSpecification(traceable=True, recurrent_kernel=kernel)
 
+    def last_weight(self) -> nn.Parameter | None:
+        return self.projection.get_parameter("weight") if isinstance(self.projection, nn.Linear) else super().last_weight()
+
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
         gates = {
             id(weight): len(weight) // self.hidden_size

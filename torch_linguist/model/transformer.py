@@ -38,7 +38,7 @@ class Transformer(NeuralLanguageModel):
         embedding_dim: D.
         num_layers: L.
         num_heads: A; must divide D into an even width.
-        feed_forward_size: inner width; None for 4 D (GELU) or 8/3 D (SwiGLU, Shazeer 2020: as many parameters).
+        feed_forward_size: inner width; None for 8/3 D (SwiGLU, Shazeer 2020) or 4 D (the others, as many parameters).
         activation: `gelu`, `swiglu`, or `squared_relu` (So et al. 2021, "Primer").
         dropout: dropout rate after the embedding, after each sub-layer and before the output.
         tied: whether the output shares the embedding's weight.
@@ -178,6 +178,9 @@ class Transformer(NeuralLanguageModel):
         ]
         return torch.stack(weights).cpu()
 
+    def last_weight(self) -> nn.Parameter:
+        return self.norm.weight
+
     def export_specification(self) -> ExportSpecification:
         return ExportSpecification(traceable=True, cache_axis=3)
 
@@ -238,7 +241,7 @@ class Transformer(NeuralLanguageModel):
 
 def _default_feed_forward_size(embedding_dim: int, activation: str) -> int:
     # Matrix units work best with multiples of 32.
-    wide = 4 * embedding_dim if activation == "gelu" else 8 * embedding_dim // 3
+    wide = 8 * embedding_dim // 3 if activation == "swiglu" else 4 * embedding_dim
     return max(32, wide // 32 * 32)
 
 

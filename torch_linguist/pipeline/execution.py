@@ -25,6 +25,7 @@ from torch_linguist.runs.files import write_json, write_text
 from torch_linguist.runs.lock import run_lock
 from torch_linguist.trainer import CallbackList, TrainingContext
 from torch_linguist.trainer.callbacks.distillation import check_distillation
+from torch_linguist.trainer.callbacks.temperature_scaling import check_temperature_scaling
 from torch_linguist.trainer.context import resolved
 from torch_linguist.trainer.device import checked_device, choose_precision, denormals_flushed
 from torch_linguist.trainer.interrupt import Interrupted, StopRequest, graceful_interrupt
@@ -138,6 +139,7 @@ class Run:
         model = plan.make_model(vocab_size=corpus.tokenizer.vocab_size)
         check_stride(model, plan.score.stride)
         check_distillation(model, plan.trainer.distill)
+        check_temperature_scaling(model, plan.trainer.temperature_scaling)
         model.prepare_vocabulary(torch.from_numpy(corpus.token_counts()))
         device = checked_device(device_name, model)
         precision = processes.broadcast_object(lambda: choose_precision(plan.trainer.precision, device))

@@ -69,17 +69,18 @@ class CompiledStep:
         self.compiled = True
         # One graph or none: torch.compile would otherwise silently leave out what it does not support, which is
         # everything in a recurrent model.
+        compile_whole = partial(torch.compile, fullgraph=True, options=_options(model))
         if _splits(model):
-            encode = cast(Forward, torch.compile(model.encode, fullgraph=True))
-            encode_windows = torch.compile(partial(_encode_windows, model), fullgraph=True)
+            encode = cast(Forward, compile_whole(model.encode))
+            encode_windows = compile_whole(partial(_encode_windows, model))
             self._nll: Nll = partial(_nll_of_encoded, model, encode)
             self._window_nll: WindowNll = partial(_window_nll_of_encoded, model, encode_windows)
             return
         if model.has_hidden:
-            hidden = cast(Forward, torch.compile(model.hidden, fullgraph=True))
+            hidden = cast(Forward, compile_whole(model.hidden))
             self._nll = partial(_nll_of_hidden, model, hidden)
         else:  # A model with its own loss is compiled as a whole.
-            self._nll = cast(Nll, torch.compile(model.nll, fullgraph=True))
+            self._nll = cast(Nll, compile_whole(model.nll))
         self._window_nll = partial(_window_nll_of_nll, model, self._nll)
 
     def __call__(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
@@ -107,6 +108,11 @@ class CompiledStep:
             f"trainer.compile: this model cannot be compiled here ({_reason(error)}); training "
             "continues uncompiled, as with trainer.compile=false"
         )
+
+
+def _options(model: LanguageModel) -> dict[str, bool]:
+    """Return options of the compiler. On a CPU, C++ also calls the kernels, of which a small model has many."""
+    return {"cpp_wrapper": True} if device_of(model).type == "cpu" else {}
 
 
 def _splits(model: LanguageModel) -> TypeGuard[NeuralLanguageModel]:

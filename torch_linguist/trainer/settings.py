@@ -49,6 +49,8 @@ class TrainerSettings:
             cycle without a mixture. See `Snapshots`.
         distill: share of the divergence from the last snapshot in the training loss, from the second cycle on. The
             training losses in `metrics.csv` are then those of the mixed loss. See `Distillation`.
+        temperature_scaling: whether the logits of the best model are multiplied, after the training, by the factor
+            that suits the validation split best. Not with `snapshots`. See `TemperatureScaling`.
         on_nan: handling of a loss or gradient that is not finite. `stop` ends the training, `skip` leaves out the
             update, `rollback` restores the weights of the last checkpoint and continues with the next data.
         noise: `blank`, `unigram` or `kneser_ney` noise on the training batches; None for none. See `NoisyBatches`.
@@ -96,6 +98,7 @@ class TrainerSettings:
     average_decay: float = 0.999
     snapshots: int | None = None
     distill: float = 0.0
+    temperature_scaling: bool = False
     on_nan: str = "stop"
     noise: str | None = None
     noise_rate: float = 0.1
@@ -138,6 +141,10 @@ class TrainerSettings:
             f"trainer.distill={share}: does not combine with trainer.label_smoothing and trainer.z_loss; set both to 0",
         )
         require(not share or self.compile is not True, f"trainer.distill={share}: needs trainer.compile=false or auto")
+        require(
+            not self.temperature_scaling or self.snapshots is None,
+            f"trainer.temperature_scaling=true: not with trainer.snapshots={self.snapshots}; leave one out",
+        )
         check_noise(self.noise, self.noise_rate, self.word_dropout)
         limits = (self.max_epochs, self.max_steps, self.max_tokens, self.max_minutes)
         require(

@@ -15,6 +15,7 @@ from torch_linguist.model.attention.operations import (
     RootMeanSquareNorm,
     attend,
     exporting,
+    gated,
     rotate,
     rotation,
     unit_mean_square,
@@ -189,7 +190,7 @@ class Block(nn.Module):
         inner = self.feed_forward_in(self.feed_forward_norm(features))
         if self.gated:
             gate, inner = inner.chunk(2, dim=-1)
-            inner = F.silu(gate) * inner
+            inner = gated(gate, inner)
         else:
             inner = self._activated(inner)
         added: Tensor = self.dropout(self.feed_forward_out(inner))

@@ -167,6 +167,19 @@ def _attention_in_operations(query: Tensor, key: Tensor, value: Tensor) -> Tenso
     return torch.matmul(torch.softmax(scores + later, -1).to(value.dtype), value)
 
 
+def gated(gate: Tensor, inner: Tensor) -> Tensor:
+    """Return `silu(gate) * inner` (SwiGLU, Shazeer 2020).
+
+    Written with a sigmoid, the code that a compiler makes for the backward pass needs one exponential; with `F.silu`,
+    it needs two.
+    """
+    if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        compiling = torch.compiler.is_dynamo_compiling()
+        if compiling and gate.requires_grad:
+            return gate * torch.sigmoid(gate) * inner
+    return F.silu(gate) * inner
+
+
 def _in_eager_training(features: Tensor) -> bool:
     """Return whether features need a gradient and no compiler or tracer follows the operations."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]

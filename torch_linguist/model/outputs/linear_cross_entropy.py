@@ -178,15 +178,18 @@ class _FusedPass:
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
         self.low_precision = dtype.itemsize < self.precise.itemsize
-        biases = scale * (bias if corrections is None else bias + corrections)
+        biases = bias if corrections is None else bias + corrections
+        scaled = hidden
+        if scale != 1:
+            biases, scaled = biases * scale, hidden * scale
         # oneDNN adds the bias by itself. Gradients (`scale` is 1 only for them) and smoothing need it as a column.
         plain = scale != 1 and not label_smoothing and dtype == weight.dtype == torch.float32
         adds_bias = plain and hidden.device.type == "cpu" and ONEDNN
         self.added_bias = biases if adds_bias else None
-        scaled = hidden * scale
         self.left, self.right = (scaled, weight) if adds_bias else logit_operands(scaled, weight, biases, dtype)
         # The target's logit is not averaged over the vocabulary, so it is computed in full precision.
-        self.target_logits = (hidden.to(self.precise) * weight[targets]).sum(1) + bias[targets]
+        target_rows = weight.index_select(0, targets).to(self.precise)
+        self.target_logits = target_rows.mul_(hidden).sum(1) + bias.index_select(0, targets)
         self.gradients: tuple[Tensor, Tensor, Tensor] = (hidden, weight, bias)
 
     def loss(self) -> Tensor:

@@ -24,6 +24,8 @@ class MixtureOutput(OutputLayer):
         count: number of components K.
     """
 
+    is_affine = False
+
     def __init__(self, inner: OutputLayer, input_size: int, count: int) -> None:
         super().__init__()
         self.inner = inner

@@ -31,8 +31,10 @@ class OutputLayer(nn.Module):
     Attributes:
         may_skip_weights: whether a training step may leave a weight without a gradient.
         samples_vocabulary: whether a training step computes the logits of a sample of the types only.
+        is_affine: whether its logits, or those of each softmax, are an affine function of the hidden vector.
     """
 
+    is_affine: bool = True
     may_skip_weights: bool = False
     samples_vocabulary: bool = False
 
@@ -51,6 +53,13 @@ class OutputLayer(nn.Module):
         Returns:
             Whether the layer has biases; without any, nothing changes.
         """
+
+    @torch.no_grad()
+    def scale_biases(self, factor: float) -> None:
+        """Multiply all biases by a factor."""
+        for name, parameter in self.named_parameters():
+            if name.rpartition(".")[2].endswith("bias"):
+                parameter.mul_(factor)
 
     def order_by(self, token_counts: Tensor) -> None:
         """Sort the vocabulary by the occurrences of each token [V], if the layer works on ranks."""

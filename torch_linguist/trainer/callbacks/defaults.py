@@ -16,6 +16,7 @@ from torch_linguist.trainer.callbacks.profiling import Profiling
 from torch_linguist.trainer.callbacks.recorded_progress import ProgressRecorder, RecordedProgress
 from torch_linguist.trainer.callbacks.samples import Sampler, Samples
 from torch_linguist.trainer.callbacks.snapshots import PopulationAtEnd, Snapshots
+from torch_linguist.trainer.callbacks.temperature_scaling import TemperatureScaling
 from torch_linguist.trainer.callbacks.validation_schedule import ValidationSchedule
 from torch_linguist.trainer.callbacks.weight_averaging import WeightAveraging
 from torch_linguist.trainer.settings import CheckpointSettings, TrainerSettings
@@ -72,4 +73,6 @@ def training_callbacks(
     callbacks.append(Checkpointing(kept, checkpoint, at_start=settings.on_nan == "rollback"))
     if settings.snapshots is not None:
         callbacks.append(PopulationAtEnd(kept, settings.snapshots))
+    if settings.temperature_scaling:
+        callbacks.append(TemperatureScaling(kept, model))
     return CallbackList(callbacks)

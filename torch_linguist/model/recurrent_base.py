@@ -142,7 +142,9 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         return ExportSpecification(traceable=True, recurrent_kernel=kernel)
 
     def last_weight(self) -> nn.Parameter | None:
-        return self.projection.get_parameter("weight") if isinstance(self.projection, nn.Linear) else super().last_weight()
+        return (
+            self.projection.get_parameter("weight") if isinstance(self.projection, nn.Linear) else super().last_weight()
+        )
 
     def hidden_matrices(self) -> list[tuple[nn.Parameter, int]]:
         gates = {

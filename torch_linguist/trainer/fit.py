@@ -15,6 +15,7 @@ from torch_linguist.distributed.sharding import put_whole_weights, whole_weights
 from torch_linguist.errors import TrainingError
 from torch_linguist.model import LanguageModel
 from torch_linguist.optim.optimizers import set_learning_rate
+from torch_linguist.runs.platform import keep_freed_memory
 from torch_linguist.trainer.budget import Budget
 from torch_linguist.trainer.callback import Callback
 from torch_linguist.trainer.callbacks.checkpointing import BEST
@@ -138,6 +139,8 @@ class Fit:
             TrainingError: a loss was not finite, or a checkpoint could not be written. The checkpoints on disk are
                 those of the last validation without a fault.
         """
+        if self.loop.device.type == "cpu":
+            keep_freed_memory()
         self._started = time.perf_counter() - self.state.seconds
         self._measure_progress()
         try:

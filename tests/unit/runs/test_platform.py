@@ -25,6 +25,25 @@ PARENT = (
     "child.wait()\n"
 )
 
+REUSE = """
+import resource, sys
+import torch
+from torch_linguist.runs.platform import keep_freed_memory
+
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        blocks = [torch.empty(20 * 2**20, dtype=torch.uint8).fill_(1) for _ in range(3)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(2)
+without = faults(10)
+kept = keep_freed_memory()
+faults(2)
+print(kept, without, faults(10))
+"""
+
 
 def ended(number: int) -> bool:
     """Wait up to ten seconds until a process is gone (or waits for its adoptive parent)."""
@@ -126,6 +145,21 @@ def test_peak_memory_with_and_without_the_resource_module(monkeypatch: pytest.Mo
         psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0, peak_wset=3 * 2**20))
     )
     assert platform.peak_resident_mib() == 3
+
+
+def test_freed_memory_is_used_again_without_page_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux's counts of page faults")
+    environment = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"}
+    done = subprocess.run([sys.executable, "-c", REUSE], env=environment, capture_output=True, text=True, check=True)
+    kept, without, faults = done.stdout.split()
+    if kept == "False":
+        pytest.skip("needs glibc")
+    # Ten rounds of 60 MiB in pages of 4 KiB.
+    assert int(without) > 10_000
+    assert int(faults) < 1_000
+    monkeypatch.setattr(platform.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert not platform.keep_freed_memory()
 
 
 def test_cores_owner_and_processor_where_the_system_cannot_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,9 +110,9 @@ class CompiledStep:
         )
 
 
-def _options(model: LanguageModel) -> dict[str, bool]:
+def _options(model: LanguageModel) -> dict[str, bool] | None:
     """Return options of the compiler. On a CPU, C++ also calls the kernels, of which a small model has many."""
-    return {"cpp_wrapper": True} if device_of(model).type == "cpu" else {}
+    return {"cpp_wrapper": True} if device_of(model).type == "cpu" else None
 
 
 def _splits(model: LanguageModel) -> TypeGuard[NeuralLanguageModel]:

@@ -158,7 +158,7 @@ def test_freed_memory_is_used_again_without_page_faults(monkeypatch: pytest.Monk
     # Ten rounds of 60 MiB in pages of 4 KiB.
     assert int(without) > 10_000
     assert int(faults) < 1_000
-    monkeypatch.setattr(platform.ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace())
     assert not platform.keep_freed_memory()
 
 

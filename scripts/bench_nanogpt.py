@@ -8,7 +8,8 @@ for a CPU (`--device=cpu --compile=False --block_size=64 --batch_size=12 --n_lay
 --dropout=0.0`). nanoGPT runs its own `model.py` in the loop of its `train.py`. Ours is a whole training with all its
 callbacks, but without validations, in the environment that the commands set (huge pages, threads that do not spin);
 nanoGPT runs in an ordinary process, and once more in ours. The processes take turns, so that a busy machine slows all.
-The ratio is that of the CPU time; with more than one thread, that includes waiting threads.
+The ratio is that of the CPU time; with more than one thread, that includes waiting threads. `--compile` adds compiled
+trainings with each activation; all models have about as many parameters.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """Temperature scaling at the end of a training: the logits of the best model get the scale that suits valid best.
 
-A model that has read its text many times is too sure of its predictions. Guo et al. (2017, "On calibration of modern
-neural networks") divide all logits by one number, the temperature, and choose it on held-out data; Melis et al. (2018)
-do so for language models. Here the weights take up the factor, so that scores, samples and exports need nothing new.
+A model that has read its text many times tends to be too sure of its predictions. Guo et al. (2017, "On calibration of
+modern neural networks") divide all logits by one number, the temperature, and choose it on held-out data; the code of
+the Mogrifier (Melis et al. 2020) does so for language models. Here the weights take up the factor, the inverse of the
+temperature, so that scores, samples and exports need nothing new.
 """
 
 import math
@@ -27,7 +28,7 @@ STEP = 0.05
 """Distance of the factors that are tried, as a difference of logarithms."""
 
 MOST_STEPS = 40
-"""Largest number of steps away from the factor 1; it bounds the search for a model that predicts nothing."""
+"""Largest number of steps from the factor 1: an end for the search where the loss falls on and on."""
 
 
 class TemperatureScaling(Callback):
@@ -77,7 +78,11 @@ class TemperatureScaling(Callback):
 
 
 def check_temperature_scaling(model: LanguageModel, enabled: bool) -> None:
-    """Check that a model can scale its logits, if it is to after its training.
+    """Check that a model can scale its logits, if temperature scaling is enabled.
+
+    Args:
+        model: model to train, left as it is.
+        enabled: whether its logits are scaled after the training.
 
     Raises:
         ConfigError: it cannot.
@@ -90,10 +95,13 @@ def check_temperature_scaling(model: LanguageModel, enabled: bool) -> None:
 
 
 def best_factor(loss_at: Callable[[float], float]) -> tuple[float, float]:
-    """Return the factor of the logits with the lowest loss that was found, and that loss.
+    """Return the factor of the logits with the lowest loss that was found, and that loss in nats per token.
 
     The loss is convex in the factor. The search walks from 1 in steps of 5% as long as the loss falls, then tries the
     vertex of the parabola through the last three points.
+
+    Args:
+        loss_at: called with a factor; returns the loss of the model with its logits multiplied by it.
 
     Example:
         >>> factor, loss = best_factor(lambda factor: (factor - 0.87) ** 2)
